@@ -1,0 +1,187 @@
+"""EfficientNet-Lite0: the feature extractor, four strides out.
+
+EfficientNet-Lite (Tan and Le, https://arxiv.org/abs/1905.11946, and the TensorFlow
+"EfficientNet-lite" release) is EfficientNet without squeeze-excite and with ReLU6: exactly the
+operators that int8 accelerators and fp16 units handle well. Stride-2 convolutions pad bottom and
+right only ("same" padding of TensorFlow), which TFLite expresses without a PAD operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["STAGE_CHANNELS", "Conv", "EfficientNetLite0", "InvertedResidual"]
+
+BATCH_NORM_EPS = 1e-3  # the value the ImageNet weights were trained with
+BATCH_NORM_MOMENTUM = 0.01
+
+STAGE_CHANNELS = (24, 40, 112, 320)
+"""Channels of the features at strides 4, 8, 16 and 32."""
+
+
+@dataclass(frozen=True)
+class _Stage:
+    kernel: int
+    stride: int
+    expand: int
+    out: int
+    repeat: int
+
+
+_STAGES = (
+    _Stage(kernel=3, stride=1, expand=1, out=16, repeat=1),
+    _Stage(kernel=3, stride=2, expand=6, out=24, repeat=2),
+    _Stage(kernel=5, stride=2, expand=6, out=40, repeat=2),
+    _Stage(kernel=3, stride=2, expand=6, out=80, repeat=3),
+    _Stage(kernel=5, stride=1, expand=6, out=112, repeat=3),
+    _Stage(kernel=5, stride=2, expand=6, out=192, repeat=4),
+    _Stage(kernel=3, stride=1, expand=6, out=320, repeat=1),
+)
+# The last block of each output stride, counted over all blocks.
+_TAPS = (2, 4, 10, 15)
+
+
+class _DepthwiseFp32Gradient(torch.autograd.Function):
+    """A depthwise convolution whose weight gradient is computed in float32.
+
+    oneDNN's bf16 weight gradient of a 5×5 depthwise convolution is several times slower than
+    the float32 one on CPUs, so that one product leaves bf16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = (stride, padding)
+        return F.conv2d(x, weight, None, stride, padding, 1, x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad = grads[0]
+        x, weight = ctx.saved_tensors
+        stride, padding = ctx.geometry
+
+        def run(g: Tensor, x: Tensor, w: Tensor, mask: list[bool]) -> Any:
+            return torch.ops.aten.convolution_backward(
+                g, x, w, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], x.shape[1], mask
+            )
+
+        grad_x = run(grad, x, weight, [True, False, False])[0]
+        grad_w = run(grad.float(), x.float(), weight.float(), [False, True, False])[1]
+        return grad_x, grad_w.to(weight.dtype), None, None
+
+
+class Conv(nn.Module):
+    """Convolution → batch norm → optional ReLU6, with the padding devices like.
+
+    Stride 1 pads ``dilation * (kernel // 2)`` on each side; stride 2 pads so that an even input
+    gives exactly half the size, the odd pixel at the bottom and right. A batch norm is present
+    until :func:`panokit_network.deploy.fuse` folds it into the convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+        relu: bool = True,
+    ) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2) if stride == 1 else 0
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False
+        )
+        self.bn: nn.Module = nn.BatchNorm2d(
+            out_channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM
+        )
+        self.act: nn.Module = nn.ReLU6() if relu else nn.Identity()
+        total = kernel - 2  # what "same" padding needs in sum for an even size and stride 2
+        self.same_pad = (total // 2, total - total // 2) if stride == 2 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.same_pad is not None:
+            before, after = self.same_pad
+            x = F.pad(x, (before, after, before, after))
+        conv = self.conv
+        slow_gradient = conv.groups > 1 and conv.kernel_size[0] == 5 and self.training
+        if slow_gradient and torch.is_autocast_enabled("cpu"):
+            weight = conv.weight.to(torch.bfloat16)
+            y = _DepthwiseFp32Gradient.apply(
+                x.to(torch.bfloat16), weight, int(conv.stride[0]), int(conv.padding[0])
+            )
+        else:
+            y = conv(x)
+        out: Tensor = self.act(self.bn(y))
+        return out
+
+
+class InvertedResidual(nn.Module):
+    """Expand 1×1 → depthwise k×k → project 1×1, with a shortcut where the shape allows it."""
+
+    def __init__(self, in_channels: int, stage: _Stage, stride: int) -> None:
+        super().__init__()
+        hidden = in_channels * stage.expand
+        self.expand = Conv(in_channels, hidden) if stage.expand != 1 else nn.Identity()
+        self.depthwise = Conv(hidden, hidden, stage.kernel, stride, groups=hidden)
+        self.project = Conv(hidden, stage.out, relu=False)
+        self.shortcut = stride == 1 and in_channels == stage.out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.shortcut else y
+
+
+class EfficientNetLite0(nn.Module):
+    """Features at strides 4, 8, 16 and 32 with :data:`STAGE_CHANNELS` channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Conv(3, 32, kernel=3, stride=2)
+        blocks: list[InvertedResidual] = []
+        channels = 32
+        for stage in _STAGES:
+            for index in range(stage.repeat):
+                stride = stage.stride if index == 0 else 1
+                blocks.append(InvertedResidual(channels, stage, stride))
+                channels = stage.out
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.from_stem(self.stem(x))
+
+    def from_stem(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The blocks after the stem; ``x`` is its output ``[N,32,H/2,W/2]``."""
+        taps: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in _TAPS:
+                taps.append(x)
+        return taps[0], taps[1], taps[2], taps[3]
+
+    def load_imagenet(self, state: dict[str, Tensor]) -> None:
+        """Load the ImageNet weights published for ``efficientnet-lite-pytorch``.
+
+        ``state`` is that package's state dict; its classifier is left out, and every remaining
+        name must match (``KeyError`` or ``RuntimeError`` otherwise).
+        """
+        self.load_state_dict({ours: state[theirs] for ours, theirs in self._names().items()})
+
+    def _names(self) -> dict[str, str]:
+        fields = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        names = {"stem.conv.weight": "_conv_stem.weight"}
+        names |= {f"stem.bn.{f}": f"_bn0.{f}" for f in fields}
+        for i, block in enumerate(self.blocks):
+            convs = (("expand", "_expand_conv", "_bn0"),) if i else ()
+            convs += (("depthwise", "_depthwise_conv", "_bn1"), ("project", "_project_conv", "_bn2"))
+            for ours, conv, bn in convs:
+                names[f"blocks.{i}.{ours}.conv.weight"] = f"_blocks.{i}.{conv}.weight"
+                for f in fields:
+                    names[f"blocks.{i}.{ours}.bn.{f}"] = f"_blocks.{i}.{bn}.{f}"
+        return names

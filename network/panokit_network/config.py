@@ -1,0 +1,158 @@
+"""What a training run is made of. Frozen, refuses impossible values, round-trips through JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from panokit.errors import ArgumentError
+from panokit_network.augment import AugmentConfig
+from panokit_network.losses import LossConfig
+from panokit_network.model import NetworkConfig
+from panokit_network.targets import TargetConfig
+
+__all__ = ["Phase", "TrainConfig"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training at one image size.
+
+    ``freeze_blocks`` backbone blocks (and the stem) keep their weights and statistics: with
+    ImageNet weights the first ones are good as they are and cost the most.
+    """
+
+    size: int
+    batch: int
+    samples: int
+    freeze_blocks: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size % 32:
+            raise ArgumentError("phase size", "a multiple of 32, at least 32", self.size)
+        for name in ("batch", "samples"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"phase {name}", "at least 1", getattr(self, name))
+        if not 0 <= self.freeze_blocks <= 16:
+            raise ArgumentError("phase freeze_blocks", "from 0 to 16", self.freeze_blocks)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the phase."""
+        return -(-self.samples // self.batch)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides how a run goes, but not where its data lies.
+
+    The learning rate warms up, stays, and falls along a half cosine over the last
+    ``cooldown_samples``; with a flat middle a run can be extended without starting over.
+    """
+
+    phases: tuple[Phase, ...] = (
+        Phase(192, 32, 600_000, freeze_blocks=3),
+        Phase(256, 24, 250_000),
+        Phase(320, 16, 150_000),
+    )
+    learning_rate: float = 2e-3
+    backbone_rate: float = 0.3  # the backbone's learning rate, relative
+    weight_decay: float = 0.02
+    warmup_samples: int = 8_000
+    cooldown_samples: int = 150_000
+    clip_norm: float = 5.0
+    ema_decay: float = 0.9993
+    seed: int = 0
+    bf16: bool = True
+    class_weight_power: float = 0.35  # class weight ~ pixel frequency ** -power
+    rare_photo_share: float = 0.04  # classes in fewer photos than this are seen more often
+    source_weights: dict[str, float] = field(default_factory=dict)  # relative; 1 if not named
+    teacher_classes: tuple[str, ...] = ()  # whose absence the teacher's 0 speaks for
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    targets: TargetConfig = field(default_factory=TargetConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    validate_every: int = 12_000  # samples
+    save_every: int = 6_000  # samples
+
+    def __post_init__(self) -> None:
+        if not self.phases:
+            raise ArgumentError("phases", "at least one phase", self.phases)
+        positive = ("learning_rate", "backbone_rate", "clip_norm", "validate_every", "save_every")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ArgumentError(name, "above 0", getattr(self, name))
+        if not 0 <= self.ema_decay < 1:
+            raise ArgumentError("ema_decay", "from 0 up to, but not, 1", self.ema_decay)
+        if any(w < 0 for w in self.source_weights.values()):
+            raise ArgumentError("source_weights", "numbers from 0", self.source_weights)
+
+    @property
+    def total_samples(self) -> int:
+        """Samples over all phases, whole batches."""
+        return sum(p.steps * p.batch for p in self.phases)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps over all phases."""
+        return sum(p.steps for p in self.phases)
+
+    def at(self, step: int) -> tuple[Phase, int]:
+        """The phase of a step and the number of samples seen before it."""
+        samples = 0
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, samples + step * phase.batch
+            step -= phase.steps
+            samples += phase.steps * phase.batch
+        raise ArgumentError("step", f"below {self.total_steps}", step)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict that :meth:`from_json` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrainConfig:
+        """Read a config; unknown names and impossible values raise ``ArgumentError``."""
+        return _build(cls, data, "config")  # type: ignore[no-any-return]
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrainConfig:
+        """Read a config file (JSON); fields left out keep their defaults."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArgumentError("config", f"a JSON file ({error})", str(path)) from None
+        return cls.from_json(data)
+
+
+_NESTED: dict[str, Any] = {
+    "network": NetworkConfig,
+    "augment": AugmentConfig,
+    "targets": TargetConfig,
+    "loss": LossConfig,
+}
+
+
+def _build(cls: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ArgumentError(where, "a JSON object", data)
+    names = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(data.keys() - names)
+    if unknown:
+        raise ArgumentError(where, f"an object with only {sorted(names)}", unknown)
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        if name in _NESTED and cls is TrainConfig:
+            values[name] = _build(_NESTED[name], value, f"{where}.{name}")
+        elif name == "phases":
+            values[name] = tuple(_build(Phase, v, f"{where}.phases[{i}]") for i, v in enumerate(value))
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ArgumentError(where, "complete and of the right types", str(error)) from None

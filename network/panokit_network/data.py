@@ -1,0 +1,303 @@
+"""Reading COCO-panoptic folders, with what partial labels say and do not say.
+
+Layout: ``DIR/annotations/NAME.json``, ``DIR/images/<image file_name>``,
+``DIR/panoptic/<annotation file_name>`` (PNG, id = R + 256·G + 65536·B) and optionally
+``DIR/teacher/<image teacher>`` (8-bit PNG of category ids, 0 = none it knows, 255 = unsure) and
+``DIR/taxonomy.json``. Three keys beyond the COCO format are understood:
+
+- image ``labelled``: category ids that are absent wherever the PNG says 0. Missing means all;
+  then 0 is plain void.
+- segment ``iscrowd`` 1: the class is known, instances are not separated.
+- segment ``ignore`` 1: uncertain, used for nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from panokit.errors import DataError
+from panokit.taxonomy import Taxonomy
+
+__all__ = [
+    "TEACHER_UNSURE",
+    "DecodedPhoto",
+    "PanopticFolder",
+    "PhotoCache",
+    "PhotoRecord",
+    "SegmentRecord",
+    "decode_photo",
+    "load_split",
+]
+
+TEACHER_UNSURE = 255
+_TEACHER_NONE = 0
+MAX_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class SegmentRecord:
+    """One annotated segment: PNG ``id``, semantic ``channel``, and whether it is a thing, a crowd
+    (instances not separated) or to be ignored."""
+
+    id: int
+    channel: int
+    is_thing: bool
+    is_crowd: bool = False
+    ignore: bool = False
+
+    @property
+    def is_object(self) -> bool:
+        """Whether this is one instance of a thing."""
+        return self.is_thing and not self.is_crowd and not self.ignore
+
+
+@dataclass(frozen=True)
+class PhotoRecord:
+    """One photo of a split and where its labels lie. ``absent`` are channels known not to be there
+    outside the segments; ``complete`` says that all are, so that id 0 is plain void."""
+
+    image_id: int
+    source: str
+    image_path: Path
+    panoptic_path: Path
+    teacher_path: Path | None
+    size_wh: tuple[int, int]
+    segments: tuple[SegmentRecord, ...]
+    absent: tuple[int, ...]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class PanopticFolder:
+    """A data set folder and the taxonomy its category ids are of."""
+
+    root: Path
+    taxonomy: Taxonomy
+
+    @classmethod
+    def open(cls, root: str | Path, taxonomy: str | Path | None = None) -> PanopticFolder:
+        """Open ``root``; the taxonomy is ``root/taxonomy.json`` unless a file is named, or else
+        the categories of the first annotation file."""
+        root = Path(root)
+        if not (root / "annotations").is_dir():
+            raise DataError(root, "expected a data set folder that holds 'annotations/'")
+        path = Path(taxonomy) if taxonomy else root / "taxonomy.json"
+        if not path.is_file():
+            names = sorted((root / "annotations").glob("*.json"))
+            if taxonomy or not names:
+                raise DataError(path, "no such taxonomy file")
+            path = names[0]
+        return cls(root, Taxonomy.load(path))
+
+    def splits(self) -> list[str]:
+        """Names of all annotation files, sorted."""
+        return sorted(p.stem for p in (self.root / "annotations").glob("*.json"))
+
+
+def load_split(folder: PanopticFolder, name: str) -> list[PhotoRecord]:
+    """Read ``annotations/NAME.json`` and check that it hangs together.
+
+    Raises ``DataError`` for an unreadable file, a category the taxonomy lacks, a path that leaves
+    the folder, an annotation without its image or an image without its annotation.
+    """
+    path = folder.root / "annotations" / f"{name}.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        images = {int(i["id"]): i for i in data["images"]}
+        annotations = {int(a["image_id"]): a for a in data["annotations"]}
+    except OSError as error:
+        known = ", ".join(folder.splits()) or "none"
+        raise DataError(path, f"cannot be read ({error}); splits here: {known}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(path, f"expected COCO panoptic JSON, but {error!r}") from None
+    alone = images.keys() ^ annotations.keys()
+    if alone:
+        raise DataError(path, f"images without annotation or the reverse: ids {sorted(alone)[:5]}")
+    return [_record(folder, path, images[i], annotations[i], name) for i in sorted(images)]
+
+
+def _record(
+    folder: PanopticFolder, path: Path, image: dict[str, Any], labels: dict[str, Any], split: str
+) -> PhotoRecord:
+    taxonomy = folder.taxonomy
+    known = {c.id for c in taxonomy}
+
+    def channel(category_id: int, where: str) -> int:
+        if category_id not in known:
+            raise DataError(path, f"{where}: category {category_id} is not in the taxonomy")
+        return taxonomy.channel(category_id)
+
+    where = f"image {image['id']}"
+    labelled = image.get("labelled")
+    ids = sorted(known) if labelled is None else [int(i) for i in labelled]
+    segments = tuple(
+        SegmentRecord(
+            id=int(s["id"]),
+            channel=channel(int(s["category_id"]), f"{where}, segment {s['id']}"),
+            is_thing=bool(taxonomy.get(int(s["category_id"])).is_thing),
+            is_crowd=bool(s.get("iscrowd", 0)),
+            ignore=bool(s.get("ignore", 0)),
+        )
+        for s in labels["segments_info"]
+    )
+    teacher = image.get("teacher")
+    return PhotoRecord(
+        image_id=int(image["id"]),
+        source=str(image.get("source", split)),
+        image_path=_inside(folder.root / "images", image["file_name"], path),
+        panoptic_path=_inside(folder.root / "panoptic", labels["file_name"], path),
+        teacher_path=_inside(folder.root / "teacher", teacher, path) if teacher else None,
+        size_wh=(int(image["width"]), int(image["height"])),
+        segments=segments,
+        absent=tuple(channel(i, f"{where}, labelled") for i in ids),
+        complete=set(ids) == known,
+    )
+
+
+def _inside(root: Path, name: str, annotation: Path) -> Path:
+    relative = Path(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise DataError(annotation, f"expected a path inside {root.name}/, got {name!r}")
+    return root / relative
+
+
+@dataclass(frozen=True)
+class DecodedPhoto:
+    """Pixels of one photo.
+
+    ``image_hwc`` uint8 ``[H,W,3]`` sRGB; ``segment_map`` uint16 ``[H,W]``, 0 = none, else 1 +
+    index into ``record.segments``; ``teacher`` uint8 ``[H,W]`` with 1 + channel, 0 = none it
+    knows, 255 = unsure, or None.
+    """
+
+    record: PhotoRecord
+    image_hwc: NDArray[np.uint8]
+    segment_map: NDArray[np.uint16]
+    teacher: NDArray[np.uint8] | None
+
+
+def decode_photo(record: PhotoRecord, taxonomy: Taxonomy) -> DecodedPhoto:
+    """Decode a photo and its labels; ``DataError`` names what does not fit."""
+    image = np.asarray(_open_image(record.image_path, "RGB", record.size_wh))
+    ids_rgb = np.asarray(_open_image(record.panoptic_path, "RGB", record.size_wh)).astype(np.int64)
+    ids = ids_rgb[..., 0] + 256 * ids_rgb[..., 1] + 65536 * ids_rgb[..., 2]
+    present, inverse = np.unique(ids, return_inverse=True)
+    index_of = {s.id: i + 1 for i, s in enumerate(record.segments)} | {0: 0}
+    unknown = [int(i) for i in present if int(i) not in index_of]
+    if unknown:
+        reason = f"segment ids {unknown[:5]} are in the PNG but not in the JSON"
+        raise DataError(record.panoptic_path, reason)
+    lookup = np.array([index_of[int(i)] for i in present], np.uint16)
+    teacher = None
+    if record.teacher_path is not None:
+        raw = np.asarray(_open_image(record.teacher_path, "L", record.size_wh))
+        table = np.full(256, TEACHER_UNSURE, np.uint8)
+        table[_TEACHER_NONE] = 0
+        for i, category in enumerate(taxonomy):
+            if category.id < TEACHER_UNSURE and i + 1 < TEACHER_UNSURE:
+                table[category.id] = i + 1
+        teacher = table[raw]
+    return DecodedPhoto(record, image, lookup[inverse].reshape(ids.shape), teacher)
+
+
+def _open_image(path: Path, mode: str, size_wh: tuple[int, int]) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if max(image.size) > MAX_SIDE:
+                raise DataError(path, f"expected sides up to {MAX_SIDE}, got {image.size}")
+            if image.size != size_wh:
+                raise DataError(path, f"expected size {size_wh} as in the JSON, got {image.size}")
+            return image.convert(mode)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(path, f"cannot be decoded: {error}") from None
+
+
+@dataclass
+class PhotoCache:
+    """Decoded photos in one memory-mapped file, so that epochs cost no decoding and worker
+    processes share the pages. Photos that cannot be decoded are left out and listed in
+    ``skipped``."""
+
+    records: list[PhotoRecord]
+    offsets: list[int]
+    pixels: NDArray[np.uint8]
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> DecodedPhoto:
+        record = self.records[index]
+        w, h = record.size_wh
+        n, at = w * h, self.offsets[index]
+        image = self.pixels[at : at + 3 * n].reshape(h, w, 3)
+        segments = self.pixels[at + 3 * n : at + 5 * n].view(np.uint16).reshape(h, w)
+        teacher = None
+        if record.teacher_path is not None:
+            teacher = self.pixels[at + 5 * n : at + 6 * n].reshape(h, w)
+        return DecodedPhoto(record, image, segments, teacher)
+
+    @classmethod
+    def build(
+        cls,
+        records: Sequence[PhotoRecord],
+        taxonomy: Taxonomy,
+        folder: str | Path,
+        progress: Callable[[Iterable[PhotoRecord]], Iterable[PhotoRecord]] = lambda x: x,
+    ) -> PhotoCache:
+        """Open the cache in ``folder`` if it was made from these very records, else make it."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        described = json.dumps([[str(r.image_path), repr(r)] for r in records])
+        key = hashlib.sha256((described + repr(taxonomy)).encode()).hexdigest()[:16]
+        pixels_path, index_path = folder / f"{key}.bin", folder / f"{key}.json"
+        if not index_path.is_file():
+            _write_cache(records, taxonomy, pixels_path, index_path, progress)
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+        by_path = {str(r.image_path): r for r in records}
+        return cls(
+            records=[by_path[p] for p in index["photos"]],
+            offsets=index["offsets"],
+            pixels=np.memmap(pixels_path, np.uint8, "r"),
+            skipped=index["skipped"],
+        )
+
+
+def _write_cache(
+    records: Sequence[PhotoRecord],
+    taxonomy: Taxonomy,
+    pixels_path: Path,
+    index_path: Path,
+    progress: Callable[[Iterable[PhotoRecord]], Iterable[PhotoRecord]],
+) -> None:
+    photos: list[str] = []
+    offsets: list[int] = []
+    skipped: list[str] = []
+    partial = pixels_path.with_suffix(".part")
+    with partial.open("wb") as file:
+        for record in progress(records):
+            try:
+                photo = decode_photo(record, taxonomy)
+            except DataError as error:
+                skipped.append(str(error))
+                continue
+            photos.append(str(record.image_path))
+            offsets.append(file.tell())
+            parts = [photo.image_hwc, photo.segment_map]
+            parts += [photo.teacher] if photo.teacher is not None else []
+            for part in parts:
+                file.write(np.ascontiguousarray(part).tobytes())
+    partial.rename(pixels_path)
+    text = json.dumps({"photos": photos, "offsets": offsets, "skipped": skipped})
+    partial_index = index_path.with_suffix(".part")
+    partial_index.write_text(text, encoding="utf-8")
+    partial_index.rename(index_path)

@@ -1,0 +1,105 @@
+"""Losses of the three heads under partial labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from panokit_network.targets import IGNORED, NOT_TEACHER, TargetConfig
+
+__all__ = ["Batch", "LossConfig", "panoptic_loss"]
+
+_EPS = 1e-4  # bounds -log(probability of the possible classes), so one wrong label cannot explode
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms (semantic is 1)."""
+
+    center: float = 8.0
+    offset: float = 0.02  # offsets are in input pixels
+    hard_share: float = 0.3  # the hardest pixels of the semantic loss, averaged a second time
+
+
+@dataclass
+class Batch:
+    """A batch of images and their :class:`panokit_network.targets.Targets`, stacked."""
+
+    image: Tensor  # uint8 [N,3,S,S]
+    semantic: Tensor  # int16 [N,S/2,S/2]
+    semantic_weight: Tensor  # float32 [N,S/2,S/2]
+    absent: Tensor  # bool [N,C]
+    teacher_absent: Tensor  # bool [N,C]
+    center: Tensor  # float32 [N,S/4,S/4]
+    center_weight: Tensor  # float32 [N,S/4,S/4]
+    offset: Tensor  # float32 [N,2,S/4,S/4]
+    offset_weight: Tensor  # float32 [N,S/4,S/4]
+
+    def part(self, index: slice) -> Batch:
+        """Some of the samples."""
+        return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+def panoptic_loss(
+    heads: dict[str, Tensor],
+    batch: Batch,
+    class_weight: Tensor,
+    config: LossConfig,
+    targets: TargetConfig,
+) -> dict[str, Tensor]:
+    """Loss terms ``semantic``, ``center``, ``offset`` and their weighted ``total`` (scalars)."""
+    semantic = _semantic_loss(heads["semantic"], batch, class_weight, config, targets)
+    center = _center_loss(heads["center"], batch)
+    offset = _offset_loss(heads["offset"], batch)
+    total = semantic + config.center * center + config.offset * offset
+    return {"total": total, "semantic": semantic, "center": center, "offset": offset}
+
+
+def _semantic_loss(
+    logits: Tensor, batch: Batch, class_weight: Tensor, config: LossConfig, targets: TargetConfig
+) -> Tensor:
+    size = batch.semantic.shape[-2:]
+    logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+    log_p = F.log_softmax(logits, dim=1)  # [N,C,h,w]
+    label = batch.semantic.long()
+    known = label >= 0
+    safe = label.clamp(min=0)
+    nll = -log_p.gather(1, safe[:, None])[:, 0] * class_weight[safe]
+    # "None of these": minus the log of the probability left for the classes that remain.
+    p = log_p.exp()
+    masks = torch.stack([batch.absent, batch.teacher_absent], 1).to(p.dtype)  # [N,2,C]
+    gone = torch.einsum("nchw,nkc->nkhw", p, masks)  # [N,2,h,w]
+    negative = -torch.log((1 - gone).clamp(min=0) + _EPS)
+    partial = negative[:, 0]
+    by_teacher = (
+        targets.unlabelled_weight * negative[:, 0] + targets.teacher_zero_weight * negative[:, 1]
+    )
+    loss = torch.where(known, nll, torch.where(label == NOT_TEACHER, by_teacher, partial))
+    weight = batch.semantic_weight * (label != IGNORED)
+    loss = loss * weight
+    total = loss.sum() / weight.sum().clamp(min=1)
+    if config.hard_share <= 0:
+        return total
+    flat = loss.flatten(1)
+    hardest = flat.topk(max(1, int(config.hard_share * flat.shape[1])), dim=1, sorted=False).values
+    return 0.5 * (total + hardest.mean())
+
+
+def _center_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Binary cross-entropy against the Gaussian, less its own entropy (so that a perfect answer
+    costs 0), with peaks counted up: most cells hold none."""
+    x, y = logits.float()[:, 0], batch.center
+    bce = F.binary_cross_entropy_with_logits(x, y, reduction="none")
+    entropy = -(torch.xlogy(y, y) + torch.xlogy(1 - y, 1 - y))
+    weight = batch.center_weight * (1 + 4 * y)
+    return ((bce - entropy) * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _offset_loss(offset: Tensor, batch: Batch) -> Tensor:
+    """Mean absolute error in input pixels over the cells of instances."""
+    error = (offset.float() - batch.offset).abs().sum(1)  # [N,h,w]
+    weight = batch.offset_weight
+    return (error * weight).sum() / weight.sum().clamp(min=1)

@@ -1,0 +1,144 @@
+"""The network: one file, image in, three heads out.
+
+A light Panoptic-DeepLab (Cheng et al., https://arxiv.org/abs/1911.10194): a shared
+EfficientNet-Lite0 backbone, a feature pyramid of depthwise-separable convolutions, and at stride
+4 one branch for what each pixel is and one for where its object's centre lies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from panokit_network.backbone import STAGE_CHANNELS, Conv, EfficientNetLite0
+
+__all__ = ["HEAD_NAMES", "NetworkConfig", "PanopticNetwork"]
+
+HEAD_NAMES = ("semantic", "center", "offset")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the decoder. The backbone is always EfficientNet-Lite0.
+
+    ``classes`` is the number of categories (semantic channels); the widths are channel counts.
+    """
+
+    classes: int = 26
+    pyramid_width: int = 128  # strides 32, 16 and 8
+    semantic_width: int = 128  # stride 4, what each pixel is
+    instance_width: int = 96  # stride 4, where its centre is
+    head_width: int = 32  # last hidden layer of centre and offset
+    context_dilations: tuple[int, ...] = (1, 2, 3)  # blocks at stride 32 that widen the view
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            values = value if isinstance(value, tuple) else (value,)
+            if not all(isinstance(v, int) and v >= 1 for v in values):
+                raise ValueError(f"{name}: expected positive whole numbers, got {value!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "context_dilations": list(self.context_dilations)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> NetworkConfig:
+        fields = dict(data)
+        fields["context_dilations"] = tuple(fields.get("context_dilations", ()))
+        return cls(**fields)
+
+
+class Separable(nn.Module):
+    """Depthwise 3×3 then pointwise, each with batch norm and ReLU6; optionally residual."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, dilation: int = 1, residual: bool = False
+    ) -> None:
+        super().__init__()
+        self.depthwise = Conv(in_channels, in_channels, 3, groups=in_channels, dilation=dilation)
+        self.pointwise = Conv(in_channels, out_channels)
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.pointwise(self.depthwise(x))
+        return x + y if self.residual else y
+
+
+class Normalize(nn.Module):
+    """0..255 pixels to the range the ImageNet weights expect, (x - 127) / 128.
+
+    The image is padded with black *before* this, so that the whole step folds into the first
+    convolution (see :mod:`panokit_network.deploy`) and costs no operator on the device.
+    """
+
+    mean = 127.0
+    scale = 1.0 / 128.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * self.scale
+
+
+def _upsample(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class PanopticNetwork(nn.Module):
+    """Image float32 ``[N,3,H,W]``, RGB, 0..255, H and W multiples of 32 → three heads.
+
+    Returns a dict with ``semantic`` ``[N,C,H/4,W/4]`` logits, ``center`` ``[N,1,H/4,W/4]``
+    logits, and ``offset`` ``[N,2,H/4,W/4]`` (dy, dx) in input pixels.
+    """
+
+    stride = 4
+
+    def __init__(self, config: NetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or NetworkConfig()
+        self.normalize: nn.Module = Normalize()
+        self.backbone = EfficientNetLite0()
+        s4, s8, s16, s32 = STAGE_CHANNELS
+        p, q, r = c.pyramid_width, c.semantic_width, c.instance_width
+        self.reduce32 = Conv(s32, p)
+        self.context = nn.Sequential(
+            *(Separable(p, p, dilation=d, residual=True) for d in c.context_dilations)
+        )
+        self.lateral16, self.merge16 = Conv(s16, p), Separable(p, p)
+        self.lateral8, self.merge8 = Conv(s8, p), Separable(p, p)
+        self.semantic_up, self.semantic_lateral = Conv(p, q), Conv(s4, q)
+        self.semantic_body = nn.Sequential(Separable(q, q), Separable(q, q))
+        self.semantic_head = nn.Conv2d(q, c.classes, 1)
+        self.instance_up, self.instance_lateral = Conv(p, r), Conv(s4, r)
+        self.instance_body = nn.Sequential(Separable(r, r), Separable(r, r))
+        self.center_body, self.center_head = Separable(r, c.head_width), _head(c.head_width, 1)
+        self.offset_body, self.offset_head = Separable(r, c.head_width), _head(c.head_width, 2)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        f4, f8, f16, f32 = self.features(image)
+        x = self.context(self.reduce32(f32))  # [N,p,H/32,W/32]
+        x = self.merge16(_upsample(x) + self.lateral16(f16))  # [N,p,H/16,W/16]
+        x = self.merge8(_upsample(x) + self.lateral8(f8))  # [N,p,H/8,W/8]
+        # 1×1 before the resize: the same result as after it, at a quarter of the work.
+        s = self.semantic_body(_upsample(self.semantic_up(x)) + self.semantic_lateral(f4))
+        i = self.instance_body(_upsample(self.instance_up(x)) + self.instance_lateral(f4))
+        return {
+            "semantic": self.semantic_head(s),  # [N,C,H/4,W/4]
+            "center": self.center_head(self.center_body(i)),  # [N,1,H/4,W/4]
+            "offset": self.offset_head(self.offset_body(i)),  # [N,2,H/4,W/4]
+        }
+
+    def features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        stem = self.backbone.stem
+        if stem.same_pad is None or isinstance(self.normalize, nn.Identity):
+            taps: tuple[Tensor, Tensor, Tensor, Tensor] = self.backbone(image)
+            return taps
+        # Pad black pixels first, then normalise; the stem must not pad again.
+        before, after = stem.same_pad
+        x = self.normalize(F.pad(image, (before, after, before, after)))
+        x = stem.act(stem.bn(stem.conv(x)))
+        return self.backbone.from_stem(x)
+
+
+def _head(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 1)

@@ -1,0 +1,267 @@
+"""The training loop: one process, or several under ``torchrun``; resumable to the step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from panokit.errors import DataError
+from panokit.taxonomy import Taxonomy
+from panokit_network.checkpoint import load_checkpoint, save_checkpoint
+from panokit_network.config import Phase, TrainConfig
+from panokit_network.data import PhotoCache
+from panokit_network.losses import Batch, panoptic_loss
+from panokit_network.model import PanopticNetwork
+from panokit_network.scenes import SceneStream, loader
+from panokit_network.weights import imagenet_state, save_weights
+
+__all__ = ["TrainResult", "Trainer", "class_weights", "learning_rate_at"]
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
+METRICS = "metrics.jsonl"
+
+
+def learning_rate_at(config: TrainConfig, samples: int) -> float:
+    """Learning rate after ``samples``: warm-up, flat, half-cosine cooldown to zero."""
+    rate = config.learning_rate * min(1.0, (samples + 1) / max(1, config.warmup_samples))
+    left = config.total_samples - samples
+    if left < config.cooldown_samples:
+        rate *= 0.5 * (1 - math.cos(math.pi * max(0, left) / config.cooldown_samples))
+    return rate
+
+
+def class_weights(cache: PhotoCache, classes: int, power: float) -> Tensor:
+    """Weight of each class in the semantic loss, ``frequency ** -power``, mean 1 over pixels.
+
+    Frequencies come from every 8th photo's label pixels.
+    """
+    counts = np.zeros(classes)
+    for index in range(0, len(cache), 8):
+        photo = cache[index]
+        hist = np.bincount(photo.segment_map.ravel(), minlength=len(photo.record.segments) + 1)
+        for i, segment in enumerate(photo.record.segments):
+            if not segment.ignore:
+                counts[segment.channel] += hist[i + 1]
+    frequency = (counts + 1) / (counts + 1).sum()
+    weight = np.clip(frequency, 1e-3, None) ** -power
+    weight /= (weight * frequency).sum()
+    return torch.tensor(weight, dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run ended."""
+
+    step: int
+    samples: int
+    finished: bool
+    weights: Path
+
+
+class Trainer:
+    """Trains a :class:`PanopticNetwork` and keeps its exponential moving average.
+
+    ``validate(network)`` is called now and then with the averaged network and returns figures
+    that go into ``metrics.jsonl``; ``on_step`` gets a dict of figures after every step.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        cache: PhotoCache,
+        taxonomy: Taxonomy,
+        out: str | Path,
+        validate: Callable[[PanopticNetwork], dict[str, Any]] | None = None,
+        on_step: Callable[[dict[str, Any]], None] | None = None,
+        workers: int = 1,
+        imagenet: bool = True,
+    ) -> None:
+        if len(cache) == 0:
+            raise DataError(out, "there is no photo to train on")
+        self.config, self.taxonomy, self.out = config, taxonomy, Path(out)
+        self.validate, self.on_step, self.workers = validate, on_step, workers
+        self.out.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(config.seed)
+        self.model = PanopticNetwork(config.network)
+        if imagenet:
+            self.model.backbone.load_imagenet(imagenet_state())
+        self.model.to(memory_format=torch.channels_last)
+        state = self.model.state_dict()
+        self.ema = {k: v.clone() for k, v in state.items() if v.is_floating_point()}
+        self.optimizer = self._optimizer()
+        self.class_weight = class_weights(cache, len(taxonomy), config.class_weight_power)
+        self.stream = SceneStream(cache, taxonomy, config)
+        self.step = 0
+        self._stop = False
+        self._phase: Phase | None = None
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            key = name.startswith("backbone."), parameter.ndim > 1
+            groups.setdefault(key, []).append(parameter)
+        decay = self.config.weight_decay
+        return torch.optim.AdamW(
+            [
+                {
+                    "params": parameters,
+                    "weight_decay": decay if is_matrix else 0.0,
+                    "rate": self.config.backbone_rate if is_backbone else 1.0,
+                }
+                for (is_backbone, is_matrix), parameters in groups.items()
+            ],
+            lr=self.config.learning_rate,
+            fused=True,
+        )
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint in ``out``; False if there is none."""
+        path = self.out / CHECKPOINT
+        if not path.is_file():
+            return False
+        self.step = load_checkpoint(path, self.model, self.ema, self.optimizer)
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint and the averaged weights."""
+        config = self.config.to_json()
+        save_checkpoint(
+            self.out / CHECKPOINT, self.model, self.ema, self.optimizer, self.step, config
+        )
+        training = {"samples": self.samples, "config": config}
+        save_weights(
+            self.out / WEIGHTS, self.ema, self.config.network, self.taxonomy, training
+        )
+
+    @property
+    def samples(self) -> int:
+        """Samples seen so far."""
+        if self.step >= self.config.total_steps:
+            return self.config.total_samples
+        return self.config.at(self.step)[1]
+
+    def averaged(self) -> PanopticNetwork:
+        """A copy of the network with the averaged weights, in eval mode."""
+        network = PanopticNetwork(self.config.network)
+        network.load_state_dict(self.ema, strict=False)
+        return network.to(memory_format=torch.channels_last).eval()
+
+    def run(self, stop_after: int | None = None) -> TrainResult:
+        """Train to the end of the schedule, to ``stop_after`` steps, or until interrupted."""
+        end = min(self.config.total_steps, stop_after or self.config.total_steps)
+        due_save = due_validate = self.samples
+        with self._interruptible():
+            for batch in loader(self.stream, self.step, self.workers):
+                if self._stop or self.step >= end:
+                    break
+                figures = self.train_step(batch)
+                if self.on_step:
+                    self.on_step(figures)
+                if self.step % 20 == 0:
+                    self._record(figures)
+                if self.samples - due_validate >= self.config.validate_every:
+                    due_validate = self.samples
+                    self._validate()
+                if self.samples - due_save >= self.config.save_every:
+                    due_save = self.samples
+                    self.save()
+        self.save()
+        finished = self.step >= self.config.total_steps
+        if finished:
+            self._validate()
+        return TrainResult(self.step, self.samples, finished, self.out / WEIGHTS)
+
+    def train_step(self, batch: Batch) -> dict[str, Any]:
+        """One optimizer step on ``batch``; returns its figures."""
+        started = time.perf_counter()
+        phase, samples = self.config.at(self.step)
+        self._enter(phase)
+        rate = learning_rate_at(self.config, samples)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        image = batch.image.float().contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16):
+            heads = self.model(image)
+        loss = panoptic_loss(heads, batch, self.class_weight, self.config.loss, self.config.targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss["total"].backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        if not torch.isfinite(norm):
+            log.warning("step %d: gradient norm %s, step skipped", self.step, norm)
+            self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self._average()
+        self.step += 1
+        return {
+            "step": self.step,
+            "samples": samples + phase.batch,
+            "size": phase.size,
+            "rate": rate,
+            "norm": float(norm),
+            "seconds": time.perf_counter() - started,
+            **{k: float(v.detach()) for k, v in loss.items()},
+        }
+
+    def _enter(self, phase: Phase) -> None:
+        """Freeze and thaw as the phase wants."""
+        if phase is self._phase:
+            return
+        self._phase = phase
+        self.model.train()
+        frozen: list[nn.Module] = []
+        if phase.freeze_blocks:
+            backbone = self.model.backbone
+            frozen = [backbone.stem, *list(backbone.blocks)[: phase.freeze_blocks]]
+        self.model.requires_grad_(True)
+        for module in frozen:
+            module.requires_grad_(False)
+            module.eval()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        state = self.model.state_dict()
+        pairs = [(v, state[k].detach()) for k, v in self.ema.items()]
+        torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
+
+    def _validate(self) -> None:
+        if self.validate is None:
+            return
+        figures = self.validate(self.averaged())
+        self._record({"step": self.step, "samples": self.samples, "validation": figures})
+        log.info("after %d samples: %s", self.samples, figures)
+
+    def _record(self, figures: dict[str, Any]) -> None:
+        with (self.out / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after the current step, which is saved."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stop = True
+            log.warning("stopping after this step; it is saved")
+
+        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

