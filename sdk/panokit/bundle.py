@@ -1,0 +1,242 @@
+"""A bundle: one folder with everything an app needs, and the proof that it is unchanged.
+
+``NAME.panokit/`` holds ``manifest.json``, the artifacts, golden vectors and a report. A bundle is
+data: opening one reads JSON and hashes files; nothing in it is ever executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from panokit.errors import ArgumentError, BundleError, PanokitError
+from panokit.postprocess import PostprocessConfig
+from panokit.preprocess import PreprocessConfig
+from panokit.taxonomy import Taxonomy
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "Artifact",
+    "Bundle",
+    "Manifest",
+    "TensorSpec",
+    "VectorFile",
+    "hash_path",
+    "shipped_bundle_path",
+]
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 4_000_000
+MAX_ARTIFACT_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor at an artifact's border. ``name`` is the one inside the artifact; ``shape`` has
+    the batch axis; ``layout`` is ``"nhwc"``, ``"nchw"`` or ``"image"`` (a platform image);
+    ``dtype`` a NumPy name. Integers mean real = (q - zero_point)·scale; floats have None."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One runnable model of a bundle.
+
+    ``format`` is ``"tflite"``, ``"coreml"`` or ``"onnx"``; ``file`` is relative to the bundle (a
+    folder for Core ML); ``precision`` e.g. ``"float32"``, ``"int8"``; ``outputs`` maps the heads
+    to tensors; ``sha256`` is that of :func:`hash_path`.
+    """
+
+    name: str
+    format: str
+    file: str
+    sha256: str
+    bytes: int
+    precision: str
+    input: TensorSpec
+    outputs: dict[str, TensorSpec]
+    minimum_os: str = ""
+    tools: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """One golden vector: a dump of what ``artifact`` computes, by ``origin`` (a runtime)."""
+
+    artifact: str
+    file: str
+    sha256: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``manifest.json`` says."""
+
+    name: str
+    taxonomy: Taxonomy
+    preprocessing: PreprocessConfig
+    postprocessing: PostprocessConfig
+    stride: int
+    artifacts: tuple[Artifact, ...]
+    vectors: tuple[VectorFile, ...] = ()
+    recipe: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    licence: dict[str, str] = field(default_factory=dict)
+    weights_sha256: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def artifact(self, name: str | None = None) -> Artifact:
+        """An artifact by name; without one the first that LiteRT runs, int8 before others."""
+        if name is None:
+            runnable = [a for a in self.artifacts if a.format == "tflite"]
+            runnable.sort(key=lambda a: a.precision != "int8")
+            if runnable:
+                return runnable[0]
+        for artifact in self.artifacts:
+            if artifact.name == name:
+                return artifact
+        known = ", ".join(a.name for a in self.artifacts) or "none"
+        raise ArgumentError("artifact", f"one of: {known}", name)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict that :meth:`from_json` reads back."""
+        data = asdict(self)
+        data["taxonomy"] = self.taxonomy.to_json()
+        data["preprocessing"]["size_wh"] = list(self.preprocessing.size_wh)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """Read a manifest; raises ``PanokitError``, ``KeyError`` or ``TypeError`` if it is not."""
+        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        pre = data["preprocessing"]
+        values["taxonomy"] = Taxonomy.from_json(data["taxonomy"])
+        values["preprocessing"] = PreprocessConfig(tuple(pre["size_wh"]), pre["kernel"])
+        values["postprocessing"] = PostprocessConfig.from_json(data["postprocessing"])
+        values["artifacts"] = tuple(_artifact(a) for a in data["artifacts"])
+        values["vectors"] = tuple(VectorFile(**v) for v in data.get("vectors", ()))
+        return cls(**values)
+
+
+def _artifact(data: Mapping[str, Any]) -> Artifact:
+    def tensor(spec: Mapping[str, Any]) -> TensorSpec:
+        return TensorSpec(**{**spec, "shape": tuple(int(v) for v in spec["shape"])})
+
+    outputs = {k: tensor(v) for k, v in data["outputs"].items()}
+    return Artifact(**{**data, "input": tensor(data["input"]), "outputs": outputs})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder and manifest."""
+
+    root: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str] | None = None, *, verify: bool = True) -> Bundle:
+        """Open the bundle at ``path`` (the shipped one without it).
+
+        Every listed file must exist inside the folder with the stated size and hash; otherwise
+        ``BundleError`` names the file. ``verify=False`` skips the hashes, not the other checks.
+        """
+        root = Path(path) if path is not None else shipped_bundle_path()
+        manifest = _read_manifest(root)
+        listed = [(a.file, a.sha256, a.bytes) for a in manifest.artifacts]
+        listed += [(v.file, v.sha256, None) for v in manifest.vectors]
+        for name, sha256, size in listed:
+            _check_file(root, name, sha256, size, verify)
+        return cls(root, manifest)
+
+    def path(self, artifact: Artifact) -> Path:
+        """Where an artifact lies."""
+        return self.root / artifact.file
+
+    def check(self, name: str, sha256: str) -> None:
+        """Check one listed file now (again)."""
+        _check_file(self.root, name, sha256, None, True)
+
+
+def shipped_bundle_path() -> Path:
+    """The bundle that comes with the package."""
+    return Path(str(resources.files("panokit") / "assets" / "camera.panokit"))
+
+
+def hash_path(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, or of a folder: of its files' relative names, sizes and contents."""
+    path = Path(path)
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
+        relative = file_path.relative_to(path).as_posix()
+        digest.update(f"{relative}\0{file_path.stat().st_size}\0".encode())
+        digest.update(bytes.fromhex(hash_path(file_path)))
+    return digest.hexdigest()
+
+
+def path_bytes(path: str | os.PathLike[str]) -> int:
+    """Size of a file, or the sum over a folder, in bytes."""
+    path = Path(path)
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def _read_manifest(root: Path) -> Manifest:
+    if not root.is_dir():
+        what = "is a file, expected a bundle folder" if root.exists() else "no such bundle folder"
+        raise BundleError(root, what)
+    path = root / MANIFEST
+    if not path.is_file():
+        raise BundleError(root, f"is no Panokit bundle: it has no {MANIFEST}")
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(path, f"expected at most {MAX_MANIFEST_BYTES} bytes")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise BundleError(path, f"expected JSON, but {error}") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        reason = f"expected schema_version {SCHEMA_VERSION}, got {version!r}"
+        raise BundleError(path, f"{reason}; it was made by another version of Panokit, or foreign")
+    try:
+        return Manifest.from_json(data)
+    except PanokitError as error:
+        raise BundleError(path, str(error)) from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise BundleError(path, f"a field is missing or of a wrong type: {error!r}") from None
+
+
+def _check_file(root: Path, name: str, sha256: str, size: int | None, verify: bool) -> None:
+    relative = Path(name)
+    if not name or relative.is_absolute() or ".." in relative.parts or "\\" in name:
+        raise BundleError(root / MANIFEST, f"expected a path inside the bundle, got {name!r}")
+    path = root / relative
+    if not path.exists():
+        raise BundleError(path, "is listed in the manifest but missing")
+    inside = path.resolve().is_relative_to(root.resolve())
+    if not inside or (path.is_dir() and any(p.is_symlink() for p in path.rglob("*"))):
+        raise BundleError(path, "leads out of the bundle through a link")
+    actual = path_bytes(path)
+    if actual > MAX_ARTIFACT_BYTES or (size is not None and actual != size):
+        expected = size if size is not None else f"at most {MAX_ARTIFACT_BYTES}"
+        raise BundleError(path, f"expected {expected} bytes, got {actual}: truncated or changed")
+    if verify and hash_path(path) != sha256:
+        raise BundleError(path, "does not match its SHA-256 in the manifest: damaged or tampered with")

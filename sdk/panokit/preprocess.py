@@ -1,0 +1,156 @@
+"""From a photo to the network's input, and the record that leads back.
+
+The steps are normative (see ``docs/port.md``): a port computes exactly this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.errors import ArgumentError
+from panokit.photo import Photo
+
+__all__ = ["PreprocessConfig", "TransformRecord", "letterbox", "preprocess"]
+
+KERNEL = "pillow-bilinear"
+"""Name of the resize kernel: Pillow's BILINEAR, a triangle filter that widens when it shrinks."""
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """The network's input: ``size_wh`` in pixels and the resize kernel."""
+
+    size_wh: tuple[int, int] = (320, 320)
+    kernel: str = KERNEL
+
+    def __post_init__(self) -> None:
+        if len(self.size_wh) != 2 or not all(
+            isinstance(v, int) and 1 <= v <= 8192 for v in self.size_wh
+        ):
+            raise ArgumentError("size_wh", "two whole numbers from 1 to 8192", self.size_wh)
+        if self.kernel != KERNEL:
+            raise ArgumentError("kernel", repr(KERNEL), self.kernel)
+
+
+@dataclass(frozen=True)
+class TransformRecord:
+    """How a photo was laid into the input; the only thing needed to map results back.
+
+    ``photo_wh`` and ``input_wh`` are sizes in pixels, ``content_wh`` the resized photo inside the
+    input and ``left``, ``top`` its corner; what lies outside is padding. ``scale`` is the nominal
+    scale min(W/w0, H/h0); mappings use ``content_wh / photo_wh`` per axis, which rounding makes
+    slightly different. ``orientation``, ``color`` and ``kernel`` tell what was done to the pixels.
+    """
+
+    photo_wh: tuple[int, int]
+    input_wh: tuple[int, int]
+    content_wh: tuple[int, int]
+    left: int
+    top: int
+    scale: float
+    orientation: int = 1
+    color: str = "srgb"
+    kernel: str = KERNEL
+
+    @property
+    def content_slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the photo inside the input grid."""
+        w, h = self.content_wh
+        return slice(self.top, self.top + h), slice(self.left, self.left + w)
+
+    def padding_mask(self) -> NDArray[np.bool_]:
+        """True where the input is padding, bool ``[H,W]``."""
+        mask = np.ones(self.input_wh[::-1], bool)
+        mask[self.content_slices] = False
+        return mask
+
+    def point_to_photo(self, x: float, y: float) -> tuple[float, float]:
+        """An input point to photo coordinates (continuous: pixel i covers i..i+1)."""
+        (w0, h0), (w, h) = self.photo_wh, self.content_wh
+        return (x - self.left) * w0 / w, (y - self.top) * h0 / h
+
+    def point_to_input(self, x: float, y: float) -> tuple[float, float]:
+        """A photo point to input coordinates (continuous: pixel i covers i..i+1)."""
+        (w0, h0), (w, h) = self.photo_wh, self.content_wh
+        return x * w / w0 + self.left, y * h / h0 + self.top
+
+    def box_to_photo(self, xyxy: tuple[float, float, float, float]) -> tuple[float, ...]:
+        """An input box (x0, y0, x1, y1; ends exclusive) to photo coordinates."""
+        return (*self.point_to_photo(*xyxy[:2]), *self.point_to_photo(*xyxy[2:]))
+
+    def rows_cols(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """For each photo row and column, the input row and column whose pixel holds its centre."""
+        (w0, h0), (w, h) = self.photo_wh, self.content_wh
+        # floor((i + 1/2)·h/h0) in whole numbers, so that no rounding can differ between ports.
+        rows = (2 * np.arange(h0, dtype=np.int64) + 1) * h // (2 * h0)
+        cols = (2 * np.arange(w0, dtype=np.int64) + 1) * w // (2 * w0)
+        return rows + self.top, cols + self.left
+
+    def map_to_photo(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Nearest neighbour of ``values`` ``[H,W,…]`` (input grid) on the photo ``[h0,w0,…]``."""
+        if values.shape[:2] != self.input_wh[::-1]:
+            raise ArgumentError("values", f"shaped {self.input_wh[::-1]} first", values.shape)
+        rows, cols = self.rows_cols()
+        return np.asarray(values[rows[:, None], cols])
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict that :meth:`from_json` reads back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TransformRecord:
+        """Read what :meth:`to_json` wrote."""
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        except TypeError as error:
+            raise ArgumentError("transform record", "complete", str(error)) from None
+
+
+def letterbox(
+    photo_wh: tuple[int, int], input_wh: tuple[int, int], orientation: int = 1, color: str = "srgb"
+) -> TransformRecord:
+    """Where a photo of ``photo_wh`` lies in an input of ``input_wh``.
+
+    scale = min(W/w0, H/h0); each side is round-half-up(side·scale), at least 1; centred, with the
+    odd pixel of padding at the right and bottom.
+    """
+    (w0, h0), (w_in, h_in) = photo_wh, input_wh
+    if w_in * h0 <= h_in * w0:  # the width limits: exact fractions, no float comparison
+        content = w_in, _round_half_up(h0 * w_in, w0)
+    else:
+        content = _round_half_up(w0 * h_in, h0), h_in
+    content = max(1, content[0]), max(1, content[1])
+    return TransformRecord(
+        photo_wh=(w0, h0),
+        input_wh=(w_in, h_in),
+        content_wh=content,
+        left=(w_in - content[0]) // 2,
+        top=(h_in - content[1]) // 2,
+        scale=min(w_in / w0, h_in / h0),
+        orientation=orientation,
+        color=color,
+    )
+
+
+def preprocess(
+    photo: Photo, config: PreprocessConfig | None = None
+) -> tuple[NDArray[np.uint8], TransformRecord]:
+    """The network's input, uint8 ``[H,W,3]`` RGB 0..255, and the record that leads back."""
+    from PIL import Image
+
+    config = config or PreprocessConfig()
+    record = letterbox(photo.size_wh, config.size_wh, photo.orientation, photo.color)
+    image = Image.fromarray(photo.rgb_hwc)
+    if image.size != record.content_wh:
+        image = image.resize(record.content_wh, Image.Resampling.BILINEAR)
+    out = np.zeros((*config.size_wh[::-1], 3), np.uint8)
+    out[record.content_slices] = np.asarray(image)
+    return out, record
+
+
+def _round_half_up(numerator: int, denominator: int) -> int:
+    return (2 * numerator + denominator) // (2 * denominator)
