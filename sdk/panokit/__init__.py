@@ -1,0 +1,113 @@
+"""Panokit: panoptic segmentation for phone cameras.
+
+>>> from panokit import Segmenter  # doctest: +SKIP
+>>> result = Segmenter.open().segment("photo.jpg")  # doctest: +SKIP
+>>> result.overlay().save("overlay.png")  # doctest: +SKIP
+
+Names are loaded when first used, so that ``import panokit`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
+    from panokit.dump import Dump, read_dump, write_dump
+    from panokit.effects import portrait_blur
+    from panokit.errors import (
+        ArgumentError,
+        BundleError,
+        DataError,
+        DumpError,
+        ExportError,
+        HeadError,
+        MissingExtraError,
+        PanokitError,
+        PhotoError,
+    )
+    from panokit.photo import Photo
+    from panokit.postprocess import Heads, PanopticMap, PostprocessConfig, postprocess
+    from panokit.preprocess import PreprocessConfig, TransformRecord, preprocess
+    from panokit.result import PanopticResult, Segment
+    from panokit.segmenter import Segmenter, Stages
+    from panokit.taxonomy import Category, Taxonomy
+    from panokit.validation import ValidationConfig, validate_dump
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "bundle": ("Artifact", "Bundle", "Manifest", "TensorSpec"),
+    "dump": ("Dump", "read_dump", "write_dump"),
+    "effects": ("portrait_blur",),
+    "errors": (
+        "ArgumentError",
+        "BundleError",
+        "DataError",
+        "DumpError",
+        "ExportError",
+        "HeadError",
+        "MissingExtraError",
+        "PanokitError",
+        "PhotoError",
+    ),
+    "photo": ("Photo",),
+    "postprocess": ("Heads", "PanopticMap", "PostprocessConfig", "postprocess"),
+    "preprocess": ("PreprocessConfig", "TransformRecord", "preprocess"),
+    "result": ("PanopticResult", "Segment"),
+    "segmenter": ("Segmenter", "Stages"),
+    "taxonomy": ("Category", "Taxonomy"),
+    "validation": ("ValidationConfig", "validate_dump"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "ArgumentError",
+    "Artifact",
+    "Bundle",
+    "BundleError",
+    "Category",
+    "DataError",
+    "Dump",
+    "DumpError",
+    "ExportError",
+    "HeadError",
+    "Heads",
+    "Manifest",
+    "MissingExtraError",
+    "PanokitError",
+    "PanopticMap",
+    "PanopticResult",
+    "Photo",
+    "PhotoError",
+    "PostprocessConfig",
+    "PreprocessConfig",
+    "Segment",
+    "Segmenter",
+    "Stages",
+    "Taxonomy",
+    "TensorSpec",
+    "TransformRecord",
+    "ValidationConfig",
+    "__version__",
+    "portrait_blur",
+    "postprocess",
+    "preprocess",
+    "read_dump",
+    "validate_dump",
+    "write_dump",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'panokit' has no attribute {name!r}")
+    value = getattr(import_module(f"panokit.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,230 @@
+"""What was found in a photo: one map, its segments, and the views people want of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.errors import ArgumentError
+from panokit.photo import Photo
+from panokit.postprocess import PanopticMap
+from panokit.preprocess import TransformRecord
+from panokit.taxonomy import VOID, Category, Taxonomy
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["PanopticResult", "Segment"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a photo.
+
+    ``id`` is its value in the id map; ``score`` 0..1; ``area`` in photo pixels; ``box_xyxy`` in
+    photo pixels, right and bottom exclusive; ``center_xy`` the network's object centre in photo
+    coordinates (None for stuff).
+    """
+
+    id: int
+    category: Category
+    score: float
+    area: int
+    box_xyxy: tuple[int, int, int, int]
+    center_xy: tuple[float, float] | None = None
+
+    @property
+    def is_thing(self) -> bool:
+        """Whether this is one object rather than a region of stuff."""
+        return self.category.is_thing
+
+    @property
+    def box_xywh(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height in photo pixels."""
+        x0, y0, x1, y1 = self.box_xyxy
+        return x0, y0, x1 - x0, y1 - y0
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return {
+            "id": self.id,
+            "category_id": self.category.id,
+            "category": self.category.name,
+            "isthing": int(self.is_thing),
+            "score": round(self.score, 4),
+            "area": self.area,
+            "box_xyxy": list(self.box_xyxy),
+            "center_xy": None if self.center_xy is None else [round(v, 2) for v in self.center_xy],
+        }
+
+
+@dataclass(frozen=True)
+class PanopticResult:
+    """A segmented photo.
+
+    ``id_map`` int32 ``[H,W]`` on the photo, 0 = void, else a segment's id; ``segments`` in id
+    order; ``transform`` tells how the photo was laid into the network's input.
+    """
+
+    photo: Photo
+    id_map: NDArray[np.int32]
+    segments: tuple[Segment, ...]
+    taxonomy: Taxonomy
+    transform: TransformRecord
+    artifact: str = ""
+
+    @classmethod
+    def from_map(
+        cls,
+        photo: Photo,
+        decoded: PanopticMap,
+        taxonomy: Taxonomy,
+        transform: TransformRecord,
+        artifact: str = "",
+    ) -> PanopticResult:
+        """Bring a decoded map back to the photo (nearest neighbour). A segment that no photo
+        pixel falls into is left out."""
+        ids = decoded.ids
+        rows, cols = transform.rows_cols()
+        (w_in, h_in), (h, w) = transform.input_wh, ids.shape
+        if (h, w) != (h_in, w_in):  # decoded on the head grid
+            rows, cols = (2 * rows + 1) * h // (2 * h_in), (2 * cols + 1) * w // (2 * w_in)
+        id_map = np.ascontiguousarray(ids[rows[:, None], cols])
+        areas = np.bincount(id_map.ravel(), minlength=len(decoded.segments) + 1)
+        boxes = _boxes(id_map, len(decoded.segments) + 1)
+        segments = []
+        for s in decoded.segments:
+            if areas[s.id] == 0:
+                continue
+            center = None
+            if s.center_yx is not None:
+                center = transform.point_to_photo(s.center_yx[1], s.center_yx[0])
+            segments.append(
+                Segment(
+                    id=s.id,
+                    category=taxonomy.categories[s.channel],
+                    score=s.score,
+                    area=int(areas[s.id]),
+                    box_xyxy=boxes[s.id],
+                    center_xy=center,
+                )
+            )
+        return cls(photo, id_map, tuple(segments), taxonomy, transform, artifact)
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self.segments)
+
+    def get(self, segment_id: int) -> Segment:
+        """The segment with this id."""
+        for segment in self.segments:
+            if segment.id == segment_id:
+                return segment
+        known = [s.id for s in self.segments]
+        raise ArgumentError("segment id", f"one of {known}", segment_id)
+
+    def find(self, *classes: int | str) -> tuple[Segment, ...]:
+        """All segments of these categories (ids or names), in id order."""
+        wanted = {self.taxonomy.get(c).id for c in classes}
+        return tuple(s for s in self.segments if s.category.id in wanted)
+
+    def at(self, x: float, y: float) -> Segment | None:
+        """The segment at a photo point, or None on void; outside the photo is an error."""
+        h, w = self.id_map.shape
+        if not (0 <= x < w and 0 <= y < h):
+            raise ArgumentError("point", f"inside 0..{w} by 0..{h}", (x, y))
+        segment_id = int(self.id_map[int(y), int(x)])
+        return None if segment_id == VOID else self.get(segment_id)
+
+    def mask(self, *segments: int | Segment) -> NDArray[np.bool_]:
+        """Where any of the segments (or ids) lies, bool ``[H,W]``."""
+        ids = [s.id if isinstance(s, Segment) else self.get(s).id for s in segments]
+        return np.isin(self.id_map, ids)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Objects per thing class, most first, by name."""
+        names = [s.category.name for s in self.segments if s.is_thing]
+        counted = {n: names.count(n) for n in dict.fromkeys(names)}
+        return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
+
+    def only(self, *classes: int | str) -> PanopticResult:
+        """The same result with these categories alone; the rest is void (background)."""
+        kept = self.find(*classes)
+        id_map = np.where(np.isin(self.id_map, [s.id for s in kept]), self.id_map, VOID)
+        return replace(self, id_map=id_map.astype(np.int32), segments=kept)
+
+    def semantic_map(self) -> NDArray[np.int32]:
+        """The semantic view: category id of every pixel, int32 ``[H,W]``, 0 = void."""
+        table = np.zeros(self._highest + 1, np.int32)
+        for s in self.segments:
+            table[s.id] = s.category.id
+        return np.asarray(table[self.id_map])
+
+    def instance_map(self) -> NDArray[np.int32]:
+        """The instance view: segment ids of things, int32 ``[H,W]``, 0 elsewhere."""
+        table = np.zeros(self._highest + 1, np.int32)
+        for s in self.segments:
+            table[s.id] = s.id if s.is_thing else 0
+        return np.asarray(table[self.id_map])
+
+    def crop(self, segment: int | Segment) -> Image.Image:
+        """The photo inside a segment's box, transparent outside its mask (RGBA)."""
+        from PIL import Image
+
+        segment = segment if isinstance(segment, Segment) else self.get(segment)
+        x0, y0, x1, y1 = segment.box_xyxy
+        alpha = (self.id_map[y0:y1, x0:x1] == segment.id).astype(np.uint8) * 255
+        rgba = np.dstack([self.photo.rgb_hwc[y0:y1, x0:x1], alpha])
+        return Image.fromarray(np.ascontiguousarray(rgba))
+
+    def overlay(
+        self, *, opacity: float = 0.5, labels: bool = True, highlight: Sequence[int] = ()
+    ) -> Image.Image:
+        """The photo with every segment in its colour; see :func:`panokit.render.overlay`."""
+        from panokit.render import overlay
+
+        return overlay(self, opacity=opacity, labels=labels, highlight=highlight)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the pixels, JSON-ready."""
+        return {
+            "photo": self.photo.name,
+            "size_wh": list(self.photo.size_wh),
+            "artifact": self.artifact,
+            "counts": self.counts,
+            "segments": [s.to_json() for s in self.segments],
+            "transform": self.transform.to_json(),
+        }
+
+    @property
+    def _highest(self) -> int:
+        return max((s.id for s in self.segments), default=0)
+
+
+def _boxes(id_map: NDArray[np.int32], count: int) -> list[tuple[int, int, int, int]]:
+    """The bounding box of every id below ``count`` (right and bottom exclusive; zeros if absent)."""
+    h, w = id_map.shape
+    x0, y0 = np.full(count, w), np.full(count, h)
+    x1, y1 = np.zeros(count, np.intp), np.zeros(count, np.intp)
+    # Runs of equal ids along the rows: far fewer than pixels, and they know their ends.
+    change = np.ones((h, w), bool)
+    change[:, 1:] = id_map[:, 1:] != id_map[:, :-1]
+    rows, starts = np.nonzero(change)
+    ends = np.append(starts[1:], w)
+    ends[np.append(rows[1:] != rows[:-1], True)] = w
+    ids = id_map[rows, starts]
+    np.minimum.at(x0, ids, starts)
+    np.maximum.at(x1, ids, ends)
+    np.minimum.at(y0, ids, rows)
+    np.maximum.at(y1, ids, rows + 1)
+    return [
+        (int(a), int(b), int(c), int(d)) if c else (0, 0, 0, 0)
+        for a, b, c, d in zip(x0, y0, x1, y1, strict=True)
+    ]

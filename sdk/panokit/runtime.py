@@ -1,0 +1,121 @@
+"""Running an artifact: LiteRT, int8 and float, by the tensor specs of the manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.bundle import Artifact, Bundle, TensorSpec
+from panokit.errors import ArgumentError, BundleError, HeadError
+from panokit.postprocess import Heads
+
+__all__ = ["LiteRtRuntime", "Runtime", "dequantize", "open_runtime", "quantize_image"]
+
+
+class Runtime(Protocol):
+    """Anything that computes raw heads from an image."""
+
+    name: str
+
+    def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Raw heads by name, as the artifact gives them (quantised ones stay so), without the
+        batch axis, from an image uint8 ``[H,W,3]`` RGB."""
+        ...
+
+
+def dequantize(
+    raw: Mapping[str, NDArray[Any]], specs: Mapping[str, TensorSpec]
+) -> dict[str, NDArray[np.float32]]:
+    """Real values of raw heads: (q - zero_point)·scale in float32 for integers."""
+    out: dict[str, NDArray[np.float32]] = {}
+    for name, values in raw.items():
+        if name not in specs:
+            raise HeadError(name, f"is not an output of the artifact; it has {sorted(specs)}")
+        spec = specs[name]
+        if np.issubdtype(values.dtype, np.integer):
+            if spec.scale is None:
+                raise HeadError(name, f"is {values.dtype}, but its spec has no scale")
+            centred = values.astype(np.float32) - np.float32(spec.zero_point or 0)
+            out[name] = centred * np.float32(spec.scale)
+        else:
+            out[name] = values.astype(np.float32)
+    return out
+
+
+def heads_from_raw(raw: Mapping[str, NDArray[Any]], artifact: Artifact) -> Heads:
+    """The :class:`Heads` of an artifact's raw outputs."""
+    layout = artifact.outputs["semantic"].layout
+    return Heads.from_arrays(dequantize(raw, artifact.outputs), layout)
+
+
+def quantize_image(image_hwc: NDArray[np.uint8], spec: TensorSpec) -> NDArray[Any]:
+    """The artifact's input tensor, with batch axis, from an image uint8 ``[H,W,3]``."""
+    expected = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
+    if image_hwc.dtype != np.uint8 or image_hwc.shape != tuple(expected):
+        got = f"{image_hwc.dtype} {image_hwc.shape}"
+        raise ArgumentError("image_hwc", f"uint8 of shape {tuple(expected)}", got)
+    x: NDArray[Any] = image_hwc
+    if spec.scale is not None:
+        info = np.iinfo(spec.dtype)
+        q = np.round(image_hwc.astype(np.float32) / np.float32(spec.scale)) + (spec.zero_point or 0)
+        x = np.clip(q, info.min, info.max)
+    x = x.astype(spec.dtype)[None]
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1)) if spec.layout == "nchw" else x
+
+
+class LiteRtRuntime:
+    """A TFLite artifact in LiteRT (XNNPACK on CPUs)."""
+
+    name = "litert"
+
+    def __init__(self, path: str | os.PathLike[str], artifact: Artifact, threads: int = 2) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        if threads < 1:
+            raise ArgumentError("threads", "at least 1", threads)
+        self.artifact = artifact
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
+            signatures = self._interpreter.get_signature_list()
+            key = next(iter(signatures))
+            self._runner = self._interpreter.get_signature_runner(key)
+        except (ValueError, RuntimeError, StopIteration) as error:
+            raise BundleError(path, f"LiteRT cannot load it: {error}") from None
+        self._check(Path(path))
+
+    def _check(self, path: Path) -> None:
+        """The file's own tensors must be the ones that the manifest describes."""
+        details = {
+            "image": (self._runner.get_input_details(), {"image": self.artifact.input}),
+            "heads": (self._runner.get_output_details(), self.artifact.outputs),
+        }
+        for actual, specs in details.values():
+            for spec in specs.values():
+                found = actual.get(spec.name)
+                if found is None:
+                    reason = f"has no tensor {spec.name!r}; it has {sorted(actual)}"
+                    raise BundleError(path, reason)
+                shape, dtype = tuple(int(v) for v in found["shape"]), np.dtype(found["dtype"]).name
+                if (shape, dtype) != (spec.shape, spec.dtype):
+                    expected = f"expected {spec.dtype} {spec.shape} as in the manifest"
+                    raise BundleError(path, f"tensor {spec.name!r}: {expected}, got {dtype} {shape}")
+
+    def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Raw heads ``[h,w,C]`` by name; see :class:`Runtime`."""
+        spec = self.artifact.input
+        outputs = self._runner(**{spec.name: quantize_image(image_hwc, spec)})
+        return {head: outputs[s.name][0] for head, s in self.artifact.outputs.items()}
+
+
+def open_runtime(bundle: Bundle, artifact: Artifact, threads: int = 2) -> Runtime:
+    """The runtime that can run ``artifact`` here; ``ArgumentError`` if there is none."""
+    if artifact.format == "tflite":
+        return LiteRtRuntime(bundle.path(artifact), artifact, threads)
+    runnable = ", ".join(a.name for a in bundle.manifest.artifacts if a.format == "tflite")
+    raise ArgumentError("artifact", f"one that runs here ({runnable or 'none'})", artifact.name)
