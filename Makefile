@@ -1,0 +1,52 @@
+# The two commands: `make quickstart` and `make test`. Each sets up what it needs.
+# Where the default torch is a GPU build of several gigabytes, install the CPU build first
+# (`make venv`, then `.venv/bin/pip install torch==2.13.0 …` as pytorch.org says).
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out/quickstart
+
+.PHONY: quickstart test venv setup lint format type pytest bundle bench clean
+
+quickstart: setup
+	$(BIN)/python scripts/quickstart.py --out $(OUT)
+
+test: setup lint type pytest
+
+venv: $(BIN)/python
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+setup: $(VENV)/.installed
+
+# torch first and pinned, so that no other package chooses its build.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,export,demo,dev]'
+	touch $@
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format:
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type:
+	$(BIN)/mypy
+
+pytest:
+	$(BIN)/python -m pytest
+
+# Rebuild the bundle that ships inside the SDK from the committed weights.
+bundle: setup
+	$(BIN)/python scripts/build_shipped_bundle.py
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,137 @@
+"""`panokit train`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
+
+from panokit._files import write_json
+from panokit.errors import ArgumentError, DataError
+from panokit_network.config import TrainConfig
+from panokit_network.data import PanopticFolder, PhotoCache, PhotoRecord, load_split
+from panokit_network.train import CHECKPOINT, Trainer
+from panokit_network.validate import Validator
+
+__all__ = ["train"]
+
+_console = Console(stderr=True)
+
+
+def train(
+    data: Annotated[Path, typer.Option("--data", help="COCO-panoptic folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="JSON of a TrainConfig; defaults otherwise.")
+    ] = None,
+    taxonomy: Annotated[
+        Path | None, typer.Option("--taxonomy", help="JSON; taxonomy.json of the data otherwise.")
+    ] = None,
+    train_splits: Annotated[
+        str, typer.Option("--train", help="Splits, comma separated; all *_train otherwise.")
+    ] = "",
+    validation_splits: Annotated[
+        str, typer.Option("--validate", help="Splits to validate on, comma separated.")
+    ] = "",
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Leave out a source; may be repeated.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder for decoded photos; OUT/cache otherwise.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Loader processes.")] = 1,
+    stop_after: Annotated[
+        int | None, typer.Option("--stop-after", min=1, help="Stop after this many steps.")
+    ] = None,
+    imagenet: Annotated[
+        bool, typer.Option(help="Start the backbone from its ImageNet weights.")
+    ] = True,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
+) -> None:
+    """Train a panoptic network; goes on where an earlier run in OUT stopped. Ctrl-C saves."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    folder = PanopticFolder.open(data, taxonomy)
+    settings = TrainConfig.load(config) if config else TrainConfig()
+    if settings.network.classes != len(folder.taxonomy):
+        got = f"{settings.network.classes} classes for a taxonomy of {len(folder.taxonomy)}"
+        raise ArgumentError("network.classes", "the number of categories", got)
+    names = _splits(folder, train_splits, "_train")
+    records = [
+        r for n in names for r in load_split(folder, n) if r.source not in set(exclude or ())
+    ]
+    cached = _cache(records, folder, cache or out / "cache")
+    validator = None
+    if validation_splits:
+        held_out = _splits(folder, validation_splits, "")
+        validator = Validator(
+            {n: _cache(load_split(folder, n), folder, cache or out / "cache") for n in held_out},
+            folder.taxonomy,
+        )
+    with _progress() as bar:
+        task = bar.add_task("training", total=settings.total_samples)
+
+        def on_step(figures: dict[str, Any]) -> None:
+            text = f"{figures['size']} px  loss {figures['total']:.3f}"
+            bar.update(task, completed=figures["samples"], description=text)
+
+        trainer = Trainer(
+            settings, cached, folder.taxonomy, out, validator, on_step, workers, imagenet
+        )
+        write_json(out / "config.json", settings.to_json())
+        if trainer.resume():
+            _console.print(f"resumed {out / CHECKPOINT} at step {trainer.step}")
+        result = trainer.run(stop_after)
+    _console.print(f"{result.samples} samples in {result.step} steps; weights: {result.weights}")
+    if json:
+        write_json(
+            json,
+            {
+                "step": result.step,
+                "samples": result.samples,
+                "finished": result.finished,
+                "weights": str(result.weights),
+                "skipped": cached.skipped,
+            },
+        )
+
+
+def _splits(folder: PanopticFolder, given: str, suffix: str) -> list[str]:
+    names = [n.strip() for n in given.split(",") if n.strip()]
+    names = names or [n for n in folder.splits() if n.endswith(suffix)]
+    if not names:
+        raise DataError(folder.root, f"has no split named *{suffix}; name some with --train")
+    return names
+
+
+def _cache(records: list[PhotoRecord], folder: PanopticFolder, where: Path) -> PhotoCache:
+    def progress(items: Iterable[PhotoRecord]) -> Iterable[PhotoRecord]:
+        return track(list(items), "decoding photos", console=_console, transient=True)
+
+    cached = PhotoCache.build(records, folder.taxonomy, where, progress)
+    for reason in cached.skipped:
+        _console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
+    return cached
+
+
+def _progress() -> Progress:
+    torch.set_flush_denormal(True)  # denormals slow CPUs down and carry no information
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=_console,
+    )

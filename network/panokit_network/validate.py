@@ -1,0 +1,86 @@
+"""Quick figures on validation photos while training (the full ones: ``panokit evaluate``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from panokit.taxonomy import Taxonomy
+from panokit_network.augment import PADDING, letterboxed_scene
+from panokit_network.data import DecodedPhoto, PhotoCache
+from panokit_network.model import PanopticNetwork
+
+__all__ = ["Validator"]
+
+
+class Validator:
+    """Mean IoU of classes and the state of the centre head, per split.
+
+    Only labelled pixels count. ``center_max`` is the mean over photos of the highest centre score
+    and ``centers`` the mean number of peaks above 0.25: a centre head that collapses shows there
+    first.
+    """
+
+    def __init__(
+        self, splits: Mapping[str, PhotoCache], taxonomy: Taxonomy, size: int = 320, limit: int = 60
+    ) -> None:
+        self.splits, self.taxonomy, self.size, self.limit = splits, taxonomy, size, limit
+
+    def __call__(self, network: PanopticNetwork) -> dict[str, Any]:
+        return {name: self._split(network, photos) for name, photos in self.splits.items()}
+
+    def _split(self, network: PanopticNetwork, photos: PhotoCache) -> dict[str, Any]:
+        classes = len(self.taxonomy)
+        confusion = np.zeros((classes, classes), np.int64)
+        highest: list[float] = []
+        peaks: list[int] = []
+        for index in range(min(len(photos), self.limit)):
+            photo = photos[index]
+            truth = _labels(photo, self.size)
+            predicted, score = self._predict(network, photo)
+            known = truth >= 0
+            pairs = truth[known] * classes + predicted[known]
+            confusion += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+            highest.append(float(score.max()))
+            peak = torch.nn.functional.max_pool2d(score, 7, 1, 3) == score
+            peaks.append(int((peak & (score > 0.25)).sum()))
+        hits, true, found = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+        iou = hits / np.maximum(true + found - hits, 1)
+        present = true > 0
+        return {
+            "miou": round(float(iou[present].mean()), 4) if present.any() else 0.0,
+            "iou": {
+                c.name: round(float(v), 3)
+                for c, v, p in zip(self.taxonomy, iou, present, strict=True)
+                if p
+            },
+            "center_max": round(float(np.mean(highest)), 3) if highest else 0.0,
+            "centers": round(float(np.mean(peaks)), 2) if peaks else 0.0,
+        }
+
+    @torch.no_grad()
+    def _predict(
+        self, network: PanopticNetwork, photo: DecodedPhoto
+    ) -> tuple[NDArray[np.int64], torch.Tensor]:
+        image = letterboxed_scene(photo, self.size).image_hwc
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            heads = network(x)
+        logits = torch.nn.functional.interpolate(
+            heads["semantic"].float(), size=(self.size, self.size), mode="bilinear"
+        )
+        return logits[0].argmax(0).numpy(), torch.sigmoid(heads["center"].float())
+
+
+def _labels(photo: DecodedPhoto, size: int) -> NDArray[np.int64]:
+    """Channel of every labelled pixel of the letterboxed photo, -1 elsewhere."""
+    segment_map = letterboxed_scene(photo, size).segment_map
+    table = np.full(len(photo.record.segments) + 1, -1)
+    for i, segment in enumerate(photo.record.segments):
+        table[i + 1] = -1 if segment.ignore else segment.channel
+    inside = segment_map != PADDING
+    return np.where(inside, table[np.where(inside, segment_map, 0)], -1)
