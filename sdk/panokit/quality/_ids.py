@@ -1,0 +1,43 @@
+"""Looking up what belongs to each id of a map, and refusing ids nobody described."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.errors import ArgumentError
+from panokit.taxonomy import VOID
+
+__all__ = ["check_map", "index_of_ids"]
+
+
+def check_map(name: str, values: NDArray[Any], shape: tuple[int, ...] | None = None) -> None:
+    """Raise ``ArgumentError`` unless ``values`` is a whole-number map ``[H,W]`` (of ``shape``)."""
+    good = isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "iu"
+    if not good or (shape is not None and values.shape != shape):
+        sized = "[H,W]" if shape is None else f"of shape {shape}"
+        got = f"{getattr(values, 'dtype', type(values))} {getattr(values, 'shape', '')}"
+        raise ArgumentError(name, f"an array of whole numbers {sized}", got)
+
+
+def index_of_ids(name: str, ids: NDArray[Any], known: Sequence[int]) -> NDArray[np.int64]:
+    """int64 ``[H,W]``: 0 where ``ids`` ``[H,W]`` is void, else 1 + index into ``known``.
+
+    An id that is neither void nor known raises ``ArgumentError``; so do repeated known ids.
+    """
+    table = np.array([VOID, *known], np.int64)
+    order = np.argsort(table, kind="stable")
+    ranked = table[order]
+    twice = ranked[1:][ranked[1:] == ranked[:-1]]
+    if twice.size:
+        raise ArgumentError(name, "segments with one id each, none of them 0", int(twice[0]))
+    ids = ids.astype(np.int64)  # unsigned 64-bit ids would be compared as floats
+    place = np.minimum(np.searchsorted(ranked, ids), len(ranked) - 1)
+    strange = ranked[place] != ids
+    if strange.any():
+        got = f"{ids[strange][0]} in the map"
+        raise ArgumentError(name, "a map whose every id is 0 or listed with the segments", got)
+    return np.asarray(order[place])
