@@ -6,6 +6,7 @@ number of worker processes.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 import cv2
@@ -110,6 +111,8 @@ class SceneStream(Dataset[Batch]):
 
 
 def _worker_setup(worker: int) -> None:
+    # Ctrl-C reaches the whole process group; only the trainer may answer it, by saving.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -1,0 +1,156 @@
+"""Training: learns, repeats, resumes to the step, keeps what it has when interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from panokit.errors import ArgumentError, DataError
+from panokit_network.config import Phase, TrainConfig
+from panokit_network.data import PanopticFolder, PhotoCache, load_split
+from panokit_network.model import NetworkConfig
+from panokit_network.train import CHECKPOINT, Trainer, learning_rate_at
+from panokit_network.weights import load_weights
+from tests.network.toy_data import make_folder
+
+SMALL = TrainConfig(
+    phases=(Phase(32, 4, 40, freeze_blocks=3), Phase(64, 2, 20)),
+    network=NetworkConfig(3, 16, 16, 16, 16, (1,)),
+    warmup_samples=8,
+    cooldown_samples=16,
+    ema_decay=0.9,
+    save_every=1000,
+    validate_every=1000,
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[PanopticFolder, PhotoCache]:
+    root = tmp_path_factory.mktemp("toy")
+    folder = PanopticFolder.open(make_folder(root / "data"))
+    return folder, PhotoCache.build(load_split(folder, "toy_train"), folder.taxonomy, root / "c")
+
+
+def trainer(
+    photos: tuple[PanopticFolder, PhotoCache], out: Path, config: TrainConfig = SMALL, **more: Any
+) -> tuple[Trainer, list[float]]:
+    losses: list[float] = []
+
+    def on_step(figures: dict[str, Any]) -> None:
+        losses.append(figures["total"])
+
+    folder, cache = photos
+    made = Trainer(
+        config, cache, folder.taxonomy, out, on_step=on_step, workers=0, imagenet=False, **more
+    )
+    return made, losses
+
+
+def test_same_seed_same_losses_and_resume_equals_not_stopping(
+    photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
+) -> None:
+    whole, expected = trainer(photos, tmp_path / "whole")
+    result = whole.run()
+    assert (result.step, result.finished) == (20, True)
+    first, before = trainer(photos, tmp_path / "parts")
+    first.run(stop_after=7)  # in the middle of the first phase
+    second, after = trainer(photos, tmp_path / "parts")
+    assert second.resume()
+    assert second.step == 7
+    second.run()
+    assert before + after == expected
+    for name, tensor in whole.ema.items():
+        assert torch.equal(tensor, second.ema[name]), name
+
+
+def test_a_batch_can_be_learnt(
+    photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
+) -> None:
+    config = replace(SMALL, phases=(Phase(64, 4, 200),), cooldown_samples=1)
+    made, _ = trainer(photos, tmp_path, config)
+    batch = made.stream[0]
+    losses = [made.train_step(batch)["semantic"] for _ in range(40)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_interrupt_saves_and_stops(
+    photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
+) -> None:
+    made, losses = trainer(photos, tmp_path)
+
+    def interrupt(figures: dict[str, Any]) -> None:
+        losses.append(figures["total"])
+        if figures["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    made.on_step = interrupt
+    result = made.run()
+    assert (result.step, result.finished) == (3, False)
+    again, _ = trainer(photos, tmp_path)
+    assert again.resume()
+    assert again.step == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_weights_reload_to_the_averaged_network(
+    photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
+) -> None:
+    made, _ = trainer(photos, tmp_path)
+    path = made.run(stop_after=2).weights
+    network, info = load_weights(path)
+    assert [c.name for c in info.taxonomy] == ["disc", "square", "sky"]
+    assert "Research" in info.licence
+    image = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        ours, theirs = network(image), made.averaged()(image)
+    for name in ("semantic", "center", "offset"):
+        assert torch.allclose(ours[name], theirs[name], atol=2e-2)  # fp16 storage
+
+
+def test_damaged_or_foreign_files_are_refused(
+    photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
+) -> None:
+    made, _ = trainer(photos, tmp_path)
+    made.run(stop_after=1)
+    weights, checkpoint = tmp_path / "weights.safetensors", tmp_path / CHECKPOINT
+    with pytest.raises(DataError, match="expected weights in format"):
+        load_weights(checkpoint)
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DataError, match="expected a safetensors file"):
+        load_weights(weights)
+    with pytest.raises(DataError, match="no such weight file"):
+        load_weights(tmp_path / "nowhere")
+    other = replace(SMALL, network=NetworkConfig(3, 32, 16, 16, 16, (1,)))
+    foreign, _ = trainer(photos, tmp_path, other)
+    with pytest.raises(DataError, match="is of another network"):
+        foreign.resume()
+    checkpoint.write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="expected a training checkpoint"):
+        foreign.resume()
+
+
+def test_config_round_trips_and_refuses_nonsense(tmp_path: Path) -> None:
+    text = json.dumps(SMALL.to_json())
+    assert TrainConfig.from_json(json.loads(text)) == SMALL
+    (tmp_path / "c.json").write_text('{"learning_rte": 1}')
+    with pytest.raises(ArgumentError, match="learning_rte"):
+        TrainConfig.load(tmp_path / "c.json")
+    with pytest.raises(ArgumentError, match="a multiple of 32"):
+        Phase(100, 1, 1)
+    with pytest.raises(ArgumentError, match="a probability"):
+        TrainConfig.from_json({"augment": {"flip_probability": 2}})
+
+
+def test_learning_rate_warms_up_stays_and_falls_to_nothing() -> None:
+    c = SMALL  # 60 samples, warm-up 8, cooldown 16
+    assert learning_rate_at(c, 0) == pytest.approx(c.learning_rate / 8)
+    assert learning_rate_at(c, 20) == c.learning_rate
+    assert learning_rate_at(c, 52) == pytest.approx(c.learning_rate / 2)
+    assert learning_rate_at(c, 60) == pytest.approx(0)
