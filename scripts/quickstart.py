@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from panokit_demo.samples import sample_photos
 from rich.console import Console
 from rich.table import Table
 
 from panokit.bundle import Bundle
-from panokit_demo.samples import sample_photos
 from panokit_network.weights import shipped_weights_path
 
 PROGRAM = Path(sys.executable).with_name("panokit")
@@ -48,7 +48,15 @@ def steps(out: Path, photos: list[Path]) -> list[Step]:
         Step("quantize and export TFLite and Core ML", export, bundle),
         Step(
             "segment the sample photos with int8 TFLite",
-            ("segment", *names, *use, "--out", str(out / "segment"), "--json", str(out / "segment.json")),
+            (
+                "segment",
+                *names,
+                *use,
+                "--out",
+                str(out / "segment"),
+                "--json",
+                str(out / "segment.json"),
+            ),
             out / "segment",
         ),
     ]

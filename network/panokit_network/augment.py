@@ -122,7 +122,7 @@ def _place(
     source = photo.image_hwc[sy0:sy1, sx0:sx1]
     if sw < w:  # shrinking: average over the area first, then sample exactly
         area_wh = max(1, round((sx1 - sx0) * sw / w)), max(1, round((sy1 - sy0) * sh / h))
-        source = cv2.resize(source, area_wh, interpolation=cv2.INTER_AREA)
+        source = np.asarray(cv2.resize(source, area_wh, interpolation=cv2.INTER_AREA), np.uint8)
     rx, ry = source.shape[1] / (sx1 - sx0), source.shape[0] / (sy1 - sy0)
     fine_x = (((xs - left + 0.5) * (w / sw) - sx0) * rx - 0.5).astype(np.float32)
     fine_y = (((ys - top + 0.5) * (h / sh) - sy0) * ry - 0.5).astype(np.float32)
@@ -163,9 +163,7 @@ def _paste_objects(
     areas = np.bincount(donor.segment_map.ravel(), minlength=len(donor.record.segments) + 1)
     least = 0.004 * donor.segment_map.size
     clean = [
-        i + 1
-        for i, s in enumerate(donor.record.segments)
-        if s.is_object and areas[i + 1] >= least
+        i + 1 for i, s in enumerate(donor.record.segments) if s.is_object and areas[i + 1] >= least
     ]
     count = int(rng.integers(1, config.paste_limit + 1))
     for index in rng.permutation(clean)[:count]:
@@ -178,10 +176,12 @@ def _paste_objects(
         scale = side / longest
         wh = max(4, round(alpha.shape[1] * scale)), max(4, round(alpha.shape[0] * scale))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        cut, alpha = cv2.resize(cut, wh, interpolation=how), cv2.resize(alpha, wh, interpolation=how)
+        cut = np.asarray(cv2.resize(cut, wh, interpolation=how), np.uint8)
+        alpha = np.asarray(cv2.resize(alpha, wh, interpolation=how), np.float32)
         if rng.random() < 0.5:
             cut, alpha = cut[:, ::-1], alpha[:, ::-1]
-        alpha = cv2.GaussianBlur(np.ascontiguousarray(alpha), (3, 3), 0)
+        soft = cv2.GaussianBlur(np.ascontiguousarray(alpha), (3, 3), 0)
+        alpha = np.asarray(soft, np.float32)
         left = int(rng.integers(-wh[0] // 3, max(1, size - wh[0] * 2 // 3)))
         top = int(rng.integers(-wh[1] // 3, max(1, size - wh[1] * 2 // 3)))
         _blend(scene, cut, alpha, left, top, donor.record.segments[index - 1])
@@ -222,14 +222,16 @@ def _camera(
     if rng.random() < config.gray_probability:
         x = np.repeat(x @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=2)
     if rng.random() < config.blur_probability:
-        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 1.8)))
+        soft = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 1.8)))
+        x = np.asarray(soft, np.float32)
     if rng.random() < config.noise_probability:
         sigma = float(rng.uniform(0.005, 0.06))
         x = x + sigma * rng.standard_normal(x.shape, np.float32)
-    out = (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+    out: NDArray[np.uint8] = (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < config.jpeg_probability:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
-        out = np.asarray(cv2.imdecode(cv2.imencode(".jpg", out, quality)[1], cv2.IMREAD_COLOR))
+        encoded = cv2.imencode(".jpg", out, quality)[1]
+        out = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
     return out
 
 

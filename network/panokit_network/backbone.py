@@ -113,7 +113,7 @@ class Conv(nn.Module):
         slow_gradient = conv.groups > 1 and conv.kernel_size[0] == 5 and self.training
         if slow_gradient and torch.is_autocast_enabled("cpu"):
             weight = conv.weight.to(torch.bfloat16)
-            y = _DepthwiseFp32Gradient.apply(
+            y = _DepthwiseFp32Gradient.apply(  # type: ignore[no-untyped-call]
                 x.to(torch.bfloat16), weight, int(conv.stride[0]), int(conv.padding[0])
             )
         else:
@@ -177,9 +177,12 @@ class EfficientNetLite0(nn.Module):
         fields = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
         names = {"stem.conv.weight": "_conv_stem.weight"}
         names |= {f"stem.bn.{f}": f"_bn0.{f}" for f in fields}
-        for i, block in enumerate(self.blocks):
-            convs = (("expand", "_expand_conv", "_bn0"),) if i else ()
-            convs += (("depthwise", "_depthwise_conv", "_bn1"), ("project", "_project_conv", "_bn2"))
+        for i in range(len(self.blocks)):
+            convs = [("expand", "_expand_conv", "_bn0")] if i else []
+            convs += [
+                ("depthwise", "_depthwise_conv", "_bn1"),
+                ("project", "_project_conv", "_bn2"),
+            ]
             for ours, conv, bn in convs:
                 names[f"blocks.{i}.{ours}.conv.weight"] = f"_blocks.{i}.{conv}.weight"
                 for f in fields:

@@ -149,7 +149,9 @@ def _build(cls: Any, data: Any, where: str) -> Any:
         if name in _NESTED and cls is TrainConfig:
             values[name] = _build(_NESTED[name], value, f"{where}.{name}")
         elif name == "phases":
-            values[name] = tuple(_build(Phase, v, f"{where}.phases[{i}]") for i, v in enumerate(value))
+            values[name] = tuple(
+                _build(Phase, v, f"{where}.phases[{i}]") for i, v in enumerate(value)
+            )
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
     try:

@@ -100,9 +100,7 @@ class SceneStream(Dataset[Batch]):
         if len(self.donors) and rng.random() < self.config.augment.paste_probability:
             donor = self.cache[int(self.donors[self._draw(self.donor_cumulative, rng)])]
         scene = random_scene(photo, donor, size, self.config.augment, rng)
-        return scene, make_targets(
-            scene, self.thing_mask, self.teacher_knows, self.config.targets
-        )
+        return scene, make_targets(scene, self.thing_mask, self.teacher_knows, self.config.targets)
 
     @staticmethod
     def _draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:

@@ -83,7 +83,7 @@ def make_targets(
     )
 
 
-def _at_stride(values: NDArray[np.uint16], stride: int) -> NDArray[np.int64]:
+def _at_stride(values: NDArray[np.uint16] | NDArray[np.uint8], stride: int) -> NDArray[np.int64]:
     """Values at the centres of stride×stride cells."""
     return values[stride // 2 :: stride, stride // 2 :: stride].astype(np.int64)
 

@@ -18,7 +18,14 @@ from panokit.errors import DataError, MissingExtraError
 from panokit.taxonomy import Taxonomy
 from panokit_network.model import NetworkConfig, PanopticNetwork
 
-__all__ = ["LICENCE", "WeightsInfo", "imagenet_state", "load_weights", "save_weights", "shipped_weights_path"]
+__all__ = [
+    "LICENCE",
+    "WeightsInfo",
+    "imagenet_state",
+    "load_weights",
+    "save_weights",
+    "shipped_weights_path",
+]
 
 FORMAT = "panokit-weights/1"
 MAX_FILE_BYTES = 200_000_000

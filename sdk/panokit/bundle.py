@@ -157,7 +157,9 @@ class Bundle:
         """
         root = Path(path) if path is not None else shipped_bundle_path()
         manifest = _read_manifest(root)
-        listed = [(a.file, a.sha256, a.bytes) for a in manifest.artifacts]
+        listed: list[tuple[str, str, int | None]] = [
+            (a.file, a.sha256, a.bytes) for a in manifest.artifacts
+        ]
         listed += [(v.file, v.sha256, None) for v in manifest.vectors]
         for name, sha256, size in listed:
             _check_file(root, name, sha256, size, verify)
@@ -239,4 +241,6 @@ def _check_file(root: Path, name: str, sha256: str, size: int | None, verify: bo
         expected = size if size is not None else f"at most {MAX_ARTIFACT_BYTES}"
         raise BundleError(path, f"expected {expected} bytes, got {actual}: truncated or changed")
     if verify and hash_path(path) != sha256:
-        raise BundleError(path, "does not match its SHA-256 in the manifest: damaged or tampered with")
+        raise BundleError(
+            path, "does not match its SHA-256 in the manifest: damaged or tampered with"
+        )

@@ -49,7 +49,7 @@ def panoptic_annotation(
 
 
 def rle_encode(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Uncompressed COCO RLE of a mask ``[H,W]``: ``{"size": [H, W], "counts": [zeros, ones, …]}``."""
+    """Uncompressed COCO RLE of a mask ``[H,W]``: ``size`` and the ``counts`` of zeros, ones, …"""
     if mask.ndim != 2:
         raise ArgumentError("mask", "two-dimensional [H,W]", mask.shape)
     flat = np.asarray(mask, bool).ravel(order="F")

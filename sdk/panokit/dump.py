@@ -42,8 +42,14 @@ _DTYPES = {
     "offset": ("float32", "float16", "int8", "uint8", "int16"),
     "panoptic": ("int32", "uint8", "uint16", "int64", "int16"),
 }
-_RANKS = {"photo": (3,), "input": (3,), "semantic": (3,), "center": (2, 3), "offset": (3,),
-          "panoptic": (2,)}
+_RANKS = {
+    "photo": (3,),
+    "input": (3,),
+    "semantic": (3,),
+    "center": (2, 3),
+    "offset": (3,),
+    "panoptic": (2,),
+}
 
 
 @dataclass(frozen=True)

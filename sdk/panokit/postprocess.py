@@ -195,9 +195,7 @@ def postprocess(
     return PanopticMap(ids, tuple(segments), details)
 
 
-def _decode_grid(
-    transform: TransformRecord, cell_shape: tuple[int, ...], which: str
-) -> _Grid:
+def _decode_grid(transform: TransformRecord, cell_shape: tuple[int, ...], which: str) -> _Grid:
     w_in, h_in = transform.input_wh
     if which == "input":
         y = np.arange(h_in, dtype=np.float32) + np.float32(0.5)
@@ -221,9 +219,7 @@ def _cell_content(transform: TransformRecord, cell_shape: tuple[int, ...]) -> ND
     return np.asarray(rows[:, None] & cols)
 
 
-def _axis_weights(
-    n_in: int, n_out: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
+def _axis_weights(n_in: int, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
     """Half-pixel bilinear taps: for each output the two inputs and the second one's weight."""
     at = (np.arange(n_out, dtype=np.float64) + 0.5) * (n_in / n_out) - 0.5
     at = np.clip(at, 0, n_in - 1)
@@ -339,9 +335,7 @@ def _assemble(
         probability = _class_probability(semantic[mask], top)
         center = (float(centers[k, 0]), float(centers[k, 1]))
         segments.append(
-            DecodedSegment(
-                len(segments) + 1, top, True, float(score) * probability, area, center
-            )
+            DecodedSegment(len(segments) + 1, top, True, float(score) * probability, area, center)
         )
     areas = np.bincount(class_map[(class_map >= 0) & ~thing], minlength=channels)
     stuff = [c for c in range(channels) if areas[c] and not taxonomy.thing_mask[c]]

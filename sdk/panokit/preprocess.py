@@ -105,7 +105,10 @@ class TransformRecord:
     def from_json(cls, data: dict[str, Any]) -> TransformRecord:
         """Read what :meth:`to_json` wrote."""
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+            }
+            return cls(**values)
         except TypeError as error:
             raise ArgumentError("transform record", "complete", str(error)) from None
 

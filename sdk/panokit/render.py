@@ -80,7 +80,7 @@ def _edges(ids: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
     for step in range(1, width + 1):
         edge[:, :-step] |= ids[:, :-step] != ids[:, step:]
         edge[:-step] |= ids[:-step] != ids[step:]
-    return edge & (ids != VOID)
+    return np.asarray(edge & (ids != VOID))
 
 
 def _draw_labels(image: Image.Image, result: PanopticResult, shown: Sequence[Segment]) -> None:
@@ -95,8 +95,10 @@ def _draw_labels(image: Image.Image, result: PanopticResult, shown: Sequence[Seg
     for segment in sorted(shown, key=lambda s: -s.area):
         if segment.area < least:
             continue
-        text = f"{segment.category.name} {segment.score:.0%}" if segment.is_thing else (
-            segment.category.name
+        text = (
+            f"{segment.category.name} {segment.score:.0%}"
+            if segment.is_thing
+            else (segment.category.name)
         )
         x, y = _inside_point(result, segment)
         x0, y0, x1, y1 = draw.textbbox((x, y), text, font=font, anchor="mm")

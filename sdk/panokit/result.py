@@ -209,7 +209,7 @@ class PanopticResult:
 
 
 def _boxes(id_map: NDArray[np.int32], count: int) -> list[tuple[int, int, int, int]]:
-    """The bounding box of every id below ``count`` (right and bottom exclusive; zeros if absent)."""
+    """The box of every id below ``count`` (right and bottom exclusive; zeros if absent)."""
     h, w = id_map.shape
     x0, y0 = np.full(count, w), np.full(count, h)
     x1, y1 = np.zeros(count, np.intp), np.zeros(count, np.intp)

@@ -86,7 +86,7 @@ class LiteRtRuntime:
             key = next(iter(signatures))
             self._runner = self._interpreter.get_signature_runner(key)
         except (ValueError, RuntimeError, StopIteration) as error:
-            raise BundleError(path, f"LiteRT cannot load it: {error}") from None
+            raise BundleError(Path(path), f"LiteRT cannot load it: {error}") from None
         self._check(Path(path))
 
     def _check(self, path: Path) -> None:
@@ -104,7 +104,9 @@ class LiteRtRuntime:
                 shape, dtype = tuple(int(v) for v in found["shape"]), np.dtype(found["dtype"]).name
                 if (shape, dtype) != (spec.shape, spec.dtype):
                     expected = f"expected {spec.dtype} {spec.shape} as in the manifest"
-                    raise BundleError(path, f"tensor {spec.name!r}: {expected}, got {dtype} {shape}")
+                    raise BundleError(
+                        path, f"tensor {spec.name!r}: {expected}, got {dtype} {shape}"
+                    )
 
     def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Raw heads ``[h,w,C]`` by name; see :class:`Runtime`."""

@@ -70,9 +70,7 @@ def test_same_seed_same_losses_and_resume_equals_not_stopping(
         assert torch.equal(tensor, second.ema[name]), name
 
 
-def test_a_batch_can_be_learnt(
-    photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
-) -> None:
+def test_a_batch_can_be_learnt(photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path) -> None:
     config = replace(SMALL, phases=(Phase(64, 4, 200),), cooldown_samples=1)
     made, _ = trainer(photos, tmp_path, config)
     batch = made.stream[0]

@@ -103,7 +103,9 @@ def display_p3() -> bytes:
 
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
     name = b"Display P3"
-    desc = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + bytes(1 + 4 + 4 + 2 + 1 + 67)
+    desc = (
+        b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + bytes(1 + 4 + 4 + 2 + 1 + 67)
+    )
     desc += bytes(-len(desc) % 4)
     tags = {
         b"desc": desc,
@@ -121,7 +123,9 @@ def display_p3() -> bytes:
     for key, value in tags.items():
         table += key + struct.pack(">II", at + len(body), len(value))
         body += value
-    head = struct.pack(">I4sI4s4s4s", at + len(body), b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ ")
+    head = struct.pack(
+        ">I4sI4s4s4s", at + len(body), b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ "
+    )
     head += bytes(12) + b"acsp" + bytes(28) + s15(0.9642) + s15(1.0) + s15(0.8249)
     return head.ljust(128, b"\0") + table + body
 

@@ -187,9 +187,7 @@ def random_heads(seed: int, h: int, w: int, kind: str) -> Heads:
         center[:] = -30
     elif kind == "constant":
         semantic[:], center[:], offset[:] = 1, 1, 0
-    return Heads(
-        semantic.astype(np.float32), center.astype(np.float32), offset.astype(np.float32)
-    )
+    return Heads(semantic.astype(np.float32), center.astype(np.float32), offset.astype(np.float32))
 
 
 @settings(max_examples=60, deadline=None)

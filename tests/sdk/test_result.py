@@ -71,7 +71,7 @@ def test_counts_views_and_queries(result: PanopticResult) -> None:
     assert person is not None
     assert person.category.name == "person"
     assert result.at(3.5, 1.5) is None
-    with pytest.raises(ArgumentError, match="inside 0..4 by 0..2"):
+    with pytest.raises(ArgumentError, match=r"inside 0\.\.4 by 0\.\.2"):
         result.at(4, 0)
     with pytest.raises(ArgumentError, match="one of: person, sky, dog, road"):
         result.find("cat")

@@ -63,14 +63,11 @@ def _names(paths: list[Path]) -> list[str]:
     return names
 
 
-def _each(
-    paths: list[Path], what: str, failures: list[PanokitError]
-) -> Iterator[tuple[str, Path]]:
+def _each(paths: list[Path], what: str, failures: list[PanokitError]) -> Iterator[tuple[str, Path]]:
     """Name and path of every photo, with progress; the loop body's errors go to ``failures``."""
-    for name, path in track(
+    yield from track(
         list(zip(_names(paths), paths, strict=True)), what, console=_console, transient=True
-    ):
-        yield name, path
+    )
     for failure in failures:
         _console.print(f"[red]skipped[/red] {failure}", highlight=False, soft_wrap=True)
 
