@@ -1,0 +1,7 @@
+"""Run every benchmark."""
+
+from benchmarks import import_time, stages
+
+if __name__ == "__main__":
+    import_time.main()
+    stages.main()

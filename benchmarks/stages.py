@@ -1,0 +1,44 @@
+"""Where the time of one photo goes with the shipped bundle: medians over the sample photos."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from panokit import Photo, Segmenter, postprocess, preprocess
+from panokit.runtime import heads_from_raw
+from panokit_demo.samples import sample_photos
+
+
+def milliseconds(call: Callable[[], Any], runs: int = 15) -> float:
+    """Median time of a call."""
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(times)
+
+
+def main() -> None:
+    """Print milliseconds and shares."""
+    segmenter = Segmenter.open(threads=1)
+    config = segmenter.bundle.manifest.postprocessing
+    for name, path in sample_photos().items():
+        photo = Photo.open(path)
+        image, transform = preprocess(photo, segmenter.bundle.manifest.preprocessing)
+        raw = segmenter.runtime.run(image)
+        heads = heads_from_raw(raw, segmenter.artifact)
+        found = {
+            "decode file": milliseconds(lambda path=path: Photo.open(path)),
+            "preprocess": milliseconds(lambda photo=photo: preprocess(photo)),
+            "network": milliseconds(lambda image=image: segmenter.runtime.run(image)),
+            "postprocess": milliseconds(
+                lambda heads=heads, t=transform: postprocess(heads, segmenter.taxonomy, t, config)
+            ),
+        }
+        total = sum(found.values())
+        parts = ", ".join(f"{k} {v:.1f} ms ({v / total:.0%})" for k, v in found.items())
+        print(f"{name}: {parts}")
