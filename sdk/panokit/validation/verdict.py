@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -221,5 +220,3 @@ def _compare_panoptic(
 
 def _verdict(good: bool) -> Verdict:
     return Verdict.PASS if good else Verdict.FAIL
-
-
