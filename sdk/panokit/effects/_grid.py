@@ -1,0 +1,69 @@
+"""Going to a coarser grid and back. Cell ``i`` covers the pixels ``i·f..(i+1)·f``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["reduce_mean", "stripes", "upsample_rows"]
+
+STRIPE_PIXELS = 1 << 20
+"""Full-size floats are made for about this many pixels at a time, so that a photo of 48 megapixels
+does not need gigabytes."""
+
+
+def stripes(size_hw: tuple[int, int], multiple: int = 1) -> Iterator[slice]:
+    """Rows of a picture in order, in stripes of a whole ``multiple`` of rows (but the last)."""
+    h, w = size_hw
+    rows = max(1, STRIPE_PIXELS // (w * multiple)) * multiple
+    for start in range(0, h, rows):
+        yield slice(start, min(h, start + rows))
+
+
+def reduce_mean(values: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Mean of every ``factor`` × ``factor`` cell of floats ``[H,W,…]``; the last cell of a row or
+    column repeats the edge where the picture ends inside it."""
+    if factor == 1:
+        return values
+    h, w = values.shape[:2]
+    pad = [(0, -h % factor), (0, -w % factor)] + [(0, 0)] * (values.ndim - 2)
+    padded = np.pad(values, pad, mode="edge") if h % factor or w % factor else values
+    rows = padded[0::factor].copy()
+    for i in range(1, factor):
+        rows += padded[i::factor]
+    out = rows[:, 0::factor].copy()
+    for j in range(1, factor):
+        out += rows[:, j::factor]
+    out /= factor * factor
+    return out
+
+
+def upsample_rows(
+    coarse: NDArray[Any], factor: int, size_hw: tuple[int, int], rows: slice
+) -> NDArray[Any]:
+    """Bilinear interpolation of ``coarse`` ``[h,w,C]`` (half-pixel centres) at some rows of the
+    full picture of ``size_hw``; returns ``[rows,W,C]``."""
+    if factor == 1:
+        return coarse[rows]
+    lower, upper, t = _taps(np.arange(rows.start, rows.stop), factor, coarse.shape[0])
+    t = t[:, None, None].astype(coarse.dtype)
+    part = coarse[lower] + (coarse[upper] - coarse[lower]) * t
+    lower, upper, t = _taps(np.arange(size_hw[1]), factor, coarse.shape[1])
+    step = np.diff(part, axis=1, append=part[:, -1:])  # [rows,w,C]
+    t = t[None, :, None].astype(coarse.dtype)
+    out = np.take(step, lower, axis=1)
+    out *= t
+    out += np.take(part, lower, axis=1)
+    return out
+
+
+def _taps(
+    pixels: NDArray[np.intp], factor: int, cells: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """For each pixel the two cells around its centre and the weight of the second."""
+    position = np.clip((pixels + 0.5) / factor - 0.5, 0, cells - 1)
+    lower = position.astype(np.intp)
+    return lower, np.minimum(lower + 1, cells - 1), position - lower

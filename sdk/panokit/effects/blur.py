@@ -1,0 +1,118 @@
+"""The blur of a lens: every point of light becomes a disc, and the subject gives none."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.effects._grid import reduce_mean, stripes, upsample_rows
+from panokit.effects.linear import to_linear, to_srgb
+from panokit.effects.matte import box_sum
+from panokit.errors import ArgumentError
+
+__all__ = ["blur_background", "disc_blur", "disc_half_widths"]
+
+FloatArray = NDArray[np.float32]
+
+COARSE_RADIUS = 8
+"""A larger disc is drawn on a coarser grid, with at most this radius: its blur hides the change
+and the time stays the same for photos of any size."""
+
+HIGHLIGHT_GAIN = 5.0
+"""How much more a full white pixel weighs than a dark one. Lamps are brighter than white in truth;
+the file has cut them off, so that without this their discs would be dull."""
+
+FAINT = 1e-4
+"""Weight of background pixels near the subject, whose colour may be the subject's: they count only
+where the disc reaches no clean ones (the gap between arm and body)."""
+
+
+def disc_half_widths(radius: int) -> list[int]:
+    """Half widths of the rows ``-radius..radius`` of a disc: the pixels whose centre lies within
+    ``radius + 1/2`` of the middle's."""
+    limit = (radius + 0.5) ** 2
+    return [int(np.sqrt(limit - dy * dy)) for dy in range(-radius, radius + 1)]
+
+
+def disc_blur(values_hwc: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
+    """Mean over a disc of ``radius`` pixels, with zeros outside the picture; ``[H,W,C]`` to float64
+    ``[H,W,C]``. Exact: a disc is a stack of horizontal runs, and a run is the difference of two
+    running sums."""
+    if radius < 0:
+        raise ArgumentError("radius", "at least 0", radius)
+    h, w = values_hwc.shape[:2]
+    widths = disc_half_widths(radius)
+    total = np.zeros((h, w + 1, *values_hwc.shape[2:]))  # [H,W+1,C]
+    np.cumsum(values_hwc, axis=1, dtype=np.float64, out=total[:, 1:])
+    out = np.zeros(values_hwc.shape)
+    x = np.arange(w)
+    for width in sorted(set(widths)):
+        run = total[:, np.minimum(x + width + 1, w)] - total[:, np.maximum(x - width, 0)]
+        for dy, own in zip(range(-radius, radius + 1), widths, strict=True):
+            if own == width and abs(dy) < h:
+                out[max(0, -dy) : h - max(0, dy)] += run[max(0, dy) : h - max(0, -dy)]
+    out /= sum(2 * width + 1 for width in widths)
+    return out
+
+
+def blur_background(
+    rgb_hwc: NDArray[np.uint8], alpha_hw: FloatArray, radius: float, margin: float
+) -> NDArray[np.uint8]:
+    """The photo with everything behind the matte blurred; uint8 ``[H,W,3]``, sRGB.
+
+    ``alpha_hw`` float32 ``[H,W]``, 1 = subject: those pixels stay bit for bit. ``radius`` of the
+    disc and ``margin``, the width along the subject whose colours are not trusted to be the
+    background's, are in pixels.
+    """
+    size_hw = alpha_hw.shape[0], alpha_hw.shape[1]
+    factor = max(1, ceil(radius / COARSE_RADIUS))
+    coarse_radius = round(radius / factor)
+    out = rgb_hwc.copy()
+    if coarse_radius == 0:
+        return out
+    coarse = _weighted_background(rgb_hwc, alpha_hw, factor, margin)
+    blurred = disc_blur(coarse, coarse_radius).astype(np.float32)  # [h,w,4]
+    for rows in stripes(size_hw):
+        alpha = alpha_hw[rows]
+        where = alpha < 1
+        if not where.any():
+            continue
+        local = upsample_rows(blurred, factor, size_hw, rows)[where]  # [n,4]
+        a = alpha[where][:, None]
+        sharp = to_linear(rgb_hwc[rows][where])  # [n,3]
+        # Where alpha is 1 all around there is no background to blur; the pixel keeps its own.
+        weight = local[:, 3:]
+        background = np.divide(local[:, :3], weight, out=sharp.copy(), where=weight > 0)
+        out[rows][where] = to_srgb(a * sharp + (1 - a) * background)
+    return out
+
+
+def _weighted_background(
+    rgb_hwc: NDArray[np.uint8], alpha_hw: FloatArray, factor: int, margin: float
+) -> NDArray[np.float32]:
+    """Linear light times weight, and the weight, on the coarse grid: float32 ``[h,w,4]``.
+
+    The normalised convolution that follows divides the blurred first three by the blurred fourth.
+    """
+    size_hw = alpha_hw.shape[0], alpha_hw.shape[1]
+    trust = _trusted(alpha_hw, factor, margin)[..., None]  # [h,w,1]
+    parts = []
+    for rows in stripes(size_hw, factor):
+        light = to_linear(rgb_hwc[rows])
+        brightness = light.max(axis=-1)
+        weight = (1 - alpha_hw[rows]) * (1 + HIGHLIGHT_GAIN * brightness**4)
+        local = np.repeat(np.repeat(trust[rows.start // factor :], factor, 0), factor, 1)
+        weight *= local[: weight.shape[0], : weight.shape[1], 0]
+        layers = np.concatenate([light * weight[..., None], weight[..., None]], axis=-1)
+        parts.append(reduce_mean(layers, factor))
+    return np.concatenate(parts)
+
+
+def _trusted(alpha_hw: FloatArray, factor: int, margin: float) -> FloatArray:
+    """Trust in a coarse cell as background: 1, or FAINT within the margin of the subject."""
+    alpha = reduce_mean(alpha_hw, factor)
+    near = box_sum(alpha, max(1, round(margin / factor)))
+    # Sums of running sums: what should be zero is zero but for rounding.
+    return np.where(near > 1e-3, np.float32(FAINT), np.float32(1.0))
