@@ -1,0 +1,1 @@
+"""The demo: what the network sees in photos, as a page to look at."""
