@@ -1,0 +1,79 @@
+"""Choosing calibration photos: always the same ones, and on record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from panokit.errors import ArgumentError, DataError
+from panokit.preprocess import PreprocessConfig
+from panokit_compression.calibration import (
+    CalibrationSet,
+    calibration_from_data,
+    calibration_from_photos,
+)
+from tests.converters.toy_network import toy_photos
+from tests.network.toy_data import make_folder
+
+CONFIG = PreprocessConfig((32, 32))
+
+
+def test_inputs_are_pixels() -> None:
+    chosen = calibration_from_photos(toy_photos(3), 3, CONFIG)
+    inputs = list(chosen.inputs())
+    assert [x.shape for x in inputs] == [(1, 32, 32, 3)] * 3
+    assert all(x.dtype == np.float32 for x in inputs)
+    assert max(float(x.max()) for x in inputs) > 128
+    assert chosen.to_json() == {"source": "photos given", "photos": ["toy0", "toy1", "toy2"]}
+
+
+def test_few_photos_are_mirrored_and_cropped_and_it_is_recorded() -> None:
+    chosen = calibration_from_photos(toy_photos(4), 16, CONFIG)
+    assert len(chosen) == len(set(chosen.names)) == 16
+    assert chosen.names[:5] == ("toy0", "toy1", "toy2", "toy3", "toy0+mirror")
+    assert "mirrored" in chosen.source
+    assert len({image.tobytes() for image in chosen.images}) == 16
+    # wide photos: the mirrored input is the input mirrored
+    np.testing.assert_array_equal(chosen.images[4], chosen.images[0][:, ::-1])
+
+
+def test_too_few_photos_say_how_many_are_needed() -> None:
+    with pytest.raises(ArgumentError, match="at least 3 for 17 inputs"):
+        calibration_from_photos(toy_photos(2), 17, CONFIG)
+
+
+def test_no_photos() -> None:
+    with pytest.raises(ArgumentError, match="at least one"):
+        calibration_from_photos({}, 16, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        pytest.param((), (), id="none"),
+        pytest.param((np.zeros((4, 4, 3), np.uint8),), ("a", "b"), id="names"),
+        pytest.param((np.zeros((4, 4, 3), np.float32),), ("a",), id="dtype"),
+        pytest.param(
+            (np.zeros((4, 4, 3), np.uint8), np.zeros((8, 4, 3), np.uint8)), ("a", "b"), id="shapes"
+        ),
+    ],
+)
+def test_sets_that_do_not_fit_are_refused(images: tuple, names: tuple) -> None:
+    with pytest.raises(ArgumentError, match="Expected calibration"):
+        CalibrationSet(images, names, "test")
+
+
+def test_training_photos_only_and_always_the_same(photo_set: Path) -> None:
+    first = calibration_from_data(photo_set, 4, CONFIG)
+    again = calibration_from_data(photo_set, 4, CONFIG)
+    assert first.names == again.names
+    assert calibration_from_data(photo_set, 2, CONFIG).names == first.names[:2]
+    assert first.source == "training photos"
+
+
+def test_too_small_a_data_set_says_so(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    with pytest.raises(DataError, match="expected at least 500 photos"):
+        calibration_from_data(folder if isinstance(folder, Path) else tmp_path, 500, CONFIG)
