@@ -1,0 +1,197 @@
+"""Artifacts, manifest and golden vectors to a bundle folder, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit._files import replacing_folder, write_json
+from panokit.bundle import (
+    MANIFEST,
+    Artifact,
+    Bundle,
+    Manifest,
+    TensorSpec,
+    VectorFile,
+    hash_path,
+    path_bytes,
+)
+from panokit.errors import ArgumentError, ExportError
+from panokit.photo import Photo
+from panokit.postprocess import Heads, postprocess
+from panokit.preprocess import preprocess
+from panokit.runtime import dequantize
+from panokit_converters.contract import HEADS
+
+__all__ = ["MIN_VECTORS", "BundlePart", "RawHeads", "write_bundle"]
+
+MIN_VECTORS = 3
+VECTOR_FORMAT = "panokit-dump/1"  # a golden vector is a device dump without the photo
+
+RawHeads = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class BundlePart:
+    """One artifact on its way into a bundle.
+
+    ``source`` is a file or folder to copy to ``file``; ``raw`` holds for each photo, by name, the
+    heads ``[h,w,C]`` as the artifact gives them (quantised ones stay so); ``origin`` says what
+    computed them, ``"litert"`` or ``"torch-fp32"``.
+    """
+
+    name: str
+    format: str
+    file: str
+    source: Path
+    precision: str
+    input: TensorSpec
+    outputs: dict[str, TensorSpec]
+    origin: str
+    raw: Mapping[str, RawHeads]
+    minimum_os: str = ""
+    tools: dict[str, str] = field(default_factory=dict)
+
+
+def write_bundle(
+    path: Path, manifest: Manifest, parts: Sequence[BundlePart], photos: Mapping[str, Photo]
+) -> Bundle:
+    """Write ``path`` (``NAME.panokit``) and open it again, which checks it.
+
+    ``manifest`` comes without artifacts and vectors; they are made from ``parts``. Each part gets
+    one golden vector per photo of its ``raw``, at least three. An existing bundle is replaced
+    only when the new one is complete; a folder that is no bundle is refused.
+    """
+    if path.suffix != ".panokit":
+        raise ArgumentError("out", "a path that ends in .panokit", str(path))
+    if path.exists() and not (path / MANIFEST).is_file() and not _is_empty(path):
+        raise ExportError(path, "exists and is no bundle; choose another name or remove it")
+    _check_parts(parts)
+    with replacing_folder(path) as folder:
+        artifacts: list[Artifact] = []
+        vectors: list[VectorFile] = []
+        for part in parts:
+            artifact = _place(folder, part)
+            artifacts.append(artifact)
+            for name, raw in part.raw.items():
+                vectors.append(
+                    _write_vector(folder, manifest, artifact, part.origin, photos[name], name, raw)
+                )
+        whole = Manifest(
+            **{
+                **{k: getattr(manifest, k) for k in manifest.__dataclass_fields__},
+                "artifacts": tuple(artifacts),
+                "vectors": tuple(vectors),
+            }
+        )
+        write_json(folder / MANIFEST, whole.to_json())
+        Bundle.open(folder)
+    return Bundle.open(path)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _check_parts(parts: Sequence[BundlePart]) -> None:
+    if not parts:
+        raise ArgumentError("parts", "at least one artifact", 0)
+    for what in ("name", "file"):
+        values = [getattr(part, what) for part in parts]
+        if len(set(values)) != len(values):
+            raise ArgumentError(f"artifact {what}s", "all different", values)
+    for part in parts:
+        if len(part.raw) < MIN_VECTORS:
+            expected = f"heads of at least {MIN_VECTORS} photos for golden vectors"
+            raise ArgumentError(f"artifact {part.name}", expected, f"{len(part.raw)} of them")
+
+
+def _place(folder: Path, part: BundlePart) -> Artifact:
+    target = folder / part.file
+    if part.source.is_dir():
+        shutil.copytree(part.source, target)
+    else:
+        shutil.copyfile(part.source, target)
+    return Artifact(
+        name=part.name,
+        format=part.format,
+        file=part.file,
+        sha256=hash_path(target),
+        bytes=path_bytes(target),
+        precision=part.precision,
+        input=part.input,
+        outputs=part.outputs,
+        minimum_os=part.minimum_os,
+        tools=part.tools,
+    )
+
+
+def _write_vector(
+    folder: Path,
+    manifest: Manifest,
+    artifact: Artifact,
+    origin: str,
+    photo: Photo,
+    name: str,
+    raw: RawHeads,
+) -> VectorFile:
+    image, transform = preprocess(photo, manifest.preprocessing)
+    heads = Heads.from_arrays(dequantize(raw, artifact.outputs))
+    decoded = postprocess(heads, manifest.taxonomy, transform, manifest.postprocessing)
+    tensors = {"input": image, **{n: raw[n] for n in HEADS}, "panoptic": decoded.ids}
+    metadata = {
+        "format": VECTOR_FORMAT,
+        "artifact": artifact.name,
+        "artifact_sha256": artifact.sha256,
+        "runtime": origin,
+        "photo": name,
+        "layout": "hwc",
+        "transform": json.dumps(transform.to_json()),
+    }
+    file = f"vectors/{artifact.name}.{name}.safetensors"
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_bytes(safetensors_bytes(tensors, metadata))
+    return VectorFile(artifact.name, file, hash_path(folder / file), origin)
+
+
+def safetensors_bytes(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file, the same bytes for the same content.
+
+    The library's own writer puts the metadata in an order that changes from run to run, which
+    would change a bundle's hashes for no reason.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    blobs: list[bytes] = []
+    at = 0
+    # Wide types first: then every tensor is aligned to its own size, as readers expect.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    for name, values in ordered:
+        little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+        blob = little.tobytes()
+        header[name] = {
+            "dtype": _SAFETENSORS_TYPES[values.dtype.name],
+            "shape": list(values.shape),
+            "data_offsets": [at, at + len(blob)],
+        }
+        blobs.append(blob)
+        at += len(blob)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + b"".join(blobs)
+
+
+_SAFETENSORS_TYPES = {
+    "uint8": "U8",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "float16": "F16",
+    "float32": "F32",
+}

@@ -1,0 +1,174 @@
+"""Torch → TFLite by litert-torch, and reading back what came out.
+
+The file takes NHWC images and gives NHWC heads: the layout of every mobile kernel, so that no
+transposition is left in the graph. Outputs are named by a signature; match them by name, never by
+position.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from panokit.bundle import TensorSpec
+from panokit.errors import ExportError, MissingExtraError
+from panokit_converters._quiet import quiet
+from panokit_converters.contract import HEADS, run_heads
+
+__all__ = ["convert_tflite", "tflite_operators", "tflite_specs", "xnnpack_share"]
+
+log = logging.getLogger(__name__)
+
+INPUT = "image"
+
+
+class NhwcHeads(nn.Module):
+    """A module of the head contract, channels last: ``[N,H,W,3]`` → three heads ``[N,h,w,C]``."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        heads = self.module(image.permute(0, 3, 1, 2))
+        # Sorted, as the signature will be: the order in the file then does not depend on ours.
+        return {name: heads[name].permute(0, 2, 3, 1) for name in sorted(HEADS)}
+
+
+def convert_tflite(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
+    """A float32 TFLite file of ``module`` (head contract, eval mode) for one image of ``size_wh``.
+
+    The same weights give the same bytes. Takes a quarter of a minute; for other precisions
+    quantize the file.
+    """
+    width, height = size_wh
+    run_heads(module, torch.zeros(1, 3, height, width))
+    convert = _converter()
+    image = torch.zeros(1, height, width, 3)
+    try:
+        with quiet(log), _without_progress():
+            converted = convert(NhwcHeads(module).eval(), sample_kwargs={INPUT: image})
+            return bytes(converted.model_content())
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = f"litert-torch cannot convert the module ({type(error).__name__}: {error})"
+        raise ExportError("TFLite", reason) from error
+
+
+def tflite_specs(tflite: bytes) -> tuple[TensorSpec, dict[str, TensorSpec]]:
+    """The input and the heads of a file, with their quantization, as the file itself states."""
+    runner = _runner(tflite)
+    inputs, outputs = runner.get_input_details(), runner.get_output_details()
+    if set(inputs) != {INPUT} or set(outputs) != set(HEADS):
+        expected = f"expected {INPUT} → {', '.join(HEADS)}"
+        raise ExportError("TFLite", f"{expected}, got {sorted(inputs)} → {sorted(outputs)}")
+    return _spec(INPUT, inputs[INPUT]), {name: _spec(name, outputs[name]) for name in HEADS}
+
+
+def tflite_operators(tflite: bytes) -> dict[str, int]:
+    """How often each operator occurs, by its TFLite name; custom ones as ``CUSTOM:name``."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    model = schema.Model.GetRootAs(tflite, 0)
+    counts: dict[str, int] = {}
+    for g in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(g)
+        for k in range(graph.OperatorsLength()):
+            code = model.OperatorCodes(graph.Operators(k).OpcodeIndex())
+            name = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+            if name == "CUSTOM":
+                name = f"CUSTOM:{(code.CustomCode() or b'').decode()}"
+            counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def xnnpack_share(tflite: bytes) -> float:
+    """The share of the file's operators that XNNPACK takes over here, 0..1."""
+    interpreter = _interpreter(tflite)
+    interpreter.allocate_tensors()
+    operators: list[dict[str, Any]] = interpreter._get_ops_details()
+    # The list keeps the operators that a delegate has replaced. Walking back from the outputs,
+    # through the delegate wherever it makes a tensor, meets only those that really run.
+    maker: dict[int, dict[str, Any]] = {}
+    for operator in operators:  # delegates are listed last, so they win
+        maker |= {int(index): operator for index in operator["outputs"]}
+    total = sum(operator["op_name"] != "DELEGATE" for operator in operators)
+    waiting = [int(detail["index"]) for detail in interpreter.get_output_details()]
+    seen: set[int] = set()
+    running: set[int] = set()
+    while waiting:
+        index = waiting.pop()
+        if index in seen or index not in maker:
+            continue
+        seen.add(index)
+        operator = maker[index]
+        if operator["op_name"] != "DELEGATE":
+            running.add(int(operator["index"]))
+        waiting += [int(i) for i in operator["inputs"]]
+    return 1 - len(running) / total if total else 0.0
+
+
+def _spec(name: str, detail: dict[str, Any]) -> TensorSpec:
+    dtype = np.dtype(detail["dtype"])
+    scale, zero_point = detail["quantization"]
+    integer = np.issubdtype(dtype, np.integer)
+    if integer and not scale > 0:
+        raise ExportError("TFLite", f"tensor {name!r} is {dtype.name} but has no scale")
+    return TensorSpec(
+        name=name,
+        shape=tuple(int(v) for v in detail["shape"]),
+        dtype=dtype.name,
+        layout="nhwc",
+        scale=float(scale) if integer else None,
+        zero_point=int(zero_point) if integer else None,
+    )
+
+
+def _interpreter(tflite: bytes) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        return Interpreter(model_content=tflite, num_threads=2)
+    except ValueError as error:
+        raise ExportError("TFLite", f"LiteRT cannot load the file: {error}") from None
+
+
+def _runner(tflite: bytes) -> Any:
+    interpreter = _interpreter(tflite)
+    signatures = list(interpreter.get_signature_list())
+    if len(signatures) != 1:
+        raise ExportError("TFLite", f"expected one signature, got {signatures}")
+    return interpreter.get_signature_runner(signatures[0])
+
+
+def _converter() -> Any:
+    try:
+        with quiet(log):
+            import litert_torch
+    except ImportError as error:
+        if error.name == "litert_torch":
+            raise MissingExtraError("exporting to TFLite", "export") from None
+        raise
+    return litert_torch.convert
+
+
+@contextmanager
+def _without_progress() -> Iterator[None]:
+    """litert-torch draws its progress unless this variable says no."""
+    name = "LITERT_TORCH_SHOW_PROGRESS"
+    before = os.environ.get(name)
+    os.environ[name] = "n"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

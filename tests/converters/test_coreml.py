@@ -1,0 +1,80 @@
+"""Core ML packages, as far as Linux can look at them: specification, metadata, same bytes."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panokit.bundle import hash_path
+from panokit.taxonomy import Taxonomy
+from panokit_converters.contract import HEADS, check_contract
+from panokit_converters.coreml import CoreMlInfo, coreml_specs, write_coreml
+from tests.converters.toy_network import ToyNetwork
+
+SIZE = (64, 32)
+
+
+def write(path: Path, taxonomy: Taxonomy) -> None:
+    module = ToyNetwork().eval()
+    info = CoreMlInfo("toy", taxonomy, "test only", "1.2.3")
+    write_coreml(module, check_contract(module, SIZE, 4), info, path)
+
+
+def specification(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from coremltools.proto import Model_pb2
+    spec = Model_pb2.Model()
+    spec.ParseFromString((path / "Data" / "com.apple.CoreML" / "model.mlmodel").read_bytes())
+    return spec
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    taxonomy = Taxonomy.from_json(
+        {"name": "toy", "categories": [{"id": i + 1, "name": f"class {i}"} for i in range(4)]}
+    )
+    path = tmp_path_factory.mktemp("coreml") / "Model.mlpackage"
+    write(path, taxonomy)
+    return path
+
+
+def test_input_is_an_rgb_image_and_heads_are_named(package: Path) -> None:
+    spec = specification(package)
+    (image,) = spec.description.input
+    assert image.name == "image"
+    assert (image.type.imageType.width, image.type.imageType.height) == SIZE
+    assert image.type.imageType.colorSpace == image.type.imageType.RGB
+    assert tuple(o.name for o in spec.description.output) == HEADS
+    assert spec.specificationVersion == 7  # iOS 16
+    assert spec.WhichOneof("Type") == "mlProgram"
+
+
+def test_specs_state_what_the_package_has(package: Path) -> None:
+    module = ToyNetwork().eval()
+    image, heads = coreml_specs(check_contract(module, SIZE, 4))
+    assert (image.layout, image.shape) == ("image", (1, 32, 64, 3))
+    for output in specification(package).description.output:
+        array = output.type.multiArrayType
+        assert tuple(array.shape) == heads[output.name].shape
+        assert array.dataType == array.FLOAT16
+        assert heads[output.name].dtype == "float16"
+
+
+def test_metadata(package: Path) -> None:
+    metadata = specification(package).description.metadata
+    assert (metadata.license, metadata.versionString) == ("test only", "1.2.3")
+    labels = json.loads(metadata.userDefined["panokit.labels"])
+    assert labels == ["class 0", "class 1", "class 2", "class 3"]
+    assert metadata.userDefined["panokit.stride"] == "4"
+
+
+def test_the_same_weights_give_the_same_bytes(package: Path, tmp_path: Path) -> None:
+    data = json.loads(specification(package).description.metadata.userDefined["panokit.taxonomy"])
+    again = tmp_path / "Again.mlpackage"
+    write(again, Taxonomy.from_json(data))
+    assert hash_path(again) == hash_path(package)
