@@ -145,7 +145,8 @@ def _write_vector(
     image, transform = preprocess(photo, manifest.preprocessing)
     heads = Heads.from_arrays(dequantize(raw, artifact.outputs))
     decoded = postprocess(heads, manifest.taxonomy, transform, manifest.postprocessing)
-    tensors = {"input": image, **{n: raw[n] for n in HEADS}, "panoptic": decoded.ids}
+    ids = decoded.ids.astype(np.uint8 if len(decoded.segments) < 256 else np.int32)
+    tensors = {"input": image, **{n: raw[n] for n in HEADS}, "panoptic": ids}
     metadata = {
         "format": VECTOR_FORMAT,
         "artifact": artifact.name,

@@ -20,7 +20,6 @@ from panokit import __version__
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
-from panokit.postprocess import PostprocessConfig
 from panokit.preprocess import PreprocessConfig, preprocess
 from panokit.runtime import LiteRtRuntime, dequantize
 from panokit_compression import (
@@ -48,7 +47,7 @@ FORMATS = ("tflite", "coreml")
 MIN_FLOAT_SQNR_DB = 60.0
 """A float artifact whose heads are further than this from torch is wrong, not imprecise."""
 
-GOLDEN_PHOTOS = 4  # photos that become golden vectors
+GOLDEN_PHOTOS = 3  # photos that become golden vectors
 SIZE_STEP = 32  # the network's largest stride
 
 RawHeads = dict[str, NDArray[Any]]
@@ -62,7 +61,7 @@ class ExportRequest:
 
     ``calibration_data`` is a COCO-panoptic folder whose training photos calibrate int8; without
     it ``photos`` do. ``photos`` (files or folders; sample photos without any) are also what every
-    artifact is checked on, and the first four become golden vectors.
+    artifact is checked on, and the first three become golden vectors.
     """
 
     weights: Path
@@ -261,7 +260,7 @@ def _manifest(
         name=request.out.stem,
         taxonomy=scene.info.taxonomy,
         preprocessing=PreprocessConfig(request.size_wh),
-        postprocessing=PostprocessConfig(),
+        postprocessing=scene.info.postprocessing,
         stride=scene.contract.stride,
         artifacts=(),
         recipe=recipe,

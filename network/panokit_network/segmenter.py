@@ -58,7 +58,7 @@ def open_weights(
         name=Path(path).stem,
         taxonomy=info.taxonomy,
         preprocessing=PreprocessConfig((size, size)),
-        postprocessing=config or PostprocessConfig(),
+        postprocessing=config or info.postprocessing,
         stride=PanopticNetwork.stride,
         artifacts=(artifact,),
     )

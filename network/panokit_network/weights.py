@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from panokit.errors import DataError, MissingExtraError
+from panokit.postprocess import PostprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_network.model import NetworkConfig, PanopticNetwork
 
@@ -43,6 +44,11 @@ class WeightsInfo:
     taxonomy: Taxonomy
     licence: str
     training: dict[str, Any]
+
+    @property
+    def postprocessing(self) -> PostprocessConfig:
+        """The decoding parameters chosen for these weights (``training["postprocessing"]``)."""
+        return PostprocessConfig.from_json(self.training.get("postprocessing", {}))
 
 
 def save_weights(

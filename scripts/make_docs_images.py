@@ -1,0 +1,47 @@
+"""Make the pictures of README and docs with the shipped bundle, from the sample photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from panokit import Photo, Segmenter
+from panokit.effects import portrait_blur
+from panokit_demo.samples import sample_photos
+
+HEIGHT = 300
+OUT = Path(__file__).parent.parent / "docs" / "images"
+
+
+def row(pictures: list[Image.Image], gap: int = 6) -> Image.Image:
+    """Pictures of one height side by side on white."""
+    scaled = [p.resize((round(p.width * HEIGHT / p.height), HEIGHT)) for p in pictures]
+    width = sum(p.width for p in scaled) + gap * (len(scaled) - 1)
+    sheet = Image.new("RGB", (width, HEIGHT), "white")
+    x = 0
+    for picture in scaled:
+        sheet.paste(picture, (x, 0))
+        x += picture.width + gap
+    return sheet
+
+
+def main() -> None:
+    """Write overlays.jpg and portraits.jpg."""
+    segmenter = Segmenter.open()
+    overlays, portraits = [], []
+    for path in sample_photos().values():
+        photo = Photo.open(path)
+        result = segmenter.segment(photo)
+        overlays.append(result.overlay())
+        effect = portrait_blur(photo, result, strength=0.6)
+        if effect.applied:
+            portraits += [Image.fromarray(photo.rgb_hwc), effect.image]
+    OUT.mkdir(parents=True, exist_ok=True)
+    row(overlays).save(OUT / "overlays.jpg", quality=88)
+    if portraits:
+        row(portraits).save(OUT / "portraits.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Turn a training run's weights into the ones that ship: decoding parameters go in, logs stay out.
+
+The decoding parameters are those that `scripts/choose_decoding.py` found best.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from panokit.postprocess import PostprocessConfig
+from panokit_network.weights import load_weights, save_weights, shipped_weights_path
+
+
+def main() -> None:
+    """Write the shipped weights (or --out)."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--threshold", type=float, required=True)
+    parser.add_argument("--window", type=int, required=True)
+    parser.add_argument("--out", type=Path, default=shipped_weights_path())
+    given = parser.parse_args()
+    network, info = load_weights(given.weights)
+    decoding = PostprocessConfig(threshold=given.threshold, window=given.window)
+    training = {**info.training, "postprocessing": decoding.to_json()}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(
+        given.out, network.state_dict(), info.network, info.taxonomy, training, info.licence
+    )
+    print(given.out)  # noqa: T201 - this is what the script is asked for
+
+
+if __name__ == "__main__":
+    main()
