@@ -72,6 +72,13 @@ class Call:
         """A truth value."""
         return bool(self.number(name, default))
 
+    def flags(self, name: str, count: int) -> list[bool]:
+        """A vector of ``count`` truth values, by default false."""
+        array = self.raw(name) if self.has(name) else np.zeros(count, bool)
+        if array.shape != (count,):
+            raise Fault(f"the operand {name!r} has the shape {list(array.shape)}, not [{count}]")
+        return [bool(flag) for flag in array]
+
     def text(self, name: str, default: str | None = None) -> str:
         """A text."""
         if default is not None and not self.has(name):

@@ -99,7 +99,7 @@ def _quantize(call: Call) -> Array:
     x = call.tensor("input")
     limits = np.iinfo(call.results[0].dtype)
     steps = np.rint(x / _steps(call, "scale", x)) + _steps(call, "zero_point", x)
-    return np.clip(steps, limits.min, limits.max).astype(limits.dtype)
+    return np.asarray(np.clip(steps, limits.min, limits.max)).astype(limits.dtype)
 
 
 def _dequantize(call: Call) -> Array:
@@ -263,6 +263,24 @@ def _squeeze(call: Call) -> Array:
     return np.squeeze(x, call.axes("axes", x.ndim) if call.has("axes") else None)
 
 
+def _slice_by_index(call: Call) -> Array:
+    """As Python slices; a mask leaves an end open, or takes one element and drops the axis."""
+    x = call.tensor("x")
+    begin, end = (call.integers(name, count=x.ndim) for name in ("begin", "end"))
+    stride = call.integers("stride", [1] * x.ndim, x.ndim)
+    from_start, to_end, squeeze = (
+        call.flags(name, x.ndim) for name in ("begin_mask", "end_mask", "squeeze_mask")
+    )
+    picks: list[int | slice] = []
+    for axis in range(x.ndim):
+        if squeeze[axis]:
+            picks.append(begin[axis])
+            continue
+        first = None if from_start[axis] else begin[axis]
+        picks.append(slice(first, None if to_end[axis] else end[axis], stride[axis]))
+    return np.asarray(x[tuple(picks)])
+
+
 def _slice_by_size(call: Call) -> Array:
     """From ``begin``, ``size`` elements per axis; -1 takes all that follow."""
     x = call.tensor("x")
@@ -311,6 +329,7 @@ OPERATORS: dict[str, Function] = {
     "sigmoid": _unary(_sigmoid),
     "sigmoid_hard": _sigmoid_hard,
     "silu": _unary(lambda x: x * _sigmoid(x)),
+    "slice_by_index": _slice_by_index,
     "slice_by_size": _slice_by_size,
     "softmax": _softmax,
     "split": _split,

@@ -187,27 +187,29 @@ def validate(
             verdicts.append(validate_dump(given, _segmenter_for(given, bundle, artifact, opened)))
         except PanokitError as error:
             failures.append(error)
-    table = Table("photo", "verdict", "first bad stage", "figures")
+    table = Table("photo", "verdict", "first bad stage", "why")
     for v in verdicts:
         color = "green" if v.verdict is Verdict.PASS else "red"
-        figures = "; ".join(f"{s.stage}: {s.message}" for s in v.stages)
+        bad = [f"{s.stage} {s.message}" for s in v.stages if s.verdict is Verdict.FAIL]
+        agreeing = ", ".join(s.stage for s in v.stages if s.verdict is Verdict.PASS)
+        figures = "\n".join(bad) or f"agree: {agreeing}"
         notes = "".join(f"\n[yellow]{w}[/yellow]" for w in v.warnings)
         verdict = f"[{color}]{v.verdict.value}[/{color}]"
         table.add_row(v.photo, verdict, v.first_bad_stage or "-", figures + notes)
     Console().print(table)
-    bad = [v for v in verdicts if v.verdict is Verdict.FAIL]
+    disagree = any(v.verdict is Verdict.FAIL for v in verdicts)
     if json:
         write_json(
             json,
             {
-                "verdict": "fail" if bad or failures else "pass",
+                "verdict": "fail" if disagree or failures else "pass",
                 "photos": [v.to_json() for v in verdicts],
                 "refused": [str(f) for f in failures],
             },
         )
     if failures:
         raise typer.Exit(2)
-    if bad:
+    if disagree:
         raise typer.Exit(1)
 
 
