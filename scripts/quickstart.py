@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from panokit_demo.samples import sample_photos
 from rich.console import Console
 from rich.table import Table
 
 from panokit.bundle import Bundle
+from panokit_demo.samples import sample_photos
 from panokit_network.weights import shipped_weights_path
 
 PROGRAM = Path(sys.executable).with_name("panokit")
