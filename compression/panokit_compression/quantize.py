@@ -24,6 +24,8 @@ CALIBRATION_THREADS = 1
 
 Statistics = dict[str, dict[str, Any]]
 
+_COUNT = "photos"  # how many photos a mean has seen; not one of the tool's own keys
+
 
 def quantize(
     float_tflite: bytes, recipe: Recipe, calibration: CalibrationSet | None = None
@@ -84,10 +86,7 @@ def _calibrate(
     """The range of every activation over the calibration inputs."""
     aeq = _tool()
     signature, input_name, input_tensor = _input_of(float_tflite)
-    updates = {
-        "min_max": aeq.qsv_utils.min_max_update,
-        "moving_average": aeq.qsv_utils.moving_average_update,
-    }
+    updates = {"min_max": aeq.qsv_utils.min_max_update, "mean": _mean_update}
     manager = aeq.recipe_manager.RecipeManager()
     manager.load_quantization_recipe(steps)
     with quiet(log):
@@ -97,6 +96,8 @@ def _calibrate(
         inputs = [{input_name: x} for x in calibration.inputs()]
         calibrator.calibrate({signature: inputs}, manager)
     statistics: Statistics = calibrator.get_model_qsvs()
+    for found in statistics.values():
+        found.pop(_COUNT, None)
     if input_tensor not in statistics:
         raise ArgumentError("calibration", "to reach the input", sorted(statistics)[:3])
     # Pixels are 0..255 whatever the photos were; this makes the input's scale exactly 1.
@@ -106,6 +107,16 @@ def _calibrate(
         "max": np.full(shape, 255, np.float32),
     }
     return statistics
+
+
+def _mean_update(merged: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The mean of both ends over the photos. (The tool's own moving average depends on their
+    order and gives the first photo most of the weight.)"""
+    if not merged:
+        return dict(new)
+    count = merged.get(_COUNT, 1)
+    ends = {k: (merged[k] * count + new[k]) / (count + 1) for k in ("min", "max")}
+    return {**ends, _COUNT: count + 1}
 
 
 def _apply(float_tflite: bytes, steps: Any, statistics: Statistics | None) -> bytes:

@@ -11,6 +11,7 @@ from panokit.errors import ArgumentError
 from panokit.preprocess import PreprocessConfig
 from panokit.runtime import dequantize
 from panokit_compression import CalibrationSet, calibration_from_photos, load_recipe, quantize
+from panokit_compression.quantize import _mean_update
 from panokit_compression.rounding import round_weights
 from panokit_converters.agreement import Agreement, compare_heads
 from panokit_converters.tflite import (
@@ -22,7 +23,9 @@ from panokit_converters.tflite import (
 from tests.converters.toy_network import ToyNetwork, toy_photos
 
 SIZE = 32
-INT8 = dataclasses.replace(load_recipe("int8"), calibration_photos=16)
+# The widest ranges, so that nothing is clipped and the figures below are of rounding alone; the
+# toy photos differ so much that a mean of their ranges clips many of them.
+INT8 = dataclasses.replace(load_recipe("int8"), calibration_photos=16, ranges="min_max")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,19 @@ def test_int8_agrees_with_float(
     assert min(h.sqnr_db for h in found.heads.values()) > 25
 
 
+def test_mean_ranges_are_finer_and_clip_the_outliers(
+    float_tflite: bytes, int8_tflite: bytes, calibration: CalibrationSet
+) -> None:
+    mean = quantize(float_tflite, dataclasses.replace(INT8, ranges="mean"), calibration)
+    for head, spec in tflite_specs(mean)[1].items():
+        widest = tflite_specs(int8_tflite)[1][head]
+        assert spec.scale is not None
+        assert widest.scale is not None
+        assert spec.scale < widest.scale
+    found = agreement(float_tflite, mean, calibration)
+    assert min(h.cosine for h in found.heads.values()) > 0.98
+
+
 def test_compensated_rounding_beats_rounding_to_nearest(
     float_tflite: bytes, int8_tflite: bytes, calibration: CalibrationSet
 ) -> None:
@@ -124,6 +140,15 @@ def test_rounded_weights_lie_on_the_quantizers_own_grid(
         np.testing.assert_allclose(
             np.abs(new.weight).max(axes), np.abs(old.weight).max(axes), rtol=1e-6
         )
+
+
+def test_mean_of_ranges_does_not_depend_on_order() -> None:
+    ends = [{"min": np.float64(a), "max": np.float64(b)} for a, b in ((-1, 2), (-3, 4), (-8, 12))]
+    for order in ((0, 1, 2), (2, 0, 1)):
+        merged: dict = {}
+        for index in order:
+            merged = _mean_update(merged, ends[index])
+        assert (merged["min"], merged["max"]) == pytest.approx((-4, 6))
 
 
 def test_the_same_arguments_give_the_same_bytes(

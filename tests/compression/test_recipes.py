@@ -36,7 +36,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         pytest.param({"calibration_photos": 4}, "at least 16", id="few-photos"),
         pytest.param({"calibration_photos": "many"}, "a whole number", id="text"),
         pytest.param({"calibration_photos": True}, "a whole number", id="bool"),
-        pytest.param({"ranges": "none"}, "'min_max' or 'moving_average'", id="no-ranges"),
+        pytest.param({"ranges": "none"}, "'min_max' or 'mean'", id="no-ranges"),
         pytest.param({"rounding": "up"}, "Expected rounding", id="rounding"),
         pytest.param({"precision": "float32"}, "without calibration", id="float-with-photos"),
         pytest.param({"name": ""}, "recipe name", id="no-name"),

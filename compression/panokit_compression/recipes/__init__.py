@@ -18,7 +18,7 @@ from panokit.errors import ArgumentError
 __all__ = ["Precision", "Ranges", "Recipe", "Rounding", "load_recipe", "recipe_names"]
 
 Precision = Literal["float32", "float16", "int8"]
-Ranges = Literal["none", "min_max", "moving_average"]
+Ranges = Literal["none", "min_max", "mean"]
 Rounding = Literal["nearest", "compensated"]
 
 MIN_CALIBRATION_PHOTOS = 16
@@ -30,8 +30,9 @@ class Recipe:
 
     ``precision`` of the weights; ``int8`` quantizes activations, input and heads as well, per
     channel for weights. ``calibration_photos`` is how many photos the activation ranges are
-    measured on (0 unless int8), ``ranges`` how they are merged over the photos, ``rounding`` how
-    weights go to the grid: to the nearest value, or so that errors compensate (``rounding.py``).
+    measured on (0 unless int8), ``ranges`` how they are merged over the photos (the widest, or the
+    mean of each photo's ends, which a single odd photo cannot spoil), ``rounding`` how weights go
+    to the grid: to the nearest value, or so that errors compensate (``rounding.py``).
     """
 
     name: str
@@ -58,7 +59,7 @@ class Recipe:
                 expected = f"at least {MIN_CALIBRATION_PHOTOS} for int8"
                 raise ArgumentError("calibration_photos", expected, self.calibration_photos)
             if self.ranges == "none":
-                raise ArgumentError("ranges", "'min_max' or 'moving_average' for int8", "none")
+                raise ArgumentError("ranges", "'min_max' or 'mean' for int8", "none")
         elif (self.calibration_photos, self.ranges, self.rounding) != (0, "none", "nearest"):
             raise ArgumentError(
                 "recipe", f"without calibration settings for {self.precision}", self.to_json()
