@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -94,8 +95,7 @@ def test_no_model(package: Path, content: bytes) -> None:
     refused(package)
 
 
-def test_deep_nesting_is_refused() -> None:
-    """A tensor type in an argument in … is bounded by the schema; unknown fields are skipped."""
+def test_deep_nesting_of_garbage_is_refused() -> None:
     data = b""
     for _ in range(1000):
         data = b"\x0a" + _varint(len(data)) + data
@@ -141,6 +141,13 @@ def test_a_link_out_of_the_package(package: Path) -> None:
     shutil.move(package / WEIGHTS, outside)
     (package / WEIGHTS).symlink_to(outside)
     refused(package, "outside the package")
+
+
+def test_a_pipe_for_weights(package: Path) -> None:
+    """Reading it would wait for ever."""
+    (package / WEIGHTS).unlink()
+    os.mkfifo(package / WEIGHTS)
+    refused(package, "no such file")
 
 
 def _weights(operation: Any) -> Any:

@@ -12,6 +12,7 @@ from panokit_converters.coreml_interpreter.values import Array, Fault, affordabl
 
 __all__ = ["Window", "conv", "read_window"]
 
+MAX_TAPS = 1 << 12  # cells of a kernel, some of which are looped over
 CHUNK = 1 << 22  # numbers in one slab of columns: 16 MB
 
 
@@ -59,6 +60,8 @@ def read_window(call: Call, image: tuple[int, int], size: tuple[int, int], rank:
     custom = call.integers("pad", [0] * 2 * rank, 2 * rank)
     if min(*step, *spread, *size) < 1 or min(custom) < 0:
         raise Fault(f"strides {step}, dilations {spread}, pad {custom}, kernel {list(size)}")
+    if size[0] * size[1] > MAX_TAPS:
+        raise Fault(f"a kernel {list(size)} of more than {MAX_TAPS} cells, the limit")
     if rank == 1:
         step, spread, custom = [1, *step], [1, *spread], [0, 0, *custom]
     kind = call.text("pad_type", "valid")

@@ -64,7 +64,7 @@ class Operator:
     outputs: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"operator {self.name!r} ({self.type}) at {self.location}"
+        return f"operator {self.name[:80]!r} ({self.type[:80]}) at {self.location}"
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,17 @@ class _Ref:
 class _Memory:
     """Tensors by name, whose bytes are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, used: int = 0) -> None:
         self.values: dict[str, Value] = {}
-        self.bytes = 0
+        self.bytes = used
 
-    def put(self, name: str, value: Value) -> None:
+    def count(self, value: Value) -> None:
         self.bytes += 0 if isinstance(value, str) else value.nbytes
         if self.bytes > MAX_BYTES:
             raise Fault(f"all tensors together need more than {MAX_BYTES} bytes, the limit")
+
+    def put(self, name: str, value: Value) -> None:
+        self.count(value)
         self.values[name] = value
 
     def drop(self, name: str) -> None:
@@ -158,7 +161,7 @@ class CoreMLProgram:
         expected = sorted(feature.name for feature in self._inputs)
         if sorted(inputs) != expected:
             raise ArgumentError("inputs", f"arrays named {expected}", sorted(inputs))
-        memory = _Memory()
+        memory = _Memory(self._memory.bytes)
         for feature in self._inputs:
             memory.put(feature.name, _input(feature, np.asarray(inputs[feature.name])))
         last = self._last_uses()
@@ -180,6 +183,10 @@ class CoreMLProgram:
         if kind == "const" or kind in CONSTEXPRS:
             _evaluate(step, self._memory)
         elif kind in OPERATORS:
+            for parts in step.operands.values():
+                for part in parts:
+                    if not isinstance(part, _Ref):
+                        self._memory.count(part)
             self._steps.append(step)
         else:
             raise Fault("an operator that is not known here; its result cannot be computed")

@@ -24,7 +24,7 @@ from panokit_converters.coreml_interpreter.wire import Message, WireError, parse
 __all__ = ["Package", "open_package"]
 
 MAX_MANIFEST = 1 << 20  # bytes
-MAX_MODEL = 1 << 26  # bytes; weights lie in their own file, so that real ones stay below a few MB
+MAX_MODEL = 1 << 24  # bytes; weights lie in their own file: our network has 0.1 MB
 SENTINEL = 0xDEADBEEF
 _RECORD = struct.Struct("<IIQQ")  # sentinel, element type, bytes, offset of the numbers
 _RECORD_TYPES = {
@@ -61,6 +61,8 @@ class Package:
         """
         file = _inside(self.path, self.folder, name.removeprefix("@model_path/"))
         try:
+            if not file.is_file():  # a pipe by this name would never end
+                raise Fault(f"{name}: there is no such file")
             total = file.stat().st_size
             if offset + _RECORD.size > total:
                 raise Fault(f"{name}: no record at {offset}; the file ends at {total}")
