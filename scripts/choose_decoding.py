@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from panokit.postprocess import PostprocessConfig, postprocess
+from panokit.postprocessing import PostprocessConfig, postprocess
 from panokit.quality import PanopticQuality, decode_ids, load_truth, open_photo
 from panokit.result import PanopticResult
 from panokit_network.segmenter import open_weights

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panokit.postprocess import Heads
-from panokit.preprocess import TransformRecord, letterbox
+from panokit.postprocessing import Heads
+from panokit.preprocessing import TransformRecord, letterbox
 from panokit.taxonomy import Category, Taxonomy
 
 ROOT = Path(__file__).parent.parent

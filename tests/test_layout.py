@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -65,8 +68,11 @@ def test_public_names_are_listed_and_exist(root: Path) -> None:
         "the public API changed: if that is meant, write sorted(panokit.__all__), "
         "a name a line, to tests/public_api.txt"
     )
+    # A module of a public name's own name would take its place as soon as it is imported.
+    for module in pkgutil.walk_packages(panokit.__path__, "panokit."):
+        importlib.import_module(module.name)
     for name in panokit.__all__:
-        assert getattr(panokit, name) is not None
+        assert not isinstance(getattr(panokit, name), ModuleType), name
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

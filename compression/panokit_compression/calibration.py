@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
-from panokit.preprocess import PreprocessConfig, preprocess
+from panokit.preprocessing import PreprocessConfig, preprocess
 
 __all__ = ["CalibrationSet", "calibration_from_data", "calibration_from_photos"]
 

@@ -25,8 +25,8 @@ from panokit.bundle import (
 )
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
-from panokit.postprocess import Heads, postprocess
-from panokit.preprocess import preprocess
+from panokit.postprocessing import Heads, postprocess
+from panokit.preprocessing import preprocess
 from panokit.runtime import dequantize
 from panokit_converters.contract import HEADS
 

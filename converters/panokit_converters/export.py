@@ -20,7 +20,7 @@ from panokit import __version__
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
-from panokit.preprocess import PreprocessConfig, preprocess
+from panokit.preprocessing import PreprocessConfig, preprocess
 from panokit.runtime import LiteRtRuntime, dequantize
 from panokit_compression import (
     CalibrationSet,

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
-from panokit.postprocess import PostprocessConfig
-from panokit.preprocess import PreprocessConfig
+from panokit.postprocessing import PostprocessConfig
+from panokit.preprocessing import PreprocessConfig
 from panokit.segmenter import Segmenter
 from panokit_network.model import HEAD_NAMES, PanopticNetwork
 from panokit_network.weights import load_weights

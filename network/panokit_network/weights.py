@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from panokit.errors import DataError, MissingExtraError
-from panokit.postprocess import PostprocessConfig
+from panokit.postprocessing import PostprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_network.model import NetworkConfig, PanopticNetwork
 

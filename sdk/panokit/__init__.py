@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         PhotoError,
     )
     from panokit.photo import Photo
-    from panokit.postprocess import Heads, PanopticMap, PostprocessConfig, postprocess
-    from panokit.preprocess import PreprocessConfig, TransformRecord, preprocess
+    from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
+    from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
     from panokit.result import PanopticResult, Segment
     from panokit.segmenter import Segmenter, Stages
     from panokit.taxonomy import Category, Taxonomy
@@ -53,8 +53,8 @@ _HOME = {
         "PhotoError",
     ),
     "photo": ("Photo",),
-    "postprocess": ("Heads", "PanopticMap", "PostprocessConfig", "postprocess"),
-    "preprocess": ("PreprocessConfig", "TransformRecord", "preprocess"),
+    "postprocessing": ("Heads", "PanopticMap", "PostprocessConfig", "postprocess"),
+    "preprocessing": ("PreprocessConfig", "TransformRecord", "preprocess"),
     "result": ("PanopticResult", "Segment"),
     "segmenter": ("Segmenter", "Stages"),
     "taxonomy": ("Category", "Taxonomy"),

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from panokit.errors import ArgumentError, BundleError, PanokitError
-from panokit.postprocess import PostprocessConfig
-from panokit.preprocess import PreprocessConfig
+from panokit.postprocessing import PostprocessConfig
+from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 
 __all__ = [

@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from panokit._files import replacing
 from panokit.bundle import Artifact
 from panokit.errors import ArgumentError, DumpError
-from panokit.preprocess import TransformRecord
+from panokit.preprocessing import TransformRecord
 from panokit.segmenter import Stages
 
 __all__ = ["HEADS", "METADATA", "STAGES", "Dump", "dump_stages", "read_dump", "write_dump"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.postprocess import PanopticMap
-from panokit.preprocess import TransformRecord
+from panokit.postprocessing import PanopticMap
+from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import VOID, Category, Taxonomy
 
 if TYPE_CHECKING:

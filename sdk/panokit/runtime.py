@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle, TensorSpec
 from panokit.errors import ArgumentError, BundleError, HeadError
-from panokit.postprocess import Heads
+from panokit.postprocessing import Heads
 
 __all__ = ["LiteRtRuntime", "Runtime", "dequantize", "open_runtime", "quantize_image"]
 

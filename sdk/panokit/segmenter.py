@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle
 from panokit.photo import Photo
-from panokit.postprocess import Heads, PanopticMap, PostprocessConfig, postprocess
-from panokit.preprocess import TransformRecord, preprocess
+from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
+from panokit.preprocessing import TransformRecord, preprocess
 from panokit.result import PanopticResult
 from panokit.runtime import Runtime, heads_from_raw, open_runtime
 

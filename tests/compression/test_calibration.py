@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panokit.errors import ArgumentError, DataError
-from panokit.preprocess import PreprocessConfig
+from panokit.preprocessing import PreprocessConfig
 from panokit_compression.calibration import (
     CalibrationSet,
     calibration_from_data,

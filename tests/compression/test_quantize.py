@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panokit.errors import ArgumentError
-from panokit.preprocess import PreprocessConfig
+from panokit.preprocessing import PreprocessConfig
 from panokit.runtime import dequantize
 from panokit_compression import CalibrationSet, calibration_from_photos, load_recipe, quantize
 from panokit_compression.quantize import _mean_update

@@ -13,8 +13,8 @@ from safetensors.numpy import load
 from panokit.bundle import Bundle, Manifest, TensorSpec, hash_path
 from panokit.dump import read_dump
 from panokit.errors import ArgumentError, ExportError
-from panokit.postprocess import PostprocessConfig
-from panokit.preprocess import PreprocessConfig
+from panokit.postprocessing import PostprocessConfig
+from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_converters.bundle_writer import BundlePart, safetensors_bytes, write_bundle
 from tests.converters.toy_network import toy_photos

@@ -20,7 +20,7 @@ from panokit.bundle import Bundle, hash_path
 from panokit.dump import read_dump
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
-from panokit.preprocess import preprocess
+from panokit.preprocessing import preprocess
 from panokit.taxonomy import Taxonomy
 from panokit_converters import export as export_module
 from panokit_converters.cli import export

@@ -16,7 +16,7 @@ from PIL import Image
 
 from panokit.errors import ArgumentError, ExportError, MissingExtraError
 from panokit.photo import Photo
-from panokit.preprocess import letterbox
+from panokit.preprocessing import letterbox
 from panokit.result import PanopticResult, Segment
 from panokit.taxonomy import Category, Taxonomy
 from panokit_demo.gallery import DISPLAY_SIDE, write_gallery

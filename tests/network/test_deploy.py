@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.preprocess import PreprocessConfig, preprocess
+from panokit.preprocessing import PreprocessConfig, preprocess
 from panokit_network.deploy import count_macs, count_parameters, fuse
 from panokit_network.model import HEAD_NAMES, NetworkConfig, PanopticNetwork
 

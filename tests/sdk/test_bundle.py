@@ -19,8 +19,8 @@ from panokit.bundle import (
     path_bytes,
 )
 from panokit.errors import ArgumentError, BundleError
-from panokit.postprocess import PostprocessConfig
-from panokit.preprocess import PreprocessConfig
+from panokit.postprocessing import PostprocessConfig
+from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 
 

@@ -19,7 +19,7 @@ from panokit.effects.linear import to_linear, to_srgb
 from panokit.effects.matte import box_sum, guided_coefficients, held_by, soft_matte
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.preprocess import letterbox
+from panokit.preprocessing import letterbox
 from panokit.result import PanopticResult, Segment
 from panokit.taxonomy import Category, Taxonomy
 

@@ -15,8 +15,8 @@ from PIL import Image
 from panokit import coco
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.postprocess import DecodedSegment, PanopticMap
-from panokit.preprocess import letterbox
+from panokit.postprocessing import DecodedSegment, PanopticMap
+from panokit.preprocessing import letterbox
 from panokit.render import segment_colors
 from panokit.result import PanopticResult
 from panokit.taxonomy import Category, Taxonomy

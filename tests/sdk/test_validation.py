@@ -16,8 +16,8 @@ from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
 from panokit.dump import Dump, dump_stages, read_dump, write_dump
 from panokit.errors import ArgumentError, DumpError
 from panokit.photo import Photo
-from panokit.postprocess import PostprocessConfig
-from panokit.preprocess import PreprocessConfig
+from panokit.postprocessing import PostprocessConfig
+from panokit.preprocessing import PreprocessConfig
 from panokit.segmenter import Segmenter
 from panokit.taxonomy import Taxonomy
 from panokit.validation import (

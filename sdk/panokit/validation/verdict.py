@@ -13,8 +13,8 @@ from panokit.bundle import Artifact
 from panokit.dump import HEADS, Dump
 from panokit.errors import ArgumentError, DumpError
 from panokit.photo import Photo
-from panokit.postprocess import postprocess
-from panokit.preprocess import TransformRecord, letterbox, preprocess
+from panokit.postprocessing import postprocess
+from panokit.preprocessing import TransformRecord, letterbox, preprocess
 from panokit.runtime import dequantize, heads_from_raw
 from panokit.segmenter import Segmenter
 from panokit.validation.compare import compare_maps, compare_tensors

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError, HeadError
-from panokit.preprocess import TransformRecord
+from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import VOID, Taxonomy
 
 __all__ = ["DecodedSegment", "Heads", "PanopticMap", "PostprocessConfig", "postprocess"]

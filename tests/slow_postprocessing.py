@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.postprocess import Heads, PostprocessConfig
-from panokit.preprocess import TransformRecord
+from panokit.postprocessing import Heads, PostprocessConfig
+from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
 
 F = np.float32

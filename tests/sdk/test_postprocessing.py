@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panokit.errors import ArgumentError, HeadError
-from panokit.postprocess import Heads, PostprocessConfig, postprocess
-from panokit.preprocess import letterbox
+from panokit.postprocessing import Heads, PostprocessConfig, postprocess
+from panokit.preprocessing import letterbox
 from panokit.taxonomy import Category, Taxonomy
 from tests.conftest import full_frame, toy_heads
-from tests.slow_postprocess import slow_postprocess
+from tests.slow_postprocessing import slow_postprocess
 
 PERSON, SKY, DOG, ROAD = range(4)
 EVERYTHING = PostprocessConfig(min_thing_area=0, min_stuff_area=0, window=3)

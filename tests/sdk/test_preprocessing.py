@@ -10,7 +10,7 @@ from PIL import Image
 
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.preprocess import PreprocessConfig, TransformRecord, letterbox, preprocess
+from panokit.preprocessing import PreprocessConfig, TransformRecord, letterbox, preprocess
 
 
 @pytest.mark.parametrize(
