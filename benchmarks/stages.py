@@ -9,7 +9,7 @@ from typing import Any
 
 from panokit import Photo, Segmenter, postprocess, preprocess
 from panokit.runtime import heads_from_raw
-from panokit_demo.samples import sample_photos
+from panokit.samples import sample_photos
 
 
 def milliseconds(call: Callable[[], Any], runs: int = 15) -> float:

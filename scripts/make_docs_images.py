@@ -8,7 +8,7 @@ from PIL import Image
 
 from panokit import Photo, Segmenter
 from panokit.effects import portrait_blur
-from panokit_demo.samples import sample_photos
+from panokit.samples import sample_photos
 
 HEIGHT = 300
 OUT = Path(__file__).parent.parent / "docs" / "images"

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from panokit.bundle import Bundle
-from panokit_demo.samples import sample_photos
+from panokit.samples import sample_photos
 from panokit_network.weights import shipped_weights_path
 
 PROGRAM = Path(sys.executable).with_name("panokit")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from panokit.errors import ArgumentError, MissingExtraError
-from panokit_compression._quiet import quiet
 from panokit_compression.calibration import CalibrationSet
+from panokit_compression.quiet import quiet
 from panokit_compression.recipes import Recipe
 
 __all__ = ["quantize"]

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panokit_compression._quiet import quiet
 from panokit_compression.calibration import CalibrationSet
+from panokit_compression.quiet import quiet
 
 __all__ = ["round_weights"]
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError
 from panokit.taxonomy import Taxonomy
-from panokit_converters._quiet import quiet
+from panokit_compression.quiet import quiet
 from panokit_converters.contract import HEADS, HeadContract
 
 __all__ = ["MINIMUM_OS", "CoreMlInfo", "coreml_specs", "write_coreml"]

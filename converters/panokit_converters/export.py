@@ -19,9 +19,10 @@ from torch import nn
 from panokit import __version__
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.errors import ArgumentError, ExportError
-from panokit.photo import Photo
+from panokit.photo import Photo, photo_paths
 from panokit.preprocessing import PreprocessConfig, preprocess
 from panokit.runtime import LiteRtRuntime, dequantize
+from panokit.samples import sample_photos
 from panokit_compression import (
     CalibrationSet,
     Recipe,
@@ -34,7 +35,6 @@ from panokit_converters.agreement import Agreement, compare_heads
 from panokit_converters.bundle_writer import MIN_VECTORS, BundlePart, write_bundle
 from panokit_converters.contract import HEADS, HeadContract, check_contract, run_heads
 from panokit_converters.coreml import MINIMUM_OS, CoreMlInfo, coreml_specs, write_coreml
-from panokit_converters.samples import photos_from_paths, sample_photos
 from panokit_converters.tflite import convert_tflite, tflite_specs
 from panokit_network.deploy import count_macs, count_parameters, fuse
 from panokit_network.weights import WeightsInfo, load_weights
@@ -142,7 +142,8 @@ def _scene(request: ExportRequest, say: Progress) -> _Scene:
     network, info = load_weights(request.weights)
     module = fuse(network)
     contract = check_contract(module, request.size_wh, len(info.taxonomy))
-    photos = photos_from_paths(list(request.photos)) if request.photos else sample_photos()
+    files = photo_paths(request.photos) if request.photos else sample_photos()
+    photos = {name: Photo.open(path) for name, path in files.items()}
     if len(photos) < MIN_VECTORS:
         expected = f"at least {MIN_VECTORS}, for golden vectors"
         raise ArgumentError("photos", expected, sorted(photos))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError
-from panokit_converters._quiet import quiet
+from panokit_compression.quiet import quiet
 from panokit_converters.contract import HEADS, run_heads
 
 __all__ = ["convert_tflite", "tflite_operators", "tflite_specs", "xnnpack_share"]

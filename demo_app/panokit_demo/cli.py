@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.progress import track
 
 from panokit._files import write_json
-from panokit.errors import ArgumentError, PanokitError, PhotoError
+from panokit.errors import ArgumentError, PanokitError
+from panokit.photo import PHOTO_SUFFIXES, photo_paths
+from panokit.samples import sample_photos
 from panokit_demo.gallery import GalleryResult, write_gallery
-from panokit_demo.samples import sample_photos
 
 __all__ = ["demo"]
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 SAMPLES = Path("samples")
 
 
@@ -64,18 +64,10 @@ def _photos_and_out(paths: Sequence[Path]) -> tuple[list[Path], Path]:
     out = paths[-1]
     if out.suffix.lower() in PHOTO_SUFFIXES:
         raise ArgumentError("the last argument", "the page or folder to write", str(out))
-    return [photo for path in paths[:-1] for photo in _photos(path)], out
-
-
-def _photos(path: Path) -> list[Path]:
-    if path == SAMPLES:
-        return list(sample_photos().values())
-    if not path.is_dir():
-        return [path]
-    inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
-    if not inside:
-        raise PhotoError(path, f"holds no photo ({', '.join(PHOTO_SUFFIXES)})")
-    return inside
+    named: list[Path] = []
+    for path in paths[:-1]:
+        named += sample_photos().values() if path == SAMPLES else [path]
+    return list(photo_paths(named).values()), out
 
 
 def _with_bar(photos: Sequence[Path]) -> Iterable[Path]:

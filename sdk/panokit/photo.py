@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +17,16 @@ from panokit.errors import ArgumentError, PhotoError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "Photo"]
+__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "PHOTO_SUFFIXES", "Photo", "photo_paths"]
 
 MAX_PIXELS = 120_000_000
 """Photos of more pixels are refused."""
 
 MAX_FILE_BYTES = 200_000_000
 """Files of more bytes are refused."""
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+"""What files in a folder are taken for photos."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 _SRGB_NAMES = ("srgb", "iec61966-2.1", "iec61966-2-1")
@@ -104,6 +108,27 @@ class Photo:
         orientation = orientation if 1 <= orientation <= 8 else 1
         name = Path(label).stem if label != "photo" else ""
         return cls(np.ascontiguousarray(rgb), orientation, color, had_alpha, icc, name)
+
+
+def photo_paths(paths: Iterable[Path]) -> dict[str, Path]:
+    """Photo files by a name of their own, from files and folders.
+
+    A folder gives the photos that lie in it, by file name; a file counts whatever its suffix. The
+    name is the file's stem, numbered where two share one.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        files = [path]
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+            if not files:
+                raise PhotoError(path, f"holds no photo ({', '.join(PHOTO_SUFFIXES)})")
+        for file in files:
+            name, number = file.stem, 2
+            while name in found:
+                name, number = f"{file.stem}-{number}", number + 1
+            found[name] = file
+    return found
 
 
 def _read(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +16,12 @@ from panokit._files import replacing, write_json
 from panokit.cli.app import app
 from panokit.dump import Dump, dump_stages, read_dump, write_dump
 from panokit.errors import ArgumentError, PanokitError, PhotoError
-from panokit.photo import Photo
+from panokit.photo import Photo, photo_paths
 from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter
 from panokit.validation import PhotoVerdict, Verdict, validate_dump
 
 __all__ = ["blur", "dump", "segment", "validate"]
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
 Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")]
 BundleOption = Annotated[
@@ -38,36 +36,11 @@ Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the r
 _console = Console(stderr=True)
 
 
-def _photo_paths(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are; folders give the photos in them, by name."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
-            if not inside:
-                raise PhotoError(path, f"holds no photo ({', '.join(PHOTO_SUFFIXES)})")
-            found += inside
-        else:
-            found.append(path)
-    return found
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """A distinct output name for every photo: its stem, numbered where two share one."""
-    names: list[str] = []
-    for path in paths:
-        name, n = path.stem, 2
-        while name in names:
-            name, n = f"{path.stem}-{n}", n + 1
-        names.append(name)
-    return names
-
-
-def _each(paths: list[Path], what: str, failures: list[PanokitError]) -> Iterator[tuple[str, Path]]:
+def _each(
+    photos: dict[str, Path], what: str, failures: list[PanokitError]
+) -> Iterator[tuple[str, Path]]:
     """Name and path of every photo, with progress; the loop body's errors go to ``failures``."""
-    yield from track(
-        list(zip(_names(paths), paths, strict=True)), what, console=_console, transient=True
-    )
+    yield from track(list(photos.items()), what, console=_console, transient=True)
     for failure in failures:
         _console.print(f"[red]skipped[/red] {failure}", highlight=False, soft_wrap=True)
 
@@ -98,7 +71,7 @@ def segment(
     results: list[dict[str, Any]] = []
     failures: list[PanokitError] = []
     table = Table("photo", "found", title=f"{segmenter.artifact.name} → {out}")
-    for name, path in _each(_photo_paths(photos), "segmenting", failures):
+    for name, path in _each(photo_paths(photos), "segmenting", failures):
         try:
             result = segmenter.segment(path, classes=wanted)
         except PhotoError as error:
@@ -154,7 +127,7 @@ def dump(
     segmenter = Segmenter.open(bundle, artifact, threads)
     written: list[dict[str, Any]] = []
     failures: list[PanokitError] = []
-    for name, path in _each(_photo_paths(photos), "dumping", failures):
+    for name, path in _each(photo_paths(photos), "dumping", failures):
         try:
             stages = segmenter.stages(path)
         except PhotoError as error:
@@ -181,7 +154,7 @@ def validate(
     opened: dict[str | None, Segmenter] = {}
     verdicts: list[PhotoVerdict] = []
     failures: list[PanokitError] = []
-    for _, path in _each(paths, "validating", failures):
+    for _, path in _each({str(p): p for p in paths}, "validating", failures):
         try:
             given = read_dump(path)
             verdicts.append(validate_dump(given, _segmenter_for(given, bundle, artifact, opened)))

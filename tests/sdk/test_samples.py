@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from panokit import samples
 from panokit.errors import MissingExtraError
 from panokit.photo import Photo
-from panokit_demo import samples
 
 
 def test_samples_are_photos() -> None:
@@ -22,7 +22,7 @@ def test_samples_are_photos() -> None:
 
 def test_finding_them_imports_no_package() -> None:
     code = (
-        "import sys; from panokit_demo.samples import sample_photos; sample_photos(); "
+        "import sys; from panokit.samples import sample_photos; sample_photos(); "
         "print([m for m in ('skimage', 'matplotlib', 'scipy') if m in sys.modules])"
     )
     pytest.importorskip("skimage")
