@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +36,8 @@ def train(
     data: Annotated[Path, typer.Option("--data", help="COCO-panoptic folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     config: Annotated[
-        Path | None, typer.Option("--config", help="JSON of a TrainConfig; defaults otherwise.")
+        Path | None,
+        typer.Option("--config", help="JSON of a TrainConfig, or 'camera'; defaults otherwise."),
     ] = None,
     taxonomy: Annotated[
         Path | None, typer.Option("--taxonomy", help="JSON; taxonomy.json of the data otherwise.")
@@ -64,7 +66,7 @@ def train(
     """Train a panoptic network; goes on where an earlier run in OUT stopped. Ctrl-C saves."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = PanopticFolder.open(data, taxonomy)
-    settings = TrainConfig.load(config) if config else TrainConfig()
+    settings = TrainConfig.load(_config_path(config)) if config else TrainConfig()
     if settings.network.classes != len(folder.taxonomy):
         got = f"{settings.network.classes} classes for a taxonomy of {len(folder.taxonomy)}"
         raise ArgumentError("network.classes", "the number of categories", got)
@@ -106,6 +108,12 @@ def train(
                 "skipped": cached.skipped,
             },
         )
+
+
+def _config_path(given: Path) -> Path:
+    """A config file, or one of the package's own by its bare name."""
+    own = Path(str(resources.files("panokit_network") / "configs" / f"{given.name}.json"))
+    return own if given.name == str(given) and not given.is_file() and own.is_file() else given
 
 
 def _splits(folder: PanopticFolder, given: str, suffix: str) -> list[str]:

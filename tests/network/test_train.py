@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ import torch
 from panokit.errors import ArgumentError, DataError
 from panokit_network.config import Phase, TrainConfig
 from panokit_network.data import PanopticFolder, PhotoCache, load_split
-from panokit_network.model import NetworkConfig
+from panokit_network.model import NetworkConfig, PanopticNetwork
 from panokit_network.train import CHECKPOINT, Trainer, learning_rate_at
+from panokit_network.validate import Validator
 from panokit_network.weights import load_weights
 from tests.network.toy_data import make_folder
 
@@ -152,3 +155,37 @@ def test_learning_rate_warms_up_stays_and_falls_to_nothing() -> None:
     assert learning_rate_at(c, 20) == c.learning_rate
     assert learning_rate_at(c, 52) == pytest.approx(c.learning_rate / 2)
     assert learning_rate_at(c, 60) == pytest.approx(0)
+
+
+def test_train_command_trains_resumes_and_knows_its_own_config(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps(SMALL.to_json()))
+    make_folder(tmp_path / "data")
+    code = "from panokit.cli import main; main()"
+    command = [
+        sys.executable, "-c", code, "train", "--data", str(tmp_path / "data"), "--out",
+        str(tmp_path / "run"), "--config", str(tmp_path / "c.json"), "--workers", "0",
+        "--no-imagenet", "--json", str(tmp_path / "r.json"), "--stop-after",
+    ]  # fmt: skip
+    for steps in (2, 3):
+        done = subprocess.run([*command, str(steps)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((tmp_path / "r.json").read_text())["step"] == steps
+    assert "resumed" in done.stderr
+    command[command.index("--config") + 1] = "camera"
+    done = subprocess.run([*command, "9"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2  # found, but it is for 26 classes
+    assert "26 classes for a taxonomy of 3" in done.stderr
+
+
+def test_validator_counts_labelled_pixels(photos: tuple[PanopticFolder, PhotoCache]) -> None:
+    folder, cache = photos
+    network = PanopticNetwork(SMALL.network).eval()
+    with torch.no_grad():  # says "sky" everywhere, and never a centre
+        network.semantic_head.weight.zero_()
+        network.semantic_head.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
+        network.center_head.weight.zero_()
+        network.center_head.bias.fill_(-9)
+    figures = Validator({"toy": cache}, folder.taxonomy, size=64)(network)["toy"]
+    assert figures["iou"]["disc"] == figures["iou"]["square"] == 0
+    assert 0.7 < figures["iou"]["sky"] < 0.95  # the share of the photo that is sky
+    assert (figures["centers"], figures["center_max"]) == (0, 0)
