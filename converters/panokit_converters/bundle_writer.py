@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from panokit.bundle import (
     hash_path,
     path_bytes,
 )
+from panokit.dump import FORMAT
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
 from panokit.postprocessing import Heads, postprocess
@@ -33,7 +34,6 @@ from panokit_converters.contract import HEADS
 __all__ = ["MIN_VECTORS", "BundlePart", "RawHeads", "write_bundle"]
 
 MIN_VECTORS = 3
-VECTOR_FORMAT = "panokit-dump/1"  # a golden vector is a device dump without the photo
 
 RawHeads = Mapping[str, NDArray[Any]]
 
@@ -84,16 +84,10 @@ def write_bundle(
                 vectors.append(
                     _write_vector(folder, manifest, artifact, part.origin, photos[name], name, raw)
                 )
-        whole = Manifest(
-            **{
-                **{k: getattr(manifest, k) for k in manifest.__dataclass_fields__},
-                "artifacts": tuple(artifacts),
-                "vectors": tuple(vectors),
-            }
-        )
+        whole = replace(manifest, artifacts=tuple(artifacts), vectors=tuple(vectors))
         write_json(folder / MANIFEST, whole.to_json())
         Bundle.open(folder)
-    return Bundle.open(path)
+    return Bundle.open(path, verify=False)  # hashed a moment ago, before the rename
 
 
 def _is_empty(path: Path) -> bool:
@@ -148,7 +142,7 @@ def _write_vector(
     ids = decoded.ids.astype(np.uint8 if len(decoded.segments) < 256 else np.int32)
     tensors = {"input": image, **{n: raw[n] for n in HEADS}, "panoptic": ids}
     metadata = {
-        "format": VECTOR_FORMAT,
+        "format": FORMAT,  # a golden vector is a device dump without the photo
         "artifact": artifact.name,
         "artifact_sha256": artifact.sha256,
         "runtime": origin,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from panokit import __version__
-from panokit.bundle import Artifact, Bundle, Manifest
+from panokit.bundle import Artifact, Bundle, Manifest, hash_path
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo, photo_paths
 from panokit.preprocessing import PreprocessConfig, preprocess
@@ -273,7 +272,7 @@ def _manifest(
             "macs": count_macs(scene.module, request.size),
         },
         licence={"code": "Apache-2.0", "weights": scene.info.licence},
-        weights_sha256=hashlib.sha256(request.weights.read_bytes()).hexdigest(),
+        weights_sha256=hash_path(request.weights),
     )
 
 

@@ -169,10 +169,6 @@ class Bundle:
         """Where an artifact lies."""
         return self.root / artifact.file
 
-    def check(self, name: str, sha256: str) -> None:
-        """Check one listed file now (again)."""
-        _check_file(self.root, name, sha256, None, True)
-
 
 def shipped_bundle_path() -> Path:
     """The bundle that comes with the package."""

@@ -26,7 +26,16 @@ from panokit.errors import ArgumentError, DumpError
 from panokit.preprocessing import TransformRecord
 from panokit.segmenter import Stages
 
-__all__ = ["HEADS", "METADATA", "STAGES", "Dump", "dump_stages", "read_dump", "write_dump"]
+__all__ = [
+    "FORMAT",
+    "HEADS",
+    "METADATA",
+    "STAGES",
+    "Dump",
+    "dump_stages",
+    "read_dump",
+    "write_dump",
+]
 
 FORMAT = "panokit-dump/1"
 HEADS = ("semantic", "center", "offset")
