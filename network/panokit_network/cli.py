@@ -26,6 +26,7 @@ from panokit_network.config import TrainConfig
 from panokit_network.data import PanopticFolder, PhotoCache, PhotoRecord, load_split
 from panokit_network.train import CHECKPOINT, Trainer
 from panokit_network.validate import Validator
+from panokit_network.weights import shipped_weights_path
 
 __all__ = ["train"]
 
@@ -61,6 +62,10 @@ def train(
     imagenet: Annotated[
         bool, typer.Option(help="Start the backbone from its ImageNet weights.")
     ] = True,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", help="Weights to start from; 'camera': the shipped ones."),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
 ) -> None:
     """Train a panoptic network; goes on where an earlier run in OUT stopped. Ctrl-C saves."""
@@ -89,8 +94,9 @@ def train(
             text = f"{figures['size']} px  loss {figures['total']:.3f}"
             bar.update(task, completed=figures["samples"], description=text)
 
+        start = shipped_weights_path() if init == Path("camera") and not init.is_file() else init
         trainer = Trainer(
-            settings, cached, folder.taxonomy, out, validator, on_step, workers, imagenet
+            settings, cached, folder.taxonomy, out, validator, on_step, workers, imagenet, start
         )
         write_json(out / "config.json", settings.to_json())
         if trainer.resume():

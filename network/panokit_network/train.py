@@ -26,7 +26,7 @@ from panokit_network.data import PhotoCache
 from panokit_network.losses import Batch, panoptic_loss
 from panokit_network.model import PanopticNetwork
 from panokit_network.scenes import SceneStream, loader
-from panokit_network.weights import imagenet_state, save_weights
+from panokit_network.weights import imagenet_state, load_weights, save_weights
 
 __all__ = ["TrainResult", "Trainer", "class_weights", "learning_rate_at"]
 
@@ -71,6 +71,14 @@ def _channels_last(network: PanopticNetwork) -> PanopticNetwork:
     return network
 
 
+def _initial_state(path: str | Path, config: TrainConfig, taxonomy: Taxonomy) -> dict[str, Tensor]:
+    network, info = load_weights(path)
+    if info.network != config.network or info.taxonomy != taxonomy:
+        reason = "expected weights of the network and taxonomy that are to be trained"
+        raise DataError(path, f"{reason}, got {info.network} and {len(info.taxonomy)} categories")
+    return network.state_dict()
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """Where a run ended."""
@@ -86,6 +94,7 @@ class Trainer:
 
     ``validate(network)`` is called now and then with the averaged network and returns figures
     that go into ``metrics.jsonl``; ``on_step`` gets a dict of figures after every step.
+    ``init`` is a weight file to start from instead of the ImageNet weights.
     """
 
     def __init__(
@@ -98,6 +107,7 @@ class Trainer:
         on_step: Callable[[dict[str, Any]], None] | None = None,
         workers: int = 1,
         imagenet: bool = True,
+        init: str | Path | None = None,
     ) -> None:
         if len(cache) == 0:
             raise DataError(out, "there is no photo to train on")
@@ -106,7 +116,9 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.model = PanopticNetwork(config.network)
-        if imagenet:
+        if init is not None:
+            self.model.load_state_dict(_initial_state(init, config, taxonomy))
+        elif imagenet:
             self.model.backbone.load_imagenet(imagenet_state())
         _channels_last(self.model)
         state = self.model.state_dict()
