@@ -13,7 +13,7 @@ import numpy as np
 from panokit.errors import ArgumentError, MissingExtraError
 from panokit_compression.calibration import CalibrationSet
 from panokit_compression.quiet import quiet
-from panokit_compression.recipes import Recipe
+from panokit_compression.recipes import Quantize, Recipe
 
 __all__ = ["quantize"]
 
@@ -36,17 +36,18 @@ def quantize(
     themselves: its input has scale 1 and zero point -128, so that q = pixel - 128. The same
     arguments give the same bytes.
     """
-    if recipe.precision == "float32":
+    step = recipe.step(Quantize) or Quantize("float32")
+    if step.precision == "float32":
         return float_tflite
-    if recipe.precision == "float16":
+    if step.precision == "float16":
         return _apply(float_tflite, _float16_steps(), None)
     if calibration is None or len(calibration) < recipe.calibration_photos:
         got = 0 if calibration is None else len(calibration)
         expected = f"a set of at least {recipe.calibration_photos} inputs for {recipe.name}"
         raise ArgumentError("calibration", expected, f"{got} of them")
     steps = _int8_steps()
-    statistics = _calibrate(float_tflite, steps, recipe, calibration)
-    if recipe.rounding == "compensated":
+    statistics = _calibrate(float_tflite, steps, step, calibration)
+    if step.rounding == "compensated":
         from panokit_compression.rounding import round_weights
 
         float_tflite = round_weights(float_tflite, calibration)
@@ -81,7 +82,7 @@ def _float16_steps() -> Any:
 
 
 def _calibrate(
-    float_tflite: bytes, steps: Any, recipe: Recipe, calibration: CalibrationSet
+    float_tflite: bytes, steps: Any, step: Quantize, calibration: CalibrationSet
 ) -> Statistics:
     """The range of every activation over the calibration inputs."""
     aeq = _tool()
@@ -91,7 +92,7 @@ def _calibrate(
     manager.load_quantization_recipe(steps)
     with quiet(log):
         calibrator = aeq.calibrator.Calibrator(
-            float_tflite, num_threads=CALIBRATION_THREADS, qsv_update_func=updates[recipe.ranges]
+            float_tflite, num_threads=CALIBRATION_THREADS, qsv_update_func=updates[step.ranges]
         )
         inputs = [{input_name: x} for x in calibration.inputs()]
         calibrator.calibrate({signature: inputs}, manager)

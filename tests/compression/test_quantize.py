@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from panokit.preprocessing import PreprocessConfig
 from panokit.runtime import dequantize
 from panokit_compression import CalibrationSet, calibration_from_photos, load_recipe, quantize
 from panokit_compression.quantize import _mean_update
+from panokit_compression.recipes import Quantize, Recipe
 from panokit_compression.rounding import round_weights
 from panokit_converters.agreement import Agreement, compare_heads
 from panokit_converters.tflite import (
@@ -25,7 +27,12 @@ from tests.converters.toy_network import ToyNetwork, toy_photos
 SIZE = 32
 # The widest ranges, so that nothing is clipped and the figures below are of rounding alone; the
 # toy photos differ so much that a mean of their ranges clips many of them.
-INT8 = dataclasses.replace(load_recipe("int8"), calibration_photos=16, ranges="min_max")
+STEP = Quantize("int8", calibration_photos=16, ranges="min_max", rounding="compensated")
+INT8 = Recipe("int8", (STEP,))
+
+
+def int8_but(**changes: Any) -> Recipe:
+    return Recipe("int8", (dataclasses.replace(STEP, **changes),))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +110,7 @@ def test_int8_agrees_with_float(
 def test_mean_ranges_are_finer_and_clip_the_outliers(
     float_tflite: bytes, int8_tflite: bytes, calibration: CalibrationSet
 ) -> None:
-    mean = quantize(float_tflite, dataclasses.replace(INT8, ranges="mean"), calibration)
+    mean = quantize(float_tflite, int8_but(ranges="mean"), calibration)
     for head, spec in tflite_specs(mean)[1].items():
         widest = tflite_specs(int8_tflite)[1][head]
         assert spec.scale is not None
@@ -116,7 +123,7 @@ def test_mean_ranges_are_finer_and_clip_the_outliers(
 def test_compensated_rounding_beats_rounding_to_nearest(
     float_tflite: bytes, int8_tflite: bytes, calibration: CalibrationSet
 ) -> None:
-    nearest = quantize(float_tflite, dataclasses.replace(INT8, rounding="nearest"), calibration)
+    nearest = quantize(float_tflite, int8_but(rounding="nearest"), calibration)
     better = agreement(float_tflite, int8_tflite, calibration)
     plain = agreement(float_tflite, nearest, calibration)
     total = {n: better.heads[n].sqnr_db - plain.heads[n].sqnr_db for n in better.heads}

@@ -9,43 +9,131 @@ from typing import Any
 import pytest
 
 from panokit.errors import ArgumentError
-from panokit_compression.recipes import Recipe, load_recipe, recipe_names
+from panokit_compression.recipes import (
+    Finetune,
+    LinearWeights,
+    Palettize,
+    Prune,
+    Qat,
+    Quantize,
+    Recipe,
+    Sparsify,
+    Step,
+    load_recipe,
+    recipe_names,
+)
+
+INT8 = {"kind": "quantize", "precision": "int8", "calibration_photos": 32, "ranges": "mean"}
 
 
 def test_checked_in_recipes() -> None:
-    assert recipe_names() == ["float16", "float32", "int8"]
+    names = recipe_names()
+    assert {"float16", "float32", "int8"} <= set(names)
+    assert len(names) >= 10
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_is_named_like_its_file_and_round_trips(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
+    assert recipe.description
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
 def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps(load_recipe("int8").to_json() | {"name": "mine"}))
-    assert load_recipe(path).name == "mine"
+    path.write_text(json.dumps({"name": "mine", "steps": [INT8]}))
+    recipe = load_recipe(path)
+    assert (recipe.name, recipe.precision, recipe.calibration_photos) == ("mine", "int8", 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "formats"),
+    [
+        ("float32", ("tflite", "coreml")),
+        ("float16", ("tflite", "coreml")),
+        ("int8", ("tflite",)),
+        ("coreml-palette4", ("coreml",)),
+        ("qat-int8", ("tflite", "coreml")),
+        ("prune50", ("tflite", "coreml")),
+    ],
+)
+def test_formats_that_a_recipe_speaks_of(name: str, formats: tuple[str, ...]) -> None:
+    assert load_recipe(name).formats == formats
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        pytest.param({"kind": "squeeze"}, "Expected step kind", id="kind"),
         pytest.param({"precision": "int7"}, "Expected precision", id="precision"),
         pytest.param({"calibration_photos": 4}, "at least 16", id="few-photos"),
         pytest.param({"calibration_photos": "many"}, "a whole number", id="text"),
         pytest.param({"calibration_photos": True}, "a whole number", id="bool"),
-        pytest.param({"ranges": "none"}, "'min_max' or 'mean'", id="no-ranges"),
+        pytest.param({"ranges": "none"}, "measured for int8", id="no-ranges"),
         pytest.param({"rounding": "up"}, "Expected rounding", id="rounding"),
         pytest.param({"precision": "float32"}, "without calibration", id="float-with-photos"),
-        pytest.param({"name": ""}, "recipe name", id="no-name"),
+        pytest.param({"keep": ["("]}, "regular expressions", id="pattern"),
+        pytest.param({"keep": "head"}, "a list of patterns", id="no-list"),
+        pytest.param({"keep_precision": "int16x8"}, "unless precision", id="keep-nothing"),
         pytest.param({"speed": 3}, "known names", id="unknown-field"),
     ],
 )
-def test_impossible_recipes_are_refused(change: dict[str, Any], message: str) -> None:
+def test_impossible_steps_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        Recipe.from_json(load_recipe("int8").to_json() | change)
+        Recipe.from_json({"name": "bad", "steps": [INT8 | change]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        pytest.param(Prune, {"macs": 0}, "above 0 and below 1", id="prune-all"),
+        pytest.param(Prune, {"macs": 1.0}, "above 0 and below 1", id="prune-nothing"),
+        pytest.param(Prune, {"importance": "luck"}, "magnitude, taylor", id="importance"),
+        pytest.param(Sparsify, {"amount": 1}, "above 0 and below 1", id="all-zero"),
+        pytest.param(Finetune, {"size": 100}, "a multiple of 32", id="size"),
+        pytest.param(Finetune, {"distil": 1.5}, "to 1", id="distil"),
+        pytest.param(Qat, {"samples": 0}, "from 1 to", id="no-samples"),
+        pytest.param(Palettize, {"bits": 5}, "8, 6, 4", id="bits"),
+        pytest.param(Palettize, {"group_size": 4}, "per_grouped_channel", id="group"),
+        pytest.param(LinearWeights, {"bits": 6}, "8 or 4", id="linear-bits"),
+        pytest.param(LinearWeights, {"granularity": "per_block"}, "above 0", id="block"),
+    ],
+)
+def test_impossible_values_are_refused(
+    kind: type[Step], values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        kind(**values)
+
+
+QUANTIZE = Quantize("int8", 32, "mean")
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        pytest.param((QUANTIZE, Prune()), "prune comes too late", id="prune-after-quantize"),
+        pytest.param((QUANTIZE, QUANTIZE), "at most one quantize", id="quantize-twice"),
+        pytest.param((Palettize(), LinearWeights()), "one of palettize and", id="two-stores"),
+        pytest.param((Sparsify(), Prune()), "prune before sparsify", id="sparse-then-prune"),
+        pytest.param((Qat(), Finetune()), "qat as the last", id="finetune-after-qat"),
+        pytest.param((Qat(), Quantize("float16")), "int8 after qat", id="qat-for-float"),
+        pytest.param(
+            (Qat(), Quantize("int8", 32, "mean", "compensated")), "'nearest'", id="qat-rounded"
+        ),
+        pytest.param((Qat(), Palettize(4)), "without palettize", id="qat-palette"),
+        pytest.param((Qat(), LinearWeights(4)), "8 bits per_channel", id="qat-int4"),
+        pytest.param((Sparsify(), Qat()), "without sparsify before qat", id="sparse-qat"),
+        pytest.param(
+            (Sparsify(), LinearWeights(8, "per_block", 32)), "for sparse", id="sparse-blocks"
+        ),
+        pytest.param(("int8",), "a tuple of steps", id="text"),
+    ],
+)
+def test_contradictory_steps_are_refused(steps: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Recipe("bad", steps)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +141,11 @@ def test_impossible_recipes_are_refused(change: dict[str, Any], message: str) ->
     [
         pytest.param("{", "to be JSON", id="no-json"),
         pytest.param("[]", "a JSON object", id="list"),
+        pytest.param("{}", "a name and a list of steps", id="empty"),
+        pytest.param('{"name": "a/b"}', "without slashes", id="name"),
+        pytest.param('{"name": "a", "precision": "int8"}', "of name, description", id="flat"),
+        pytest.param('{"name": "a", "steps": {}}', "a list of steps", id="no-list"),
+        pytest.param('{"name": "a", "steps": [7]}', "step to be a JSON object", id="no-step"),
     ],
 )
 def test_a_file_that_is_no_recipe(tmp_path: Path, content: str, message: str) -> None:
@@ -65,7 +158,7 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, content: str, message: str) ->
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        pytest.param("int9", "one of: float16, float32, int8", id="name"),
+        pytest.param("int9", "one of: .*float16, float32, int16x8", id="name"),
         pytest.param("nowhere.json", "a JSON file that exists", id="path"),
     ],
 )

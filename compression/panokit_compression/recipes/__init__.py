@@ -8,79 +8,184 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, TypeVar
 
 from panokit.errors import ArgumentError
+from panokit_compression.recipes.steps import (
+    MIN_CALIBRATION_PHOTOS,
+    Finetune,
+    LinearWeights,
+    Palettize,
+    Precision,
+    Prune,
+    Qat,
+    Quantize,
+    Ranges,
+    Rounding,
+    Sparsify,
+    Step,
+    step_from_json,
+    step_to_json,
+)
 
-__all__ = ["Precision", "Ranges", "Recipe", "Rounding", "load_recipe", "recipe_names"]
+__all__ = [
+    "MIN_CALIBRATION_PHOTOS",
+    "Finetune",
+    "LinearWeights",
+    "Palettize",
+    "Precision",
+    "Prune",
+    "Qat",
+    "Quantize",
+    "Ranges",
+    "Recipe",
+    "Rounding",
+    "Sparsify",
+    "Step",
+    "load_recipe",
+    "recipe_names",
+]
 
-Precision = Literal["float32", "float16", "int8"]
-Ranges = Literal["none", "min_max", "mean"]
-Rounding = Literal["nearest", "compensated"]
+NETWORK_STEPS = (Prune, Sparsify, Finetune, Qat)
+COREML_STEPS = (Palettize, LinearWeights)
 
-MIN_CALIBRATION_PHOTOS = 16
+S = TypeVar("S", Prune, Sparsify, Finetune, Qat, Quantize, Palettize, LinearWeights)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is done to a float network.
+    """What is done to a float network: ``steps`` in order, none for the network as it is.
 
-    ``precision`` of the weights; ``int8`` quantizes activations, input and heads as well, per
-    channel for weights. ``calibration_photos`` is how many photos the activation ranges are
-    measured on (0 unless int8), ``ranges`` how they are merged over the photos (the widest, or the
-    mean of each photo's ends, which a single odd photo cannot spoil), ``rounding`` how weights go
-    to the grid: to the nearest value, or so that errors compensate (``rounding.py``).
+    Network steps come first; then at most one :class:`Quantize` (for TFLite) and at most one
+    :class:`Palettize` or :class:`LinearWeights` (for Core ML). What contradicts itself is refused
+    when the recipe is made.
     """
 
     name: str
-    precision: Precision
+    steps: tuple[Step, ...] = ()
     description: str = ""
-    calibration_photos: int = 0
-    ranges: Ranges = "none"
-    rounding: Rounding = "nearest"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise ArgumentError("recipe name", "text", self.name)
-        choices = {"precision": Precision, "ranges": Ranges, "rounding": Rounding}
-        for field, kind in choices.items():
-            if getattr(self, field) not in get_args(kind):
-                expected = f"one of: {', '.join(get_args(kind))}"
-                raise ArgumentError(field, expected, getattr(self, field))
-        if isinstance(self.calibration_photos, bool) or not isinstance(
-            self.calibration_photos, int
-        ):
-            raise ArgumentError("calibration_photos", "a whole number", self.calibration_photos)
-        if self.needs_calibration:
-            if self.calibration_photos < MIN_CALIBRATION_PHOTOS:
-                expected = f"at least {MIN_CALIBRATION_PHOTOS} for int8"
-                raise ArgumentError("calibration_photos", expected, self.calibration_photos)
-            if self.ranges == "none":
-                raise ArgumentError("ranges", "'min_max' or 'mean' for int8", "none")
-        elif (self.calibration_photos, self.ranges, self.rounding) != (0, "none", "nearest"):
-            raise ArgumentError(
-                "recipe", f"without calibration settings for {self.precision}", self.to_json()
-            )
+        if not isinstance(self.name, str) or not self.name or set(self.name) & set("/\\,\0"):
+            raise ArgumentError("recipe name", "text without slashes and commas", self.name)
+        if not isinstance(self.description, str):
+            raise ArgumentError("recipe description", "text", self.description)
+        if not isinstance(self.steps, tuple) or not all(isinstance(s, Step) for s in self.steps):
+            raise ArgumentError("recipe steps", "a tuple of steps", self.steps)
+        _check_order(self)
+        _check_sense(self)
+
+    def step(self, kind: type[S]) -> S | None:
+        """The last step of a kind; None without one."""
+        found = [s for s in self.steps if isinstance(s, kind)]
+        return found[-1] if found else None
+
+    @property
+    def network_steps(self) -> tuple[Step, ...]:
+        """The steps that change the torch network."""
+        return tuple(s for s in self.steps if isinstance(s, NETWORK_STEPS))
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the TFLite file."""
+        quantize = self.step(Quantize)
+        return quantize.precision if quantize else "float32"
+
+    @property
+    def calibration_photos(self) -> int:
+        """How many photos activation ranges are measured on; 0 if none are needed."""
+        quantize = self.step(Quantize)
+        return quantize.calibration_photos if quantize else 0
 
     @property
     def needs_calibration(self) -> bool:
         """Whether activation ranges must be measured on photos."""
-        return self.precision == "int8"
+        return self.calibration_photos > 0
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """What the recipe says how to store: ``tflite``, ``coreml`` or both."""
+        tflite = self.step(Quantize) is not None
+        coreml = any(isinstance(s, COREML_STEPS) for s in self.steps)
+        if coreml and not tflite:
+            return ("coreml",)
+        if tflite and not coreml and self.precision != "float16":
+            return ("tflite",)
+        return ("tflite", "coreml")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
-        return asdict(self)
+        return {
+            "name": self.name,
+            "description": self.description,
+            "steps": [step_to_json(s) for s in self.steps],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
         """Read what :meth:`to_json` wrote; unknown names are an error."""
-        try:
-            return cls(**data)
-        except TypeError as error:
-            raise ArgumentError("recipe", "an object of known names", str(error)) from None
+        if unknown := sorted(set(data) - {"name", "description", "steps"}):
+            raise ArgumentError("recipe", "an object of name, description, steps", unknown)
+        steps = data.get("steps", [])
+        if "name" not in data or not isinstance(steps, list):
+            raise ArgumentError("recipe", "an object with a name and a list of steps", dict(data))
+        return cls(
+            name=data["name"],
+            description=data.get("description", ""),
+            steps=tuple(step_from_json(s) for s in steps),
+        )
+
+
+def _check_order(recipe: Recipe) -> None:
+    """Network steps first; storage steps once each."""
+    kinds = [s.kind for s in recipe.steps]
+    stored = False
+    for step in recipe.steps:
+        if isinstance(step, NETWORK_STEPS) and stored:
+            expected = f"network steps before storage steps; {step.kind} comes too late"
+            raise ArgumentError("recipe steps", expected, kinds)
+        stored |= not isinstance(step, NETWORK_STEPS)
+    for kind in ("qat", "sparsify", "quantize"):
+        if kinds.count(kind) > 1:
+            raise ArgumentError("recipe steps", f"with at most one {kind}", kinds)
+    if sum(isinstance(s, COREML_STEPS) for s in recipe.steps) > 1:
+        raise ArgumentError("recipe steps", "with one of palettize and linear_weights", kinds)
+    network = [s.kind for s in recipe.network_steps]
+    if "qat" in network and network[-1] != "qat":
+        raise ArgumentError("recipe steps", "with qat as the last network step", kinds)
+    if "sparsify" in network and "prune" in network[network.index("sparsify") :]:
+        expected = "with prune before sparsify: removing channels undoes the share of zeros"
+        raise ArgumentError("recipe steps", expected, kinds)
+
+
+def _check_sense(recipe: Recipe) -> None:
+    """Steps that cannot go together."""
+    quantize, kinds = recipe.step(Quantize), [s.kind for s in recipe.steps]
+    if recipe.step(Qat):
+        if quantize and quantize.precision != "int8":
+            expected = "int8 after qat, which trains for int8"
+            raise ArgumentError("quantize precision", expected, quantize.precision)
+        if quantize and quantize.rounding != "nearest":
+            expected = "'nearest' after qat: the weights were trained for it"
+            raise ArgumentError("rounding", expected, quantize.rounding)
+        if quantize and quantize.keep:
+            raise ArgumentError("keep", "empty after qat, which quantizes all", quantize.keep)
+        if recipe.step(Palettize):
+            raise ArgumentError("recipe steps", "without palettize after qat, "
+                                "which trains for an even grid", kinds)  # fmt: skip
+        linear = recipe.step(LinearWeights)
+        if linear and (linear.bits, linear.granularity) != (8, "per_channel"):
+            raise ArgumentError("linear_weights", "8 bits per_channel after qat", linear)
+        if recipe.step(Sparsify):
+            raise ArgumentError("recipe steps", "without sparsify before qat, "
+                                "which would fill the zeros again", kinds)  # fmt: skip
+    linear = recipe.step(LinearWeights)
+    if recipe.step(Sparsify) and linear and linear.granularity == "per_block":
+        raise ArgumentError("linear_weights granularity", "per_channel or per_tensor for "
+                            "sparse weights", linear.granularity)  # fmt: skip
 
 
 def recipe_names() -> list[str]:
