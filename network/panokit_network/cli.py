@@ -17,13 +17,14 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeRemainingColumn,
-    track,
 )
 
 from panokit._files import write_json
 from panokit.errors import ArgumentError, DataError
+from panokit_network.board import open_board
 from panokit_network.config import TrainConfig
 from panokit_network.data import PanopticFolder, PhotoCache, PhotoRecord, load_split
+from panokit_network.parallel import in_turn, process_group
 from panokit_network.train import CHECKPOINT, Trainer
 from panokit_network.validate import Validator
 from panokit_network.weights import shipped_weights_path
@@ -68,7 +69,10 @@ def train(
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
 ) -> None:
-    """Train a panoptic network; goes on where an earlier run in OUT stopped. Ctrl-C saves."""
+    """Train a panoptic network; goes on where an earlier run in OUT stopped. Ctrl-C saves.
+
+    Several processes, GPUs or machines: `torchrun --nproc-per-node N --no-python panokit train …`.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = PanopticFolder.open(data, taxonomy)
     settings = TrainConfig.load(_config_path(config)) if config else TrainConfig()
@@ -76,32 +80,43 @@ def train(
         got = f"{settings.network.classes} classes for a taxonomy of {len(folder.taxonomy)}"
         raise ArgumentError("network.classes", "the number of categories", got)
     names = _splits(folder, train_splits, "_train")
-    records = [
-        r for n in names for r in load_split(folder, n) if r.source not in set(exclude or ())
-    ]
-    cached = _cache(records, folder, cache or out / "cache")
-    validator = None
-    if validation_splits:
-        held_out = _splits(folder, validation_splits, "")
-        validator = Validator(
-            {n: _cache(load_split(folder, n), folder, cache or out / "cache") for n in held_out},
-            folder.taxonomy,
-        )
-    with _progress() as bar:
+    left_out = set(exclude or ())
+    records = [r for n in names for r in load_split(folder, n) if r.source not in left_out]
+    where = cache or out / "cache"
+    with process_group() as (rank, world), _progress(rank) as bar:
         task = bar.add_task("training", total=settings.total_samples)
 
         def on_step(figures: dict[str, Any]) -> None:
             text = f"{figures['size']} px  loss {figures['total']:.3f}"
             bar.update(task, completed=figures["samples"], description=text)
 
+        cached, validator = in_turn(
+            lambda: (
+                _cache(records, folder, where, bar),
+                _validator(folder, validation_splits, where, bar),
+            )
+        )
         start = shipped_weights_path() if init == Path("camera") and not init.is_file() else init
         trainer = Trainer(
-            settings, cached, folder.taxonomy, out, validator, on_step, workers, imagenet, start
+            settings,
+            cached,
+            folder.taxonomy,
+            out,
+            validator,
+            on_step,
+            workers,
+            imagenet,
+            start,
+            rank,
+            open_board(out / "tensorboard") if rank == 0 else None,
         )
-        write_json(out / "config.json", settings.to_json())
-        if trainer.resume():
+        if rank == 0:
+            write_json(out / "config.json", settings.to_json())
+        if trainer.resume() and rank == 0:
             _console.print(f"resumed {out / CHECKPOINT} at step {trainer.step}")
         result = trainer.run(stop_after)
+    if rank:
+        return
     _console.print(f"{result.samples} samples in {result.step} steps; weights: {result.weights}")
     if json:
         write_json(
@@ -110,6 +125,7 @@ def train(
                 "step": result.step,
                 "samples": result.samples,
                 "finished": result.finished,
+                "processes": world,
                 "weights": str(result.weights),
                 "skipped": cached.skipped,
             },
@@ -130,17 +146,27 @@ def _splits(folder: PanopticFolder, given: str, suffix: str) -> list[str]:
     return names
 
 
-def _cache(records: list[PhotoRecord], folder: PanopticFolder, where: Path) -> PhotoCache:
+def _cache(
+    records: list[PhotoRecord], folder: PanopticFolder, where: Path, bar: Progress
+) -> PhotoCache:
     def progress(items: Iterable[PhotoRecord]) -> Iterable[PhotoRecord]:
-        return track(list(items), "decoding photos", console=_console, transient=True)
+        return bar.track(list(items), description="decoding photos")
 
     cached = PhotoCache.build(records, folder.taxonomy, where, progress)
     for reason in cached.skipped:
-        _console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
+        bar.console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
     return cached
 
 
-def _progress() -> Progress:
+def _validator(folder: PanopticFolder, splits: str, where: Path, bar: Progress) -> Validator | None:
+    if not splits:
+        return None
+    names = _splits(folder, splits, "")
+    photos = {n: _cache(load_split(folder, n), folder, where, bar) for n in names}
+    return Validator(photos, folder.taxonomy)
+
+
+def _progress(rank: int) -> Progress:
     torch.set_flush_denormal(True)  # denormals slow CPUs down and carry no information
     return Progress(
         TextColumn("{task.description}"),
@@ -148,4 +174,5 @@ def _progress() -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=_console,
+        disable=rank > 0,
     )

@@ -77,11 +77,13 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     validate_every: int = 12_000  # samples
     save_every: int = 6_000  # samples
+    record_every: int = 20  # steps between lines of metrics.jsonl
 
     def __post_init__(self) -> None:
         if not self.phases:
             raise ArgumentError("phases", "at least one phase", self.phases)
-        positive = ("learning_rate", "backbone_rate", "clip_norm", "validate_every", "save_every")
+        positive = ("learning_rate", "backbone_rate", "clip_norm", "validate_every")
+        positive += ("save_every", "record_every")
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ArgumentError(name, "above 0", getattr(self, name))

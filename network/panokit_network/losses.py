@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from panokit_network.parallel import total_over_ranks, world_size
 from panokit_network.targets import IGNORED, NOT_TEACHER, TargetConfig
 
 __all__ = ["Batch", "LossConfig", "panoptic_loss"]
@@ -41,6 +42,10 @@ class Batch:
     def part(self, index: slice) -> Batch:
         """Some of the samples."""
         return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on ``device``."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 def panoptic_loss(
@@ -80,12 +85,18 @@ def _semantic_loss(
     loss = torch.where(known, nll, torch.where(label == NOT_TEACHER, by_teacher, partial))
     weight = batch.semantic_weight * (label != IGNORED)
     loss = loss * weight
-    total = loss.sum() / weight.sum().clamp(min=1)
+    total = loss.sum() / _whole(weight)
     if config.hard_share <= 0:
         return total
     flat = loss.flatten(1)
     hardest = flat.topk(max(1, int(config.hard_share * flat.shape[1])), dim=1, sorted=False).values
     return 0.5 * (total + hardest.mean())
+
+
+def _whole(weight: Tensor) -> Tensor:
+    """What a sum over this process's samples is divided by: the sum of weights over the batches of
+    all processes, as a share, so that the processes' mean is the loss of the whole batch."""
+    return total_over_ranks(weight.sum()).clamp(min=1) / world_size()
 
 
 def _center_loss(logits: Tensor, batch: Batch) -> Tensor:
@@ -95,11 +106,11 @@ def _center_loss(logits: Tensor, batch: Batch) -> Tensor:
     bce = F.binary_cross_entropy_with_logits(x, y, reduction="none")
     entropy = -(torch.xlogy(y, y) + torch.xlogy(1 - y, 1 - y))
     weight = batch.center_weight * (1 + 4 * y)
-    return ((bce - entropy) * weight).sum() / weight.sum().clamp(min=1)
+    return ((bce - entropy) * weight).sum() / _whole(weight)
 
 
 def _offset_loss(offset: Tensor, batch: Batch) -> Tensor:
     """Mean absolute error in input pixels over the cells of instances."""
     error = (offset.float() - batch.offset).abs().sum(1)  # [N,h,w]
     weight = batch.offset_weight
-    return (error * weight).sum() / weight.sum().clamp(min=1)
+    return (error * weight).sum() / _whole(weight)

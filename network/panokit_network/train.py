@@ -18,14 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from panokit.errors import DataError
+from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
+from panokit_network.board import Board
 from panokit_network.checkpoint import load_checkpoint, save_checkpoint
 from panokit_network.config import Phase, TrainConfig
 from panokit_network.data import PhotoCache
 from panokit_network.losses import Batch, panoptic_loss
 from panokit_network.model import PanopticNetwork
+from panokit_network.parallel import (
+    any_rank,
+    mean_over_ranks,
+    synchronize,
+    training_device,
+    world_size,
+)
 from panokit_network.scenes import SceneStream, loader
+from panokit_network.validate import Validator
 from panokit_network.weights import imagenet_state, load_weights, save_weights
 
 __all__ = ["TrainResult", "Trainer", "class_weights", "learning_rate_at"]
@@ -94,7 +103,9 @@ class Trainer:
 
     ``validate(network)`` is called now and then with the averaged network and returns figures
     that go into ``metrics.jsonl``; ``on_step`` gets a dict of figures after every step.
-    ``init`` is a weight file to start from instead of the ImageNet weights.
+    ``init`` is a weight file to start from instead of the ImageNet weights. ``rank`` is this
+    process's number under ``torchrun`` (see :mod:`panokit_network.parallel`). What goes into
+    ``metrics.jsonl`` is also shown on ``board``.
     """
 
     def __init__(
@@ -108,9 +119,16 @@ class Trainer:
         workers: int = 1,
         imagenet: bool = True,
         init: str | Path | None = None,
+        rank: int = 0,
+        board: Board | None = None,
     ) -> None:
         if len(cache) == 0:
             raise DataError(out, "there is no photo to train on")
+        self.rank, self.device, self.board = rank, training_device(), board
+        for phase in config.phases:
+            if phase.batch % world_size():
+                expected = f"a multiple of the {world_size()} processes"
+                raise ArgumentError("phase batch", expected, phase.batch)
         self.config, self.taxonomy, self.out = config, taxonomy, Path(out)
         self.validate, self.on_step, self.workers = validate, on_step, workers
         self.out.mkdir(parents=True, exist_ok=True)
@@ -120,12 +138,15 @@ class Trainer:
             self.model.load_state_dict(_initial_state(init, config, taxonomy))
         elif imagenet:
             self.model.backbone.load_imagenet(imagenet_state())
-        _channels_last(self.model)
+        synchronize(self.model)
+        _channels_last(self.model).to(self.device)
+        self.forward: nn.Module = self.model
         state = self.model.state_dict()
         self.ema = {k: v.clone() for k, v in state.items() if v.is_floating_point()}
         self.optimizer = self._optimizer()
-        self.class_weight = class_weights(cache, len(taxonomy), config.class_weight_power)
-        self.stream = SceneStream(cache, taxonomy, config)
+        weight = class_weights(cache, len(taxonomy), config.class_weight_power)
+        self.class_weight = weight.to(self.device)
+        self.stream = SceneStream(cache, taxonomy, config, rank, world_size())
         self.step = 0
         self._stop = False
         self._phase: Phase | None = None
@@ -158,7 +179,9 @@ class Trainer:
         return True
 
     def save(self) -> None:
-        """Write the checkpoint and the averaged weights."""
+        """Write the checkpoint and the averaged weights (the first process does)."""
+        if self.rank:
+            return
         config = self.config.to_json()
         save_checkpoint(
             self.out / CHECKPOINT, self.model, self.ema, self.optimizer, self.step, config
@@ -176,7 +199,7 @@ class Trainer:
     def averaged(self) -> PanopticNetwork:
         """A copy of the network with the averaged weights, in eval mode."""
         network = PanopticNetwork(self.config.network)
-        network.load_state_dict(self.ema, strict=False)
+        network.load_state_dict({k: v.cpu() for k, v in self.ema.items()}, strict=False)
         return _channels_last(network).eval()
 
     def run(self, stop_after: int | None = None) -> TrainResult:
@@ -185,12 +208,12 @@ class Trainer:
         due_save = due_validate = self.samples
         with self._interruptible():
             for batch in loader(self.stream, self.step, self.workers):
-                if self._stop or self.step >= end:
+                if any_rank(self._stop, self.device) or self.step >= end:
                     break
                 figures = self.train_step(batch)
                 if self.on_step:
                     self.on_step(figures)
-                if self.step % 20 == 0:
+                if self.step % self.config.record_every == 0:
                     self._record(figures)
                 if self.samples - due_validate >= self.config.validate_every:
                     due_validate = self.samples
@@ -212,9 +235,10 @@ class Trainer:
         rate = learning_rate_at(self.config, samples)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
+        batch = batch.to(self.device)
         image = batch.image.float().contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16):
-            heads = self.model(image)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
+            heads = self.forward(image)
         loss = panoptic_loss(heads, batch, self.class_weight, self.config.loss, self.config.targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss["total"].backward()  # type: ignore[no-untyped-call]
@@ -232,7 +256,7 @@ class Trainer:
             "rate": rate,
             "norm": float(norm),
             "seconds": time.perf_counter() - started,
-            **{k: float(v.detach()) for k, v in loss.items()},
+            **{k: float(mean_over_ranks(v.detach())) for k, v in loss.items()},
         }
 
     def _enter(self, phase: Phase) -> None:
@@ -249,6 +273,8 @@ class Trainer:
         for module in frozen:
             module.requires_grad_(False)
             module.eval()
+        if world_size() > 1:  # it notes at the start which weights have gradients
+            self.forward = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -258,15 +284,24 @@ class Trainer:
         torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
 
     def _validate(self) -> None:
-        if self.validate is None:
+        if self.validate is None or self.rank:
             return
-        figures = self.validate(self.averaged())
+        network = self.averaged()
+        figures = self.validate(network)
         self._record({"step": self.step, "samples": self.samples, "validation": figures})
+        if self.board and isinstance(self.validate, Validator):
+            self.board.pictures(self.validate.pictures(network), self.samples)
         log.info("after %d samples: %s", self.samples, figures)
 
     def _record(self, figures: dict[str, Any]) -> None:
+        if self.rank:
+            return
         with (self.out / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(figures) + "\n")
+        if self.board:
+            validation = figures.get("validation")
+            prefix = "validation" if validation else "train"
+            self.board.figures(validation or figures, figures["samples"], prefix)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

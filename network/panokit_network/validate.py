@@ -33,6 +33,22 @@ class Validator:
     def __call__(self, network: PanopticNetwork) -> dict[str, Any]:
         return {name: self._split(network, photos) for name, photos in self.splits.items()}
 
+    def pictures(
+        self, network: PanopticNetwork, per_split: int = 3
+    ) -> list[tuple[str, NDArray[np.uint8]]]:
+        """The first photos of each split as named rows of photo, labels and prediction, class
+        colours over the photo, uint8 ``[S,3·S,3]``; unlabelled pixels show the photo."""
+        colors = np.array([c.color for c in self.taxonomy], np.float32)
+        rows = []
+        for name, photos in self.splits.items():
+            for index in range(min(len(photos), per_split)):
+                image = letterboxed_scene(photos[index], self.size).image_hwc
+                truth = _labels(photos[index], self.size)
+                predicted, _ = self._predict(network, photos[index])
+                views = [image, *(_tinted(image, c, colors) for c in (truth, predicted))]
+                rows.append((f"{name}/{index}", np.concatenate(views, axis=1)))
+        return rows
+
     def _split(self, network: PanopticNetwork, photos: PhotoCache) -> dict[str, Any]:
         classes = len(self.taxonomy)
         confusion = np.zeros((classes, classes), np.int64)
@@ -74,6 +90,14 @@ class Validator:
             heads["semantic"].float(), size=(self.size, self.size), mode="bilinear"
         )
         return logits[0].argmax(0).numpy(), torch.sigmoid(heads["center"].float())
+
+
+def _tinted(
+    image_hwc: NDArray[np.uint8], channels: NDArray[np.int64], colors: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    known = (channels >= 0)[..., None]
+    mixed = 0.45 * image_hwc + 0.55 * colors[np.maximum(channels, 0)]
+    return np.where(known, mixed, image_hwc).astype(np.uint8)
 
 
 def _labels(photo: DecodedPhoto, size: int) -> NDArray[np.int64]:
