@@ -82,8 +82,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.phases:
             raise ArgumentError("phases", "at least one phase", self.phases)
-        positive = ("learning_rate", "backbone_rate", "clip_norm", "validate_every")
-        positive += ("save_every", "record_every")
+        positive: tuple[str, ...] = ("learning_rate", "backbone_rate", "clip_norm")
+        positive += ("validate_every", "save_every", "record_every")
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ArgumentError(name, "above 0", getattr(self, name))
