@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._tflite_check import check_tflite
 from panokit.bundle import Artifact, Bundle, TensorSpec
 from panokit.errors import ArgumentError, BundleError, HeadError
 from panokit.postprocessing import Heads
@@ -79,6 +80,7 @@ class LiteRtRuntime:
         if threads < 1:
             raise ArgumentError("threads", "at least 1", threads)
         self.artifact = artifact
+        check_tflite(path)  # LiteRT itself would crash on a damaged file
         try:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
