@@ -83,11 +83,13 @@ def dump_stages(
     tensors: dict[str, NDArray[Any]] = {"photo": stages.photo.rgb_hwc, "input": stages.input_hwc}
     tensors |= {name: stages.raw[name] for name in HEADS}
     tensors["panoptic"] = stages.panoptic.ids
+    segments = [{"id": s.id, "channel": s.channel} for s in stages.panoptic.segments]
     described = {
         "artifact": artifact.name,
         "artifact_sha256": artifact.sha256,
         "runtime": runtime,
         "photo": stages.photo.name,
+        "segments": json.dumps(segments),
         **(metadata or {}),
     }
     return Dump(tensors, described, stages.transform)

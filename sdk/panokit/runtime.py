@@ -54,10 +54,11 @@ def heads_from_raw(raw: Mapping[str, NDArray[Any]], artifact: Artifact) -> Heads
     return Heads.from_arrays(dequantize(raw, artifact.outputs), layout)
 
 
-def quantize_image(image_hwc: NDArray[np.uint8], spec: TensorSpec) -> NDArray[Any]:
-    """The artifact's input tensor, with batch axis, from an image uint8 ``[H,W,3]``."""
+def quantize_image(image_hwc: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    """The artifact's input tensor, with batch axis, from an image ``[H,W,3]``: uint8, or float32
+    in 0..255 (what a device resized without rounding)."""
     expected = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
-    if image_hwc.dtype != np.uint8 or image_hwc.shape != tuple(expected):
+    if image_hwc.dtype not in (np.uint8, np.float32) or image_hwc.shape != tuple(expected):
         got = f"{image_hwc.dtype} {image_hwc.shape}"
         raise ArgumentError("image_hwc", f"uint8 of shape {tuple(expected)}", got)
     x: NDArray[Any] = image_hwc

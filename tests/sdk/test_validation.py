@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,9 @@ def test_one_fault_is_not_reported_again_downstream(dump: Dump, segmenter: Segme
 def test_other_numbering_of_segments_is_no_fault(dump: Dump, segmenter: Segmenter) -> None:
     table = np.array([0, 3, 1, 2], np.int32)
     dump.tensors["panoptic"] = table[dump.tensors["panoptic"]]
+    segments = json.loads(dump.metadata["segments"])
+    moved = [{"id": int(table[s["id"]]), "channel": s["channel"]} for s in segments]
+    dump.metadata["segments"] = json.dumps(moved)
     assert validate_dump(dump, segmenter).verdict is Verdict.PASS
 
 

@@ -162,9 +162,9 @@ def validate(
             failures.append(error)
     table = Table("photo", "verdict", "first bad stage", "why")
     for v in verdicts:
-        color = "green" if v.verdict is Verdict.PASS else "red"
+        color = "red" if v.verdict is Verdict.FAIL else "green"
         bad = [f"{s.stage} {s.message}" for s in v.stages if s.verdict is Verdict.FAIL]
-        agreeing = ", ".join(s.stage for s in v.stages if s.verdict is Verdict.PASS)
+        agreeing = ", ".join(s.stage for s in v.stages if s.verdict is not Verdict.FAIL)
         figures = "\n".join(bad) or f"agree: {agreeing}"
         notes = "".join(f"\n[yellow]{w}[/yellow]" for w in v.warnings)
         verdict = f"[{color}]{v.verdict.value}[/{color}]"

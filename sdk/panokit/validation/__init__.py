@@ -1,27 +1,44 @@
-"""Does a device agree with the reference? Compare a dump stage by stage and give a verdict."""
+"""Does a device agree with the reference, and if not, at which stage and why?
+
+:func:`validate_dump` judges one dump, :func:`validate_dumps` a run of any size.
+"""
 
 from panokit.validation.compare import (
-    HeadAgreement,
-    PanopticAgreement,
-    compare_maps,
-    compare_tensors,
+    Comparison,
+    ReferenceStages,
+    StageComparison,
+    compare_dump,
 )
+from panokit.validation.maps import MapAgreement, SegmentAgreement, SegmentKind, compare_maps
+from panokit.validation.margins import PixelKinds
+from panokit.validation.tensors import TensorAgreement, compare_tensors, estimate_shift
+from panokit.validation.thresholds import ValidationConfig, thresholds_for
 from panokit.validation.verdict import (
     PhotoVerdict,
     StageVerdict,
-    ValidationConfig,
     Verdict,
+    judge,
     validate_dump,
 )
 
 __all__ = [
-    "HeadAgreement",
-    "PanopticAgreement",
+    "Comparison",
+    "MapAgreement",
     "PhotoVerdict",
+    "PixelKinds",
+    "ReferenceStages",
+    "SegmentAgreement",
+    "SegmentKind",
+    "StageComparison",
     "StageVerdict",
+    "TensorAgreement",
     "ValidationConfig",
     "Verdict",
+    "compare_dump",
     "compare_maps",
     "compare_tensors",
+    "estimate_shift",
+    "judge",
+    "thresholds_for",
     "validate_dump",
 ]

@@ -1,109 +1,347 @@
-"""How far apart two tensors, or two panoptic maps, are."""
+"""Compare a dump with the reference, stage by stage.
+
+Every stage is compared twice: *given* the device's own previous stage (what the reference computes
+from the device's input, from its heads, from its map), so that one fault shows at one stage; and
+along the *chain* that the reference computes from the photo alone, which shows what the faults
+add up to.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.errors import ArgumentError
+from panokit.bundle import TensorSpec
+from panokit.dump import HEADS, Dump
+from panokit.errors import ArgumentError, DumpError
+from panokit.photo import Photo
+from panokit.postprocessing import Heads, PanopticMap, postprocess
+from panokit.preprocessing import TransformRecord, letterbox, preprocess
+from panokit.runtime import dequantize, heads_from_raw
+from panokit.segmenter import Segmenter
+from panokit.validation.effects import reference_effect
+from panokit.validation.maps import MapAgreement, compare_maps
+from panokit.validation.margins import Context, PixelKinds, Tolerances, classify_pixels
+from panokit.validation.tensors import TensorAgreement, compare_tensors
 
-__all__ = ["HeadAgreement", "PanopticAgreement", "compare_maps", "compare_tensors"]
+__all__ = ["Comparison", "ReferenceStages", "StageComparison", "compare_dump"]
 
-INFINITE_DB = 200.0
-"""What identical tensors get instead of infinite decibels, so that JSON can hold it."""
+RawHeads = dict[str, NDArray[Any]]
+
+
+class ReferenceStages:
+    """What the reference makes of a dump; each stage is computed when it is first asked for.
+
+    ``photo`` stands in for a dump that holds none. Properties named ``given_…`` start from the
+    device's own previous stage, ``device_…`` are the dump's tensors in the reference's shapes and
+    units, the others come from the photo alone. What cannot be computed is None.
+    """
+
+    def __init__(self, dump: Dump, segmenter: Segmenter, photo: Photo | None = None) -> None:
+        self.dump, self.segmenter = dump, segmenter
+        self.manifest, self.artifact = segmenter.bundle.manifest, segmenter.artifact
+        if "photo" in dump.tensors:
+            pixels = dump.tensors["photo"]
+            if pixels.shape[-1] != 3:
+                raise self._unfit("photo", "[h,w,3]", pixels.shape)
+            photo = Photo.from_array(pixels, dump.name)
+        self.photo = photo
+
+    def _unfit(self, tensor: str, expected: object, got: object) -> DumpError:
+        reason = f"tensor {tensor!r}: expected shape {expected}, got {got}"
+        return DumpError(self.dump.path or "dump", reason)
+
+    @cached_property
+    def _prepared(self) -> tuple[NDArray[np.uint8] | None, TransformRecord | None]:
+        if self.photo is not None:
+            return preprocess(self.photo, self.manifest.preprocessing)
+        if self.dump.transform is None:
+            return None, None
+        # The transform that the photo's size calls for; the dump's word is not enough.
+        size = self.manifest.preprocessing.size_wh
+        return None, letterbox(self.dump.transform.photo_wh, size)
+
+    @property
+    def image(self) -> NDArray[np.uint8] | None:
+        """The input that the photo gives, uint8 ``[H,W,3]``."""
+        return self._prepared[0]
+
+    @property
+    def transform(self) -> TransformRecord | None:
+        """Where the photo lies in the input."""
+        return self._prepared[1]
+
+    @cached_property
+    def device_image(self) -> NDArray[Any] | None:
+        """The device's input as an image ``[H,W,3]``, 0..255: uint8 if it holds whole numbers in
+        that range, else float32. Quantised inputs are read with the artifact's own scale."""
+        values = self.dump.tensors.get("input")
+        if values is None:
+            return None
+        spec = self.artifact.input
+        shape = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
+        if values.shape != tuple(shape):
+            raise self._unfit("input", tuple(shape), values.shape)
+        if values.dtype == np.uint8:
+            return values
+        if values.dtype == np.int8:
+            zero = spec.zero_point if spec.zero_point is not None else -128
+            values = (values.astype(np.float32) - zero) * np.float32(spec.scale or 1.0)
+        values = values.astype(np.float32)
+        rounded = np.round(values)
+        whole = (rounded == values).all() and rounded.min() >= 0 and rounded.max() <= 255
+        return rounded.astype(np.uint8) if whole else values
+
+    @cached_property
+    def raw(self) -> RawHeads | None:
+        """The artifact's heads ``[h,w,C]`` on :attr:`image`, in its own type."""
+        return None if self.image is None else self.segmenter.runtime.run(self.image)
+
+    @cached_property
+    def given_raw(self) -> RawHeads | None:
+        """The artifact's heads on the device's input (on :attr:`image` if the dump has none)."""
+        image = self.device_image
+        if image is None or (self.image is not None and np.array_equal(image, self.image)):
+            return self.raw
+        try:
+            return self.segmenter.runtime.run(image)
+        except ArgumentError:  # a runtime that takes bytes only
+            whole = np.clip(np.round(image), 0, 255).astype(np.uint8)
+            return self.segmenter.runtime.run(whole)
+
+    @cached_property
+    def device_raw(self) -> RawHeads:
+        """The dump's heads ``[h,w,C]``, checked for shape; only those that it holds."""
+        out: RawHeads = {}
+        for name in HEADS:
+            if name not in self.dump.tensors:
+                continue
+            values = self.dump.tensors[name]
+            if name == "center" and values.ndim == 2:
+                values = values[..., None]
+            spec = self.artifact.outputs[name]
+            shape = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
+            if values.shape != tuple(shape):
+                raise self._unfit(name, tuple(shape), values.shape)
+            out[name] = values
+        return out
+
+    @cached_property
+    def mixed_raw(self) -> RawHeads | None:
+        """What the device's map was decoded from: its heads, the missing ones from its input."""
+        if len(self.device_raw) == len(HEADS):
+            return self.device_raw
+        given = self.given_raw
+        return None if given is None else {**given, **self.device_raw}
+
+    @cached_property
+    def panoptic(self) -> PanopticMap | None:
+        """The map from :attr:`raw`, with its intermediates."""
+        return None if self.raw is None else self._decode(self.raw)
+
+    @cached_property
+    def given_panoptic(self) -> PanopticMap | None:
+        """The map from the device's heads, with its intermediates."""
+        mixed = self.mixed_raw
+        if mixed is None:
+            return None
+        if self.raw is not None and same_heads(mixed, self.raw):
+            return self.panoptic
+        return self._decode(mixed)
+
+    def heads(self, raw: RawHeads) -> Heads:
+        """Real values of raw heads."""
+        specs = self.artifact.outputs
+        if specs["semantic"].layout == "nchw":  # dumps are channels last whatever the artifact is
+            return Heads.from_arrays(dequantize(raw, specs))
+        return heads_from_raw(raw, self.artifact)
+
+    def _decode(self, raw: RawHeads) -> PanopticMap | None:
+        if self.transform is None:
+            return None
+        return postprocess(
+            self.heads(raw),
+            self.segmenter.taxonomy,
+            self.transform,
+            self.manifest.postprocessing,
+            explain=True,
+        )
+
+    @cached_property
+    def device_classes(self) -> dict[int, int] | None:
+        """Channel by segment id of the device's map; None if the dump does not tell."""
+        text = self.dump.metadata.get("segments")
+        if text is None:
+            return None
+        try:
+            return {int(s["id"]): int(s["channel"]) for s in json.loads(text)}
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            reason = f"metadata 'segments': expected a JSON list of id and channel, but {error!r}"
+            raise DumpError(self.dump.path or "dump", reason) from None
+
+
+def same_heads(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether two sets of raw heads are identical."""
+    return all(
+        n in a and n in b and a[n].dtype == b[n].dtype and np.array_equal(a[n], b[n]) for n in HEADS
+    )
 
 
 @dataclass(frozen=True)
-class HeadAgreement:
-    """Agreement of a tensor with its reference.
+class StageComparison:
+    """One stage of one dump.
 
-    ``max_abs`` and ``mean_abs`` in the tensor's unit; ``sqnr_db`` = 10·log10 of the reference's
-    power over the difference's (200 when identical); ``cosine`` -1..1.
+    ``given``: the device's tensor against what the reference computes from the device's ``basis``
+    (``"photo"``, ``"input"``, ``"heads"`` or ``"panoptic"``). ``chain``: against what the
+    reference computes from the photo alone; None without a photo. For the map, ``pixels`` tells
+    ties and rounding from errors, and ``adjusted`` is the agreement when those are excused.
     """
 
-    max_abs: float
-    mean_abs: float
-    sqnr_db: float
-    cosine: float
-
-    def to_json(self) -> dict[str, float]:
-        """A JSON-ready dict."""
-        return {k: round(v, 6) for k, v in asdict(self).items()}
+    stage: str
+    basis: str
+    given: TensorAgreement | MapAgreement
+    chain: TensorAgreement | MapAgreement | None = None
+    pixels: PixelKinds | None = None
+    adjusted: MapAgreement | None = None
 
 
 @dataclass(frozen=True)
-class PanopticAgreement:
-    """Agreement of two panoptic maps, independent of how segments are numbered.
+class Comparison:
+    """All stages of a dump that could be compared, in the order of the pipeline."""
 
-    ``pq`` 0..100: panoptic quality of the device's map with the reference's as truth, over all
-    segments whatever their class; ``equal_pixels`` 0..1: share of pixels whose segment is matched
-    to the reference's (or void in both); ``matched``, ``missing`` and ``extra`` count segments.
+    stages: tuple[StageComparison, ...]
+    warnings: tuple[str, ...] = ()
+
+    def get(self, stage: str) -> StageComparison | None:
+        """A stage by name, or None."""
+        return next((s for s in self.stages if s.stage == stage), None)
+
+
+def compare_dump(
+    reference: ReferenceStages, *, input_tolerance: float = 1.0, explain: bool = True
+) -> Comparison:
+    """Compare every stage that the dump holds and the reference can compute.
+
+    ``input_tolerance`` (8-bit steps) is what the input's ``outside`` counts beyond; for a head it
+    is one quantisation step, or the rounding of float16. ``explain=False`` leaves the pixels of the
+    map unsorted. A dump of which nothing can be compared raises ``DumpError``.
     """
-
-    pq: float
-    equal_pixels: float
-    matched: int
-    missing: int
-    extra: int
-
-    def to_json(self) -> dict[str, float]:
-        """A JSON-ready dict."""
-        return {k: round(v, 6) for k, v in asdict(self).items()}
-
-
-def compare_tensors(actual: NDArray[Any], reference: NDArray[Any]) -> HeadAgreement:
-    """Compare two tensors of one shape (any real type; computed in float64)."""
-    if actual.shape != reference.shape:
-        raise ArgumentError("actual", f"of the reference's shape {reference.shape}", actual.shape)
-    a, b = actual.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
-    difference = a - b
-    noise, power = float(difference @ difference), float(b @ b)
-    if noise == 0:
-        sqnr = INFINITE_DB
-    elif power == 0:
-        sqnr = -INFINITE_DB
-    else:
-        sqnr = float(np.clip(10 * np.log10(power / noise), -INFINITE_DB, INFINITE_DB))
-    norm = float(np.sqrt(a @ a) * np.sqrt(power))
-    cosine = float(a @ b) / norm if norm > 0 else float(noise == 0)
-    magnitude = np.abs(difference)
-    return HeadAgreement(float(magnitude.max()), float(magnitude.mean()), sqnr, cosine)
+    stages: list[StageComparison] = []
+    warnings: list[str] = []
+    dump = reference.dump
+    sha, expected = dump.metadata.get("artifact_sha256"), reference.artifact.sha256
+    if sha is not None and sha != expected:
+        name = reference.artifact.name
+        warnings.append(
+            f"the device ran another file than the bundle's {name} "
+            f"({sha[:12]}… instead of {expected[:12]}…)"
+        )
+    if reference.device_image is not None and reference.image is not None:
+        a = compare_tensors(
+            reference.device_image, reference.image, tolerance=input_tolerance, data_range=255
+        )
+        stages.append(StageComparison("input", "photo", a, a))
+    stages += _heads(reference)
+    if "panoptic" in dump.tensors:
+        if reference.given_panoptic is not None:
+            stages.append(_panoptic(reference, explain))
+        else:
+            warnings.append("panoptic was not compared: neither heads, input nor photo lead to it")
+    for name in dump.tensors:
+        if name.startswith("effect."):
+            _effect(reference, name, stages, warnings)
+    if not stages:
+        raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
+    return Comparison(tuple(stages), tuple(warnings))
 
 
-def compare_maps(
-    actual: NDArray[Any],
-    reference: NDArray[Any],
-    classes: tuple[Mapping[int, int], Mapping[int, int]] | None = None,
-) -> PanopticAgreement:
-    """Compare two id maps ``[H,W]`` (0 = void).
+def _heads(reference: ReferenceStages) -> list[StageComparison]:
+    device, given, chain = reference.device_raw, reference.given_raw, reference.raw
+    if not device or given is None:
+        return []
+    specs = reference.artifact.outputs
+    basis = "photo" if reference.device_image is None else "input"
+    stages = []
+    for name, values in device.items():
+        expected = dequantize({name: given[name]}, specs)[name]
+        real = dequantize({name: values}, specs)[name]
+        step = head_step(specs[name], expected)
+        a = compare_tensors(real, expected, tolerance=step)
+        b: TensorAgreement | None = None
+        if chain is not None:
+            own = chain is given or np.array_equal(chain[name], given[name])
+            full = expected if own else dequantize({name: chain[name]}, specs)[name]
+            b = a if own else compare_tensors(real, full, tolerance=step)
+        stages.append(StageComparison(name, basis, a, b))
+    return stages
 
-    ``classes`` gives each map's category by segment id (actual's first); then only segments of
-    one category match. Without it any two segments may.
-    """
-    if actual.shape != reference.shape:
-        raise ArgumentError("actual", f"of the reference's shape {reference.shape}", actual.shape)
-    ids_a, inverse_a = np.unique(actual, return_inverse=True)
-    ids_b, inverse_b = np.unique(reference, return_inverse=True)
-    joint = np.bincount(
-        inverse_a.ravel() * len(ids_b) + inverse_b.ravel(), minlength=len(ids_a) * len(ids_b)
-    ).reshape(len(ids_a), len(ids_b))
-    area_a, area_b = joint.sum(1), joint.sum(0)
-    iou = joint / (area_a[:, None] + area_b[None, :] - joint)
-    iou[ids_a == 0] = 0
-    iou[:, ids_b == 0] = 0
-    if classes is not None:
-        class_a = np.array([classes[0].get(int(i), -1) for i in ids_a])
-        class_b = np.array([classes[1].get(int(i), -2) for i in ids_b])
-        iou[class_a[:, None] != class_b[None, :]] = 0
-    pairs = np.argwhere(iou > 0.5)  # at most one per row and column
-    count_a, count_b = int((ids_a != 0).sum()), int((ids_b != 0).sum())
-    missing, extra = count_b - len(pairs), count_a - len(pairs)
-    denominator = len(pairs) + 0.5 * missing + 0.5 * extra
-    quality = float(iou[pairs[:, 0], pairs[:, 1]].sum() / denominator) if denominator else 1.0
-    equal = int(joint[pairs[:, 0], pairs[:, 1]].sum())
-    equal += int(joint[np.ix_(ids_a == 0, ids_b == 0)].sum())
-    return PanopticAgreement(100 * quality, equal / actual.size, len(pairs), missing, extra)
+
+def head_step(spec: TensorSpec, values: NDArray[np.float32]) -> float:
+    """One quantisation step of a head; for a float head float16's rounding of its largest value."""
+    return float(spec.scale) if spec.scale else float(np.abs(values).max()) * 2.0**-11
+
+
+def _panoptic(reference: ReferenceStages, explain: bool) -> StageComparison:
+    given, chain = reference.given_panoptic, reference.panoptic
+    if given is None:  # the caller has looked
+        raise ArgumentError("reference", "one that has a map", None)
+    ids = reference.dump.tensors["panoptic"]
+    if ids.shape != given.ids.shape:
+        raise reference._unfit("panoptic", given.ids.shape, ids.shape)
+    has_heads = bool(reference.device_raw)
+    basis = "heads" if has_heads else "photo" if reference.device_image is None else "input"
+
+    of_device = reference.device_classes
+
+    def agreement(
+        map_: PanopticMap, device: NDArray[Any] = ids, own: dict[int, int] | None = of_device
+    ) -> MapAgreement:
+        theirs = {s.id: s.channel for s in map_.segments}
+        return compare_maps(device, map_.ids, None if own is None else (own, theirs))
+
+    a = agreement(given)
+    pixels = adjusted = None
+    if explain and a.equal_pixels < 1:
+        pixels = classify_pixels(ids, given, a, _context(reference))
+        adjusted = agreement(given, *pixels.excuse(ids, given, a, of_device))
+    b = a if chain is given else None if chain is None else agreement(chain)
+    return StageComparison("panoptic", basis, a, b, pixels, adjusted)
+
+
+def _context(reference: ReferenceStages) -> Context:
+    """What the map was decoded with, and by how little a decision may be won."""
+    mixed, transform = reference.mixed_raw, reference.transform
+    if mixed is None or transform is None:  # there is no map without them
+        raise ArgumentError("reference", "one that has a map", None)
+    heads = reference.heads(mixed)
+    specs = reference.artifact.outputs
+    quantised = (0.0 if n in reference.device_raw else float(specs[n].scale or 0) for n in HEADS)
+    semantic, center, offset = quantised
+    return Context(
+        heads=heads,
+        taxonomy=reference.segmenter.taxonomy,
+        transform=transform,
+        config=reference.manifest.postprocessing,
+        tolerances=Tolerances.of_heads(heads, max(transform.input_wh), (semantic, center, offset)),
+        device_classes=reference.device_classes,
+    )
+
+
+def _effect(
+    reference: ReferenceStages, name: str, stages: list[StageComparison], warnings: list[str]
+) -> None:
+    expected, basis, problem = reference_effect(name.removeprefix("effect."), reference)
+    if expected is None:
+        warnings.append(f"{name} was not compared: {problem}")
+        return
+    values = reference.dump.tensors[name]
+    if values.shape != expected.shape:
+        raise reference._unfit(name, expected.shape, values.shape)
+    a = compare_tensors(values, expected, tolerance=2, data_range=255)
+    stages.append(StageComparison(name, basis, a))

@@ -1,67 +1,88 @@
-"""From a dump to a verdict: pass or fail, and the first stage that differs."""
+"""From a comparison to a verdict: pass, pass with rounding or fail, and the first bad stage."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from panokit.bundle import Artifact
-from panokit.dump import HEADS, Dump
-from panokit.errors import ArgumentError, DumpError
+from panokit.dump import HEADS, METADATA, Dump
 from panokit.photo import Photo
-from panokit.postprocessing import postprocess
-from panokit.preprocessing import TransformRecord, letterbox, preprocess
-from panokit.runtime import dequantize, heads_from_raw
 from panokit.segmenter import Segmenter
-from panokit.validation.compare import compare_maps, compare_tensors
+from panokit.validation.compare import (
+    Comparison,
+    ReferenceStages,
+    StageComparison,
+    compare_dump,
+)
+from panokit.validation.maps import MapAgreement
+from panokit.validation.margins import ERROR, ROUNDING, TIE
+from panokit.validation.tensors import TensorAgreement
+from panokit.validation.thresholds import ValidationConfig, thresholds_for
 
-__all__ = ["PhotoVerdict", "StageVerdict", "ValidationConfig", "Verdict", "validate_dump"]
+if TYPE_CHECKING:
+    from panokit.validation.diagnosis import Cause
+
+__all__ = ["PhotoVerdict", "StageVerdict", "Verdict", "judge", "validate_dump", "worst"]
 
 
 class Verdict(StrEnum):
-    """What came of a comparison."""
+    """What came of a comparison; ``ROUNDING`` is a pass whose differences have been explained."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
+    ROUNDING = "pass with rounding"
     FAIL = "fail"
 
 
-@dataclass(frozen=True)
-class ValidationConfig:
-    """Thresholds of agreement with the reference, each stage given the device's previous one."""
+_ORDER = (Verdict.PASS, Verdict.ROUNDING, Verdict.FAIL)
 
-    input_max_abs: float = 2.0  # 8-bit steps
-    input_mean_abs: float = 0.25  # 8-bit steps
-    head_sqnr_db: float = 25.0
-    panoptic_pq: float = 97.0
-    panoptic_equal_pixels: float = 0.995
 
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not np.isfinite(value) or value < 0:
-                raise ArgumentError(name, "a finite number from 0", value)
+def worst(verdicts: tuple[Verdict, ...] | list[Verdict]) -> Verdict:
+    """The worst of some verdicts; of none ``PASS``."""
+    return max(verdicts, key=_ORDER.index, default=Verdict.PASS)
 
 
 @dataclass(frozen=True)
 class StageVerdict:
-    """One stage of one photo: its verdict, figures, and in a sentence what they mean."""
+    """One stage of one photo.
+
+    ``figures`` compare with what the reference computes from the device's ``basis``; ``chain``
+    (None without a photo) with what it computes from the photo alone. ``segments`` lists the
+    map's segments.
+    """
 
     stage: str
     verdict: Verdict
-    figures: dict[str, float]
+    basis: str
+    figures: dict[str, Any]
+    chain: dict[str, Any] | None
     message: str
+    segments: tuple[dict[str, Any], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        data = {**asdict(self), "verdict": self.verdict.value, "segments": list(self.segments)}
+        if self.stage != "panoptic":
+            del data["segments"]
+        return data
 
 
 @dataclass(frozen=True)
 class PhotoVerdict:
-    """One photo: all compared stages in the order of the pipeline."""
+    """One photo: all compared stages in the order of the pipeline.
+
+    ``metadata`` is the dump's (device, OS, runtime …), ``causes`` what the diagnosis names, best
+    first, ``thresholds`` the limits that were applied.
+    """
 
     photo: str
     stages: tuple[StageVerdict, ...]
     warnings: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    thresholds: ValidationConfig = field(default_factory=ValidationConfig)
+    dump: str = ""
 
     @property
     def first_bad_stage(self) -> str | None:
@@ -70,20 +91,21 @@ class PhotoVerdict:
 
     @property
     def verdict(self) -> Verdict:
-        """Fail if any stage fails."""
-        return Verdict.PASS if self.first_bad_stage is None else Verdict.FAIL
+        """The worst of the stages'."""
+        return worst([s.verdict for s in self.stages])
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
         return {
             "photo": self.photo,
+            "dump": self.dump,
             "verdict": self.verdict.value,
             "first_bad_stage": self.first_bad_stage,
-            "stages": [
-                {**asdict(s), "verdict": s.verdict.value, "stage": s.stage} for s in self.stages
-            ],
+            "causes": [asdict(c) for c in self.causes],
+            "stages": [s.to_json() for s in self.stages],
             "warnings": list(self.warnings),
-            "causes": [],
+            "metadata": {k: v for k, v in self.metadata.items() if k in METADATA},
+            "thresholds": self.thresholds.to_json(),
         }
 
 
@@ -92,135 +114,112 @@ def validate_dump(
     segmenter: Segmenter,
     config: ValidationConfig | None = None,
     photo: Photo | None = None,
+    *,
+    diagnose: bool = False,
 ) -> PhotoVerdict:
-    """Compare a dump with the reference on the same artifact.
+    """Compare a dump with the reference on the same artifact, and judge it.
 
-    Each stage is computed from the device's *previous* stage where the dump holds it (input from
-    photo, heads from input, map from heads), so one fault shows once. ``photo`` stands in for a
-    dump without its own.
+    Each stage is judged against what the reference computes from the device's *previous* stage
+    where the dump holds it (input from photo, heads from input, map from heads), so one fault
+    shows once. ``config`` replaces the bundle's thresholds; ``photo`` stands in for a dump without
+    its own; ``diagnose`` looks for the cause of a failure. Raises ``DumpError`` for a dump that
+    does not fit the artifact.
     """
-    config = config or ValidationConfig()
-    stages: list[StageVerdict] = []
-    warnings: list[str] = []
-    sha = dump.metadata.get("artifact_sha256")
-    if sha is not None and sha != segmenter.artifact.sha256:
-        warnings.append(
-            f"the device ran another file than the bundle's {segmenter.artifact.name} "
-            f"({sha[:12]}… instead of {segmenter.artifact.sha256[:12]}…)"
-        )
-    image, transform = _reference_input(dump, segmenter, photo)
-    if "input" in dump.tensors:
-        given = _image_from_input(dump, segmenter.artifact)
-        if image is not None:
-            stages.append(_compare_input(given, image, dump, config))
-        image = given
-    raw = {n: dump.tensors[n] for n in HEADS if n in dump.tensors}
-    if raw and image is not None:
-        stages += _compare_heads(raw, segmenter.runtime.run(image), segmenter, dump, config)
-    if "panoptic" in dump.tensors:
-        if len(raw) < len(HEADS) and image is not None:
-            raw = segmenter.runtime.run(image)
-        if len(raw) == len(HEADS) and transform is not None:
-            stages.append(_compare_panoptic(dump, raw, transform, segmenter, config))
-        else:
-            warnings.append("panoptic was not compared: neither heads, input nor photo lead to it")
-    if not stages:
-        raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
-    return PhotoVerdict(dump.name, tuple(stages), tuple(warnings))
+    config = config or thresholds_for(segmenter.bundle.manifest, segmenter.artifact)[0]
+    reference = ReferenceStages(dump, segmenter, photo)
+    comparison = compare_dump(reference, input_tolerance=config.input_max_abs)
+    verdict = judge(comparison, reference, config)
+    if not diagnose or verdict.verdict is not Verdict.FAIL:
+        return verdict
+    from panokit.validation.diagnosis import diagnose as find_causes
+
+    causes = tuple(find_causes(dump, reference, comparison))
+    return PhotoVerdict(**{**vars(verdict), "causes": causes})
 
 
-def _reference_input(
-    dump: Dump, segmenter: Segmenter, photo: Photo | None
-) -> tuple[NDArray[np.uint8] | None, TransformRecord | None]:
-    manifest = segmenter.bundle.manifest
-    if "photo" in dump.tensors:
-        pixels = dump.tensors["photo"]
-        if pixels.shape[-1] != 3:
-            got = f"expected shape [h,w,3], got {pixels.shape}"
-            raise DumpError(dump.path or "dump", f"tensor 'photo': {got}")
-        photo = Photo.from_array(pixels)
-    if photo is not None:
-        return preprocess(photo, manifest.preprocessing)
-    if dump.transform is None:
-        return None, None
-    # The transform must be the one that the photo's size calls for; the dump's word is not enough.
-    expected = letterbox(dump.transform.photo_wh, manifest.preprocessing.size_wh)
-    return None, expected
-
-
-def _image_from_input(dump: Dump, artifact: Artifact) -> NDArray[np.uint8]:
-    """The dump's input tensor as an image uint8 ``[H,W,3]``."""
-    values = dump.tensors["input"]
-    spec = artifact.input
-    shape = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
-    if values.shape != tuple(shape):
-        reason = f"tensor 'input': expected shape {tuple(shape)}, got {values.shape}"
-        raise DumpError(dump.path or "dump", reason)
-    if values.dtype == np.int8:  # quantised: with the artifact's own scale and zero point
-        scale, zero = spec.scale or 1.0, spec.zero_point if spec.zero_point is not None else -128
-        values = (values.astype(np.float32) - zero) * scale
-    return np.clip(np.round(values.astype(np.float32)), 0, 255).astype(np.uint8)
-
-
-def _compare_input(
-    given: NDArray[np.uint8], image: NDArray[np.uint8], dump: Dump, config: ValidationConfig
-) -> StageVerdict:
-    a = compare_tensors(given, image)
-    good = a.max_abs <= config.input_max_abs and a.mean_abs <= config.input_mean_abs
-    message = f"differs from the reference input by at most {a.max_abs:.0f} of 255"
-    return StageVerdict("input", _verdict(good), a.to_json(), message)
-
-
-def _compare_heads(
-    raw: dict[str, NDArray[Any]],
-    expected: dict[str, NDArray[Any]],
-    segmenter: Segmenter,
-    dump: Dump,
-    config: ValidationConfig,
-) -> list[StageVerdict]:
-    specs = segmenter.artifact.outputs
-    stages = []
-    for name, values in raw.items():
-        if values.ndim == 2:  # a centre head without its channel axis
-            values = values[..., None]
-        if values.shape != expected[name].shape:
-            reason = f"tensor {name!r}: expected shape {expected[name].shape}, got {values.shape}"
-            raise DumpError(dump.path or "dump", reason)
-        a = compare_tensors(
-            dequantize({name: values}, specs)[name],
-            dequantize({name: expected[name]}, specs)[name],
-        )
-        message = (
-            "is the reference's on the device's input"
-            if a.max_abs == 0
-            else f"lies {a.sqnr_db:.1f} dB above its difference to the reference"
-        )
-        good = a.sqnr_db >= config.head_sqnr_db
-        stages.append(StageVerdict(name, _verdict(good), a.to_json(), message))
-    return stages
-
-
-def _compare_panoptic(
-    dump: Dump,
-    raw: dict[str, NDArray[Any]],
-    transform: TransformRecord,
-    segmenter: Segmenter,
-    config: ValidationConfig,
-) -> StageVerdict:
-    heads = heads_from_raw(raw, segmenter.artifact)
-    manifest = segmenter.bundle.manifest
-    reference = postprocess(heads, segmenter.taxonomy, transform, manifest.postprocessing).ids
-    ids = dump.tensors["panoptic"]
-    if ids.shape != reference.shape:
-        reason = f"tensor 'panoptic': expected shape {reference.shape}, got {ids.shape}"
-        raise DumpError(dump.path or "dump", reason)
-    a = compare_maps(ids, reference)
-    good = a.pq >= config.panoptic_pq and a.equal_pixels >= config.panoptic_equal_pixels
-    message = (
-        f"{a.equal_pixels:.2%} of the pixels agree, {a.missing} segments missing, {a.extra} extra"
+def judge(
+    comparison: Comparison, reference: ReferenceStages, config: ValidationConfig
+) -> PhotoVerdict:
+    """The verdict on a comparison."""
+    return PhotoVerdict(
+        photo=reference.dump.name,
+        stages=tuple(_stage(s, config) for s in comparison.stages),
+        warnings=comparison.warnings,
+        metadata=dict(reference.dump.metadata),
+        thresholds=config,
+        dump=reference.dump.path,
     )
-    return StageVerdict("panoptic", _verdict(good), a.to_json(), message)
 
 
-def _verdict(good: bool) -> Verdict:
-    return Verdict.PASS if good else Verdict.FAIL
+def _stage(s: StageComparison, config: ValidationConfig) -> StageVerdict:
+    if isinstance(s.given, MapAgreement):
+        verdict, message = _map(s, s.given, config)
+    elif s.stage == "input":
+        verdict, message = _input(s.given, config)
+    elif s.stage in HEADS:
+        verdict, message = _head(s.given, config)
+    else:
+        verdict, message = _picture(s.given, config)
+    figures = s.given.to_json()
+    if s.pixels is not None:
+        figures |= s.pixels.to_json()
+    if s.adjusted is not None:
+        figures["pq_without_rounding"] = round(s.adjusted.pq, 6)
+        figures["equal_pixels_without_rounding"] = round(s.adjusted.equal_pixels, 6)
+    segments: tuple[dict[str, Any], ...] = ()
+    if isinstance(s.given, MapAgreement):
+        segments = tuple(entry.to_json() for entry in s.given.segments)
+    chain = None if s.chain is None else s.chain.to_json()
+    return StageVerdict(s.stage, verdict, s.basis, figures, chain, message, segments)
+
+
+def _grade(exact: bool, within: bool) -> Verdict:
+    return Verdict.PASS if exact else Verdict.ROUNDING if within else Verdict.FAIL
+
+
+def _input(a: TensorAgreement, config: ValidationConfig) -> tuple[Verdict, str]:
+    within = a.max_abs <= config.input_max_abs and a.mean_abs <= config.input_mean_abs
+    message = (
+        f"differs from the reference's by at most {a.max_abs:.3g} of 255, {a.mean_abs:.3g} on "
+        f"average{_moved(a)}"
+    )
+    equal = a.max_abs <= 0.5
+    return _grade(equal and within, within), "equals the reference's" if a.max_abs == 0 else message
+
+
+def _head(a: TensorAgreement, config: ValidationConfig) -> tuple[Verdict, str]:
+    if a.max_abs == 0:
+        return Verdict.PASS, "equals the reference's on the device's input"
+    within = a.sqnr_db >= config.head_sqnr_db
+    message = f"differs from the reference's at {a.sqnr_db:.1f} dB{_moved(a)}"
+    return _grade(within and a.sqnr_db >= config.exact_sqnr_db, within), message
+
+
+def _map(s: StageComparison, a: MapAgreement, config: ValidationConfig) -> tuple[Verdict, str]:
+    if a.equal_pixels == 1:
+        return Verdict.PASS, "has the reference's segments, pixel for pixel"
+    left = s.adjusted or a
+    within = left.pq >= config.panoptic_pq and left.equal_pixels >= config.panoptic_equal_pixels
+    parts = [f"{a.equal_pixels:.2%} of the pixels agree"]
+    named = ("missing", "extra", "split", "merged")
+    parts += [f"{getattr(a, n)} {n}" for n in named if getattr(a, n)]
+    if a.class_flips:
+        parts.append(f"{a.class_flips} of another class")
+    message = ", ".join(parts)
+    if s.pixels is not None:
+        tie, rounding, error = (s.pixels.share(k) for k in (TIE, ROUNDING, ERROR))
+        message += f" ({tie:.2%} ties, {rounding:.2%} rounding, {error:.2%} errors)"
+    return _grade(False, within), message
+
+
+def _picture(a: TensorAgreement, config: ValidationConfig) -> tuple[Verdict, str]:
+    within = a.psnr_db >= config.effect_psnr_db
+    message = f"differs from the reference's picture at {a.psnr_db:.1f} dB PSNR{_moved(a)}"
+    return _grade(within and a.max_abs <= 1, within), message
+
+
+def _moved(a: TensorAgreement) -> str:
+    dy, dx = a.shift_yx
+    if abs(dy) < 0.05 and abs(dx) < 0.05:
+        return ""
+    return f"; it seems moved by {dy:+.2f} down, {dx:+.2f} right"

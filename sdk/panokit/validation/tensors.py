@@ -1,0 +1,195 @@
+"""How far a tensor lies from its reference."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.errors import ArgumentError
+
+__all__ = ["INFINITE_DB", "TensorAgreement", "compare_tensors", "estimate_shift"]
+
+INFINITE_DB = 200.0
+"""What identical tensors get instead of infinite decibels, so that JSON can hold it."""
+
+SHIFT_LIMIT = 8
+"""The largest shift that is looked for, in cells."""
+
+_SHIFT_CHANNELS = 4
+_LEAST_GAIN = 0.1
+
+
+@dataclass(frozen=True)
+class TensorAgreement:
+    """Agreement of a tensor with its reference.
+
+    In the tensor's unit: ``max_abs`` and ``mean_abs`` of the difference, its mean with sign
+    ``bias`` (actual - reference), and the quantiles ``p50``, ``p90``, ``p99``, ``p999`` of its
+    magnitude. ``sqnr_db`` = 10·log10 of the reference's power over the difference's; ``psnr_db`` =
+    10·log10 of ``data_range``² over the mean squared difference (±200 stand for infinity);
+    ``cosine`` -1..1. ``outside`` 0..1: share of elements that differ by more than ``tolerance``.
+    ``shift_yx``: by how many cells (down, right) the actual tensor seems moved, and ``shift_gain``
+    0..1: which share of the squared difference that movement takes away (see
+    :func:`estimate_shift`).
+    """
+
+    max_abs: float
+    mean_abs: float
+    bias: float
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    sqnr_db: float
+    psnr_db: float
+    cosine: float
+    outside: float
+    tolerance: float
+    data_range: float
+    shift_yx: tuple[float, float] = (0.0, 0.0)
+    shift_gain: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        data: dict[str, Any] = {
+            k: round(v, 6) for k, v in asdict(self).items() if isinstance(v, float)
+        }
+        data["shift_yx"] = [round(v, 3) for v in self.shift_yx]
+        return data
+
+
+def compare_tensors(
+    actual: NDArray[Any],
+    reference: NDArray[Any],
+    *,
+    tolerance: float = 0.0,
+    data_range: float | None = None,
+) -> TensorAgreement:
+    """Compare two tensors of one shape (any real type; sums in float64).
+
+    ``tolerance``: what ``outside`` counts beyond, in the tensor's unit. ``data_range``: the peak
+    of the PSNR; without it the reference's maximum less its minimum. Tensors ``[H,W]`` and
+    ``[H,W,C]`` get a shift estimate if they differ.
+    """
+    if actual.shape != reference.shape:
+        raise ArgumentError("actual", f"of the reference's shape {reference.shape}", actual.shape)
+    if actual.size == 0:
+        raise ArgumentError("actual", "a tensor with at least one element", actual.shape)
+    b = reference.astype(np.float64).ravel()
+    if data_range is None:
+        data_range = float(b.max() - b.min())
+    if np.array_equal(actual, reference):
+        zero, best = 0.0, INFINITE_DB
+        return TensorAgreement(
+            zero, zero, zero, zero, zero, zero, zero, best, best, 1.0, zero, tolerance, data_range
+        )
+    a = actual.astype(np.float64).ravel()
+    difference = a - b
+    magnitude = np.abs(difference)
+    noise, power = float(difference @ difference), float(b @ b)
+    norm = float(np.sqrt(a @ a) * np.sqrt(power))
+    shift, gain = (0.0, 0.0), 0.0
+    if actual.ndim in (2, 3) and noise > 0:
+        shift, gain = estimate_shift(actual, reference)
+    p50, p90, p99, p999 = _quantiles(magnitude, (0.5, 0.9, 0.99, 0.999))
+    return TensorAgreement(
+        max_abs=float(magnitude.max()),
+        mean_abs=float(magnitude.mean()),
+        bias=float(difference.mean()),
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        p999=p999,
+        sqnr_db=_decibels(power, noise),
+        psnr_db=_decibels(data_range * data_range, noise / len(a)),
+        cosine=float(np.clip(a @ b / norm, -1, 1)) if norm > 0 else float(noise == 0),
+        outside=float((magnitude > tolerance).mean()),
+        tolerance=tolerance,
+        data_range=data_range,
+        shift_yx=shift,
+        shift_gain=gain,
+    )
+
+
+def estimate_shift(
+    actual: NDArray[Any], reference: NDArray[Any], limit: int = SHIFT_LIMIT
+) -> tuple[tuple[float, float], float]:
+    """The movement (down, right), in cells, that turns the reference best into ``actual``.
+
+    The whole cells come from phase correlation within ±``limit``, the rest from one least-squares
+    step on the gradient (Lucas and Kanade, 1981), of the channels that vary most. The second value
+    is the share 0..1 of the squared difference that the movement takes away; where it is below a
+    tenth the movement is (0, 0).
+    """
+    a, b = _varied_channels(actual, reference)
+    h, w = a.shape[:2]
+    edge = min(limit, (h - 3) // 2, (w - 3) // 2)
+    if edge < 1:
+        return (0.0, 0.0), 0.0
+    inner = (slice(edge, h - edge), slice(edge, w - edge))
+    before = float(np.square(a[inner] - b[inner], dtype=np.float64).sum())
+    if before == 0:
+        return (0.0, 0.0), 0.0
+    best = ((0.0, 0.0), before)
+    for dy, dx in {(0, 0), _whole_shift(a, b, edge)}:
+        moved = np.roll(b, (dy, dx), (0, 1))
+        (ty, tx), after = _fraction(a, moved, inner)
+        if after < best[1]:
+            best = ((dy + ty, dx + tx), after)
+    gain = 1.0 - best[1] / before
+    return (best[0], gain) if gain >= _LEAST_GAIN else ((0.0, 0.0), max(0.0, gain))
+
+
+def _varied_channels(
+    actual: NDArray[Any], reference: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both as float32 ``[H,W,c]``, with the few channels in which the reference varies most."""
+    a, b = (v.astype(np.float32).reshape(*v.shape[:2], -1) for v in (actual, reference))
+    if b.shape[2] > _SHIFT_CHANNELS:
+        chosen = np.sort(np.argsort(-b.var((0, 1)), kind="stable")[:_SHIFT_CHANNELS])
+        a, b = a[..., chosen], b[..., chosen]
+    return a, b
+
+
+def _whole_shift(a: NDArray[np.float32], b: NDArray[np.float32], limit: int) -> tuple[int, int]:
+    axes = (0, 1)
+    cross = np.fft.rfft2(a - a.mean(axes), axes=axes)
+    cross *= np.conj(np.fft.rfft2(b - b.mean(axes), axes=axes))
+    cross /= np.abs(cross) + 1e-6 * (np.abs(cross).max() + 1e-30)
+    surface = np.fft.irfft2(cross.sum(-1), s=a.shape[:2], axes=axes)
+    steps = np.arange(-limit, limit + 1)
+    near = surface[steps[:, None], steps]  # negative indices wrap round, as shifts do
+    dy, dx = np.unravel_index(int(near.argmax()), near.shape)
+    return int(steps[dy]), int(steps[dx])
+
+
+def _fraction(
+    a: NDArray[np.float32], b: NDArray[np.float32], inner: tuple[slice, slice]
+) -> tuple[tuple[float, float], float]:
+    """The rest of a movement within ±1 cell, and the squared difference that is left."""
+    gy = ((np.roll(b, -1, 0) - np.roll(b, 1, 0)) / 2)[inner].astype(np.float64).ravel()
+    gx = ((np.roll(b, -1, 1) - np.roll(b, 1, 1)) / 2)[inner].astype(np.float64).ravel()
+    d = (a - b)[inner].astype(np.float64).ravel()
+    matrix = np.array([[gy @ gy, gy @ gx], [gy @ gx, gx @ gx]])
+    if np.linalg.det(matrix) <= 1e-9 * np.trace(matrix) ** 2:
+        return (0.0, 0.0), float(d @ d)
+    ty, tx = np.clip(np.linalg.solve(matrix, [-(gy @ d), -(gx @ d)]), -1, 1)
+    rest = d + ty * gy + tx * gx
+    return (float(ty), float(tx)), float(rest @ rest)
+
+
+def _quantiles(values: NDArray[np.float64], at: tuple[float, ...]) -> list[float]:
+    """Order statistics (the smallest value that at least that share does not exceed)."""
+    ranks = [max(0, int(np.ceil(q * len(values))) - 1) for q in at]
+    return [float(v) for v in np.partition(values, ranks)[ranks]]
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return INFINITE_DB
+    if signal == 0:
+        return -INFINITE_DB
+    return float(np.clip(10 * np.log10(signal / noise), -INFINITE_DB, INFINITE_DB))

@@ -1,0 +1,88 @@
+"""What counts as agreement: limits with defaults, a bundle's own, and the user's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from panokit.bundle import Artifact, Manifest
+from panokit.errors import ArgumentError
+
+__all__ = ["ValidationConfig", "thresholds_for"]
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Limits of agreement with the reference, each stage given the device's previous one.
+
+    Within the limit a stage passes *with rounding*; it passes without remark if its tensors are
+    equal, the input to half an 8-bit step, a head to ``exact_sqnr_db``, an effect to one step.
+
+    ``input_max_abs``, ``input_mean_abs``: 8-bit steps. ``head_sqnr_db``: least signal to
+    difference of a head, dB. ``panoptic_pq`` 0..100 and ``panoptic_equal_pixels`` 0..1: least
+    agreement of the map once ties and rounding are excused. ``effect_psnr_db``: of a picture.
+    """
+
+    input_max_abs: float = 2.0
+    input_mean_abs: float = 0.25
+    head_sqnr_db: float = 25.0
+    exact_sqnr_db: float = 80.0
+    panoptic_pq: float = 97.0
+    panoptic_equal_pixels: float = 0.995
+    effect_psnr_db: float = 35.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or value < 0:
+                raise ArgumentError(name, "a finite number from 0", value)
+        for name, most in (("panoptic_pq", 100), ("panoptic_equal_pixels", 1)):
+            if getattr(self, name) > most:
+                raise ArgumentError(name, f"at most {most}", getattr(self, name))
+
+    def to_json(self) -> dict[str, float]:
+        """A JSON-ready dict that :meth:`from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ValidationConfig:
+        """Read what :meth:`to_json` wrote; unknown names are an error."""
+        known = [f.name for f in fields(cls)]
+        for name in data:
+            if name not in known:
+                raise ArgumentError("threshold", f"one of: {', '.join(known)}", name)
+        return cls(**data)
+
+
+# int8 kernels may round differently between runtimes, by a step here and there, which adds up
+# layer by layer; float ones differ by float16 at most.
+_BY_PRECISION = {
+    "int8": {"head_sqnr_db": 25.0},
+    "": {"head_sqnr_db": 35.0},
+}
+
+
+def thresholds_for(
+    manifest: Manifest, artifact: Artifact, overrides: Mapping[str, float] | None = None
+) -> tuple[ValidationConfig, dict[str, str]]:
+    """The limits for an artifact, and where each comes from.
+
+    Defaults by precision, then the manifest's ``recipe["validation"]`` (names of
+    :class:`ValidationConfig`, and under ``"artifacts"`` the same by artifact name), then
+    ``overrides``. Sources are ``"default"``, ``"bundle"`` and ``"override"``.
+    """
+    values: dict[str, Any] = ValidationConfig().to_json()
+    values |= _BY_PRECISION.get(artifact.precision, _BY_PRECISION[""])
+    sources = dict.fromkeys(values, "default")
+    own = manifest.recipe.get("validation", {})
+    if not isinstance(own, Mapping):
+        raise ArgumentError("recipe['validation']", "an object of thresholds", own)
+    by_artifact = own.get("artifacts", {})
+    special = by_artifact.get(artifact.name, {}) if isinstance(by_artifact, Mapping) else {}
+    general = {k: v for k, v in own.items() if k != "artifacts"}
+    for given, source in ((general, "bundle"), (special, "bundle"), (overrides or {}, "override")):
+        values |= given
+        sources |= dict.fromkeys(given, source)
+    return ValidationConfig.from_json(values), sources
