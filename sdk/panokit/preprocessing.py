@@ -91,10 +91,14 @@ class TransformRecord:
         return rows + self.top, cols + self.left
 
     def map_to_photo(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Nearest neighbour of ``values`` ``[H,W,…]`` (input grid) on the photo ``[h0,w0,…]``."""
-        if values.shape[:2] != self.input_wh[::-1]:
-            raise ArgumentError("values", f"shaped {self.input_wh[::-1]} first", values.shape)
+        """Nearest neighbour of ``values`` ``[H,W,…]`` on the photo ``[h0,w0,…]``. They lie on the
+        input grid or on a coarser one over it (the head grid), whose sides divide the input's."""
+        (h, w), (w_in, h_in) = values.shape[:2], self.input_wh
+        if not h or not w or h_in % h or w_in % w:
+            raise ArgumentError("values", f"shaped {(h_in, w_in)} or a whole part", values.shape)
         rows, cols = self.rows_cols()
+        if (h, w) != (h_in, w_in):
+            rows, cols = (2 * rows + 1) * h // (2 * h_in), (2 * cols + 1) * w // (2 * w_in)
         return np.asarray(values[rows[:, None], cols])
 
     def to_json(self) -> dict[str, Any]:

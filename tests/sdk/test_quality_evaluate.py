@@ -14,6 +14,7 @@ from PIL import Image
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.quality import EvaluationResult, evaluate
+from panokit.quality import Prediction as FullPrediction
 from panokit.quality.bootstrap import bootstrap_weights, iou_interval, pq_interval
 from panokit.quality.panoptic_quality import SegmentCounts
 from panokit.quality.truth import decode_ids, load_truth
@@ -94,6 +95,21 @@ def test_figures_of_two_photos(tmp_path: Path, taxonomy: Taxonomy) -> None:
     assert result.intervals["pq_all"] == pytest.approx((100 * 8 / 24, 100))
 
 
+def test_class_map_has_figures_of_its_own(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    # No object was found, so the panoptic map is void where the person is; the class map knows.
+    def segment(photo: Photo) -> FullPrediction:
+        ids = np.array([[0, 0, 1, 1]] * 4, np.int32)
+        class_map = np.array([[PERSON, PERSON, SKY, SKY]] * 4)
+        return FullPrediction(ids, [(1, SKY, 1.0)], class_map)
+
+    result = run(tmp_path, taxonomy, segment, [FULL])
+    assert (result.person_iou, result.miou, result.person_boundary_iou) == (1, 1, 1)
+    assert (result.map_person_iou, result.map_miou) == (0, 0.5)
+    assert result.map_person_boundary_iou == 0
+    assert result.per_photo[0].person_iou == 1
+    assert result.pq.per_class["person"].fn == 1
+
+
 @pytest.mark.parametrize(
     ("labelled", "person_iou"),
     [([1], 4 / 16), ([1, 3], 4 / 16), ([3], 4 / 4), ([], 4 / 4), ([1, 2, 3, 7], 4 / 4)],
@@ -116,7 +132,8 @@ def test_json_has_exactly_the_promised_keys(tmp_path: Path, taxonomy: Taxonomy) 
     result = run(tmp_path, taxonomy, segment, photos)
     data = result.to_json()
     assert json.loads(json.dumps(data, allow_nan=False)) == data
-    keys = ["pq", "miou", "person_iou", "person_boundary_iou", "photos", "intervals"]
+    keys = ["pq", "miou", "person_iou", "person_boundary_iou", "panoptic_map", "photos"]
+    keys += ["intervals"]
     assert list(data) == keys
     assert list(data["pq"]) == ["all", "things", "stuff", "per_class"]
     assert list(data["pq"]["per_class"]["road"]) == ["pq", "sq", "rq", "tp", "fp", "fn"]

@@ -7,9 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -18,8 +16,7 @@ from panokit._files import write_json
 from panokit.cli.app import app
 from panokit.cli.commands import ArtifactOption, BundleOption, JsonOption, Threads
 from panokit.errors import ArgumentError, MissingExtraError
-from panokit.photo import Photo
-from panokit.quality import EvaluationResult, TruthPhoto
+from panokit.quality import EvaluationResult, TruthPhoto, predictor, write_sheet
 from panokit.quality import evaluate as evaluate_split
 from panokit.segmenter import Segmenter
 
@@ -36,6 +33,13 @@ def evaluate(
         Path | None, typer.Option("--weights", help="A weight file instead of a bundle.")
     ] = None,
     threads: Threads = 2,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", help="Write a PNG of the best, median and worst photos."),
+    ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Figures of every photo in the JSON.")
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Measure PQ, mIoU and person IoU on a labelled split."""
@@ -43,19 +47,19 @@ def evaluate(
         raise ArgumentError("--weights", "given without --bundle, or the reverse", str(weights))
     segmenter = _from_weights(weights) if weights else Segmenter.open(bundle, artifact, threads)
 
-    def segment(photo: Photo) -> tuple[NDArray[np.int32], list[tuple[int, int, float]]]:
-        result = segmenter.segment(photo)
-        channel = segmenter.taxonomy.channel
-        return result.id_map, [(s.id, channel(s.category.id), s.score) for s in result]
-
     def progress(photos: Iterable[TruthPhoto]) -> Iterable[TruthPhoto]:
         console = Console(stderr=True)
         return track(list(photos), "evaluating", console=console, transient=True)
 
-    result = evaluate_split(segment, data, split, segmenter.taxonomy, progress=progress)
+    result = evaluate_split(
+        predictor(segmenter), data, split, segmenter.taxonomy, progress=progress
+    )
     _print(result, f"{segmenter.artifact.name} on {split}")
     if json:
-        write_json(json, {"artifact": segmenter.artifact.name, "split": split, **result.to_json()})
+        head = {"artifact": segmenter.artifact.name, "split": split}
+        write_json(json, {**head, **result.to_json(details)})
+    if sheet:
+        write_sheet(sheet, segmenter, result, data, split)
 
 
 def _from_weights(path: Path) -> Segmenter:
@@ -93,6 +97,8 @@ def _print(result: EvaluationResult, title: str) -> None:
         ("mIoU", data["miou"], "", 3),
         ("person IoU", data["person_iou"], "person_iou", 3),
         ("person boundary IoU", data["person_boundary_iou"], "", 3),
+        ("mIoU of the panoptic map", data["panoptic_map"]["miou"], "", 3),
+        ("person IoU of the map", data["panoptic_map"]["person_iou"], "", 3),
     )
     for name, value, key, digits in rows:
         between = intervals.get(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,29 @@ from panokit.quality.semantic import (
 from panokit.quality.truth import TruthPhoto, decode_ids, load_truth, open_photo
 from panokit.taxonomy import Taxonomy
 
-__all__ = ["PERSON", "EvaluationResult", "PhotoQuality", "Segmenter", "evaluate"]
+__all__ = ["PERSON", "EvaluationResult", "PhotoQuality", "Prediction", "Segmenter", "evaluate"]
 
 PERSON = "person"
 """The class that has figures of its own, if the taxonomy has it."""
 
-Segmenter = Callable[[Photo], tuple[NDArray[np.int32], Sequence[tuple[int, int, float]]]]
-"""A photo to its segment ids, int32 ``[H,W]`` at photo resolution (0 = void), and the segments'
-(id, channel, score)."""
+
+class Prediction(NamedTuple):
+    """What was found in a photo.
+
+    ``ids`` int32 ``[H,W]`` at photo resolution (0 = void); ``segments`` their (id, channel,
+    score); ``class_map`` int ``[H,W]``, the channel of every pixel before objects were formed (-1
+    = void). Without a class map the pixels' classes are those of the segments.
+    """
+
+    ids: NDArray[np.int32]
+    segments: Sequence[tuple[int, int, float]]
+    class_map: NDArray[Any] | None = None
+
+
+Segmenter = Callable[
+    [Photo], Prediction | tuple[NDArray[np.int32], Sequence[tuple[int, int, float]]]
+]
+"""A photo to a :class:`Prediction`, or to its first two fields."""
 
 Progress = Callable[[Iterable[TruthPhoto]], Iterable[TruthPhoto]]
 
@@ -62,8 +77,11 @@ class EvaluationResult:
 
     ``pq`` 0..100; ``miou`` over the classes in the truth, ``person_iou`` and
     ``person_boundary_iou`` pooled over all pixels, 0..1; ``photos`` how many. None: nothing to
-    judge. ``intervals``: 95 % bootstrap intervals over photos of ``pq_all``, ``person_pq`` and
-    ``person_iou``.
+    judge. These three are of the class of each pixel (the semantic view: argmax of the logits, as
+    semantic networks are measured); ``map_miou``, ``map_person_iou`` and
+    ``map_person_boundary_iou`` are the same figures of the panoptic map, in which a thing pixel
+    has the class of its object, or none if no object's centre was found. ``intervals``: 95 %
+    bootstrap intervals over photos of ``pq_all``, ``person_pq`` and ``person_iou``.
 
     ``complete`` is the share of photos (0..1) that are labelled in full. Below 1 PQ is not to be
     quoted: what a partly labelled photo leaves unlabelled is void, where nothing can be a false
@@ -74,6 +92,9 @@ class EvaluationResult:
     miou: float | None
     person_iou: float | None
     person_boundary_iou: float | None
+    map_miou: float | None
+    map_person_iou: float | None
+    map_person_boundary_iou: float | None
     photos: int
     complete: float
     intervals: Mapping[str, Interval | None]
@@ -86,6 +107,11 @@ class EvaluationResult:
             "miou": self.miou,
             "person_iou": self.person_iou,
             "person_boundary_iou": self.person_boundary_iou,
+            "panoptic_map": {
+                "miou": self.map_miou,
+                "person_iou": self.map_person_iou,
+                "person_boundary_iou": self.map_person_boundary_iou,
+            },
             "photos": self.photos,
             "intervals": {k: list(v) if v else None for k, v in self.intervals.items()},
         }
@@ -102,6 +128,7 @@ class _Counts:
     segments: SegmentCounts
     pixels: PixelCounts
     boundary: tuple[int, int]
+    map_boundary: tuple[int, int]
 
 
 def evaluate(
@@ -126,19 +153,23 @@ def evaluate(
     if resamples < 1:
         raise ArgumentError("resamples", "at least 1", resamples)
     person = next((i for i, c in enumerate(taxonomy) if c.name == PERSON), None)
-    panoptic, semantic = PanopticQuality(taxonomy), SemanticQuality(taxonomy)
+    panoptic = PanopticQuality(taxonomy)
+    semantic, of_map = SemanticQuality(taxonomy), SemanticQuality(taxonomy)
     counts: list[_Counts] = []
     for photo in progress(truth):
-        counts.append(_count(segment, photo, panoptic, semantic, person))
+        counts.append(_count(segment, photo, panoptic, semantic, of_map, person))
     if len(counts) != len(truth):
         expected = f"a function that hands on all {len(truth)} photos"
         raise ArgumentError("progress", expected, len(counts))
-    figures = semantic.compute()
+    figures, map_figures = semantic.compute(), of_map.compute()
     return EvaluationResult(
         pq=panoptic.compute(),
         miou=figures.miou,
         person_iou=figures.iou.get(PERSON),
         person_boundary_iou=_ratio(*(sum(c.boundary[k] for c in counts) for k in (0, 1))),
+        map_miou=map_figures.miou,
+        map_person_iou=map_figures.iou.get(PERSON),
+        map_person_boundary_iou=_ratio(*(sum(c.map_boundary[k] for c in counts) for k in (0, 1))),
         photos=len(truth),
         complete=sum(t.complete for t in truth) / len(truth),
         intervals=_intervals(counts, person, bootstrap_weights(len(truth), resamples, seed)),
@@ -153,10 +184,11 @@ def _count(
     truth: TruthPhoto,
     panoptic: PanopticQuality,
     semantic: SemanticQuality,
+    of_map: SemanticQuality,
     person: int | None,
 ) -> _Counts:
     photo, true_ids = open_photo(truth), decode_ids(truth)
-    ids, segments = segment(photo)
+    ids, segments, class_map = Prediction(*segment(photo))
     if np.shape(ids) != true_ids.shape:
         expected = f"the photo's, {true_ids.shape} for {truth.name}"
         raise ArgumentError("shape of the predicted ids", expected, np.shape(ids))
@@ -164,15 +196,17 @@ def _count(
     if len(channel_of) != len(segments):
         raise ArgumentError("predicted segments", "one per id", [s[0] for s in segments])
     matched = panoptic.update(ids, channel_of, true_ids, truth.segments)
-    pred, true = pred_channels(ids, channel_of), true_channels(true_ids, truth.segments)
+    mapped, true = pred_channels(ids, channel_of), true_channels(true_ids, truth.segments)
+    pred = mapped if class_map is None else np.asarray(class_map, np.int64)
     pixels = semantic.update(pred, true, truth.absent)
-    band = (0, 0)
+    of_map.update(mapped, true, truth.absent)
+    bands = [(0, 0), (0, 0)]
     if person is not None:
         valid = true >= 0
         if person in truth.absent:
             valid |= true == UNLABELLED
-        band = boundary_counts(pred == person, true == person, valid)
-    return _Counts(matched, pixels, band)
+        bands = [boundary_counts(p == person, true == person, valid) for p in (pred, mapped)]
+    return _Counts(matched, pixels, bands[0], bands[1])
 
 
 def _photo_quality(
