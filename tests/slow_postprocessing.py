@@ -6,6 +6,8 @@ Written from the text in docs/port.md alone; shares no code with the reference.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +46,27 @@ def inside(transform: TransformRecord, y2: int, x2: int, n: int, m: int) -> bool
     return in_y and in_x
 
 
+@dataclass
+class SlowResult:
+    """The id map, (id, channel, area, score) of every segment, and the intermediates by the names
+    that ``postprocess(explain=True)`` gives them."""
+
+    ids: NDArray[np.int32]
+    segments: list[tuple[int, int, int, float]]
+    explain: dict[str, NDArray[Any]]
+
+
 def slow_postprocess(
     heads: Heads, taxonomy: Taxonomy, transform: TransformRecord, config: PostprocessConfig
-) -> tuple[NDArray[np.int32], list[tuple[int, int, int, float]]]:
-    """The id map and (id, channel, area, score) of every segment."""
+) -> SlowResult:
+    """The whole decoding; an overflow to infinity is part of it (votes that lie far out)."""
+    with np.errstate(over="ignore"):
+        return _decode(heads, taxonomy, transform, config)
+
+
+def _decode(
+    heads: Heads, taxonomy: Taxonomy, transform: TransformRecord, config: PostprocessConfig
+) -> SlowResult:
     (w_in, h_in) = transform.input_wh
     h, w, channels = heads.semantic.shape
     grid = (h_in, w_in) if config.grid == "input" else (h, w)
@@ -91,13 +110,16 @@ def slow_postprocess(
     cx = [F(F(i % w + 0.5) * F(w_in / w)) for _, i in found]
 
     votes = np.full(grid, -1)
+    offset = np.zeros((*grid, 2), np.float32)
     for y in range(grid[0]):
         for x in range(grid[1]):
+            for axis in range(2):
+                offset[y, x, axis] = sample(heads.offset[:, :, axis], grid, y, x)
             c = classes[y, x]
             if c < 0 or not taxonomy.categories[c].is_thing or not found:
                 continue
-            py = F(F(F(y + 0.5) * step_y) + sample(heads.offset[:, :, 0], grid, y, x))
-            px = F(F(F(x + 0.5) * step_x) + sample(heads.offset[:, :, 1], grid, y, x))
+            py = F(F(F(y + 0.5) * step_y) + offset[y, x, 0])
+            px = F(F(F(x + 0.5) * step_x) + offset[y, x, 1])
             nearest, least = 0, F(np.inf)
             for k in range(len(found)):
                 dy, dx = F(py - cy[k]), F(px - cx[k])
@@ -134,4 +156,13 @@ def slow_postprocess(
             continue
         ids[mask] = len(segments) + 1
         segments.append((len(segments) + 1, c, area, probability(mask, c)))
-    return ids, segments
+    explain = {
+        "semantic": logits,
+        "offset": offset,
+        "class_map": classes,
+        "scores": score,
+        "centers": np.array([divmod(i, w) for _, i in found]).reshape(-1, 2),
+        "center_scores": np.array([s for s, _ in found], np.float32),
+        "votes": votes,
+    }
+    return SlowResult(ids, segments, explain)

@@ -14,13 +14,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._decode import ClassPlanes, classify, find_centers, nearest, resize_planes, sample
 from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import VOID, Taxonomy
 
 __all__ = ["DecodedSegment", "Heads", "PanopticMap", "PostprocessConfig", "postprocess"]
 
+MAX_MAGNITUDE = 1e38
+"""Largest magnitude in a head: the difference of any two is still a float32."""
+
 FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class Heads:
     """The network's raw outputs for one photo, channels last, float32.
 
     ``semantic`` ``[h,w,C]`` logits, ``center`` ``[h,w]`` logits, ``offset`` ``[h,w,2]`` (dy, dx)
-    in input pixels. NaN, infinity or a wrong shape raises ``HeadError`` naming head and position.
+    in input pixels. NaN, infinity, a magnitude above 1e38 (differences of such would overflow) or
+    a wrong shape raises ``HeadError`` naming head and position.
     """
 
     semantic: FloatArray
@@ -91,9 +97,12 @@ class Heads:
                 raise HeadError(name, f"expected shape {text}, got {array.shape}")
             if array.dtype != np.float32:
                 raise HeadError(name, f"expected float32, got {array.dtype}")
-            if not np.isfinite(array).all():
-                at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-                raise HeadError(name, f"expected finite numbers, got {array[at]} at {at}")
+            # Written so that a NaN, which no comparison holds for, is caught as well.
+            if not (array.min() >= -MAX_MAGNITUDE and array.max() <= MAX_MAGNITUDE):
+                bad = ~(np.abs(array) <= MAX_MAGNITUDE)
+                at = tuple(int(i) for i in np.argwhere(bad)[0])
+                limit = f"expected finite numbers of at most {MAX_MAGNITUDE:g} in magnitude"
+                raise HeadError(name, f"{limit}, got {array[at]} at {at}")
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], layout: str = "nhwc") -> Heads:
@@ -139,12 +148,33 @@ class PanopticMap:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The decode grid: its size, and which pixels are photo rather than padding."""
+    """A grid over the input: its shape, the rows and columns whose centres lie on the photo, and
+    the positions of its centres in input pixels."""
 
     shape: tuple[int, int]
-    content: NDArray[np.bool_]
-    y: FloatArray  # pixel centres in input pixels
+    rows: slice
+    cols: slice
+    y: FloatArray
     x: FloatArray
+
+    @classmethod
+    def over(cls, transform: TransformRecord, shape: tuple[int, int]) -> _Grid:
+        left, top, (cw, ch), (w_in, h_in) = (
+            transform.left, transform.top, transform.content_wh, transform.input_wh,
+        )  # fmt: skip
+        rows, y = _axis(shape[0], h_in, top, ch)
+        cols, x = _axis(shape[1], w_in, left, cw)
+        return cls(shape, rows, cols, y, x)
+
+
+def _axis(n: int, size: int, start: int, length: int) -> tuple[slice, FloatArray]:
+    """Cells of one axis whose centres lie on the photo (its first edge counts), and all centres."""
+    # Twice the centre times the cell count, in whole numbers: (2i + 1)·size against 2n·edge.
+    twice = (2 * np.arange(n) + 1) * size
+    inside = np.flatnonzero((twice >= 2 * n * start) & (twice < 2 * n * (start + length)))
+    span = slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
+    centers = (np.arange(n, dtype=np.float32) + np.float32(0.5)) * np.float32(size / n)
+    return span, centers
 
 
 def postprocess(
@@ -165,85 +195,43 @@ def postprocess(
     if heads.semantic.shape[2] != len(taxonomy):
         expected = f"expected {len(taxonomy)} channels as in the taxonomy"
         raise HeadError("semantic", f"{expected}, got {heads.semantic.shape[2]}")
-    cell_shape = heads.center.shape
-    grid = _decode_grid(transform, cell_shape, config.grid)
-    semantic = _resize(heads.semantic, grid.shape)  # [H,W,C]
-    class_map = np.where(grid.content, semantic.argmax(-1), -1).astype(np.int32)
+    h, w = heads.center.shape
+    cells = _Grid.over(transform, (h, w))
+    grid = cells if config.grid == "head" else _Grid.over(transform, transform.input_wh[::-1])
+    planes = classify(heads.semantic, grid.shape, grid.rows, grid.cols)
     scores = _sigmoid(heads.center)
-    cells, cell_scores = _find_centers(scores, _cell_content(transform, cell_shape), config)
-    (w_in, h_in), (h, w) = transform.input_wh, cell_shape
-    centers = np.empty((len(cells), 2), np.float32)
-    centers[:, 0] = (cells[:, 0] + np.float32(0.5)) * np.float32(h_in / h)
-    centers[:, 1] = (cells[:, 1] + np.float32(0.5)) * np.float32(w_in / w)
-    thing = (class_map >= 0) & taxonomy.thing_mask[class_map]
-    offset = _resize(heads.offset, grid.shape)  # [H,W,2]
-    votes = _vote(offset, thing, centers, grid)
-    ids, segments = _assemble(
-        class_map, votes, thing, centers, cell_scores, semantic, taxonomy, config
+    found, found_scores = find_centers(
+        scores, cells.rows, cells.cols, config.threshold, config.window, config.top_k
+    )
+    centers = np.stack([cells.y[found[:, 0]], cells.x[found[:, 1]]], 1)  # [n,2] input pixels
+    voters, ranks = _vote(heads.offset, planes, grid, centers, taxonomy, transform)
+    parts, segments = _assemble(
+        _Votes(heads.semantic, grid, planes, voters, ranks), centers, found_scores, taxonomy, config
     )
     details: dict[str, NDArray[Any]] = {}
     if explain:
+        everywhere = slice(0, grid.shape[0]), slice(0, grid.shape[1])
         details = {
-            "semantic": semantic,
-            "offset": offset,
-            "class_map": class_map,
+            "semantic": _channels_last(resize_planes(heads.semantic, grid.shape, *everywhere)),
+            "offset": _channels_last(resize_planes(heads.offset, grid.shape, *everywhere)),
+            "class_map": _on_grid(planes.channel, grid, -1),
             "scores": scores,
-            "centers": cells,
-            "center_scores": cell_scores,
-            "votes": votes,
+            "centers": found,
+            "center_scores": found_scores,
+            "votes": _on_grid(_spread(ranks, voters, planes.channel.shape, -1), grid, -1),
         }
-    return PanopticMap(ids, tuple(segments), details)
+    return PanopticMap(_on_grid(parts, grid, VOID), tuple(segments), details)
 
 
-def _decode_grid(transform: TransformRecord, cell_shape: tuple[int, ...], which: str) -> _Grid:
-    w_in, h_in = transform.input_wh
-    if which == "input":
-        y = np.arange(h_in, dtype=np.float32) + np.float32(0.5)
-        x = np.arange(w_in, dtype=np.float32) + np.float32(0.5)
-        return _Grid((h_in, w_in), ~transform.padding_mask(), y, x)
-    h, w = cell_shape
-    y = (np.arange(h, dtype=np.float32) + np.float32(0.5)) * np.float32(h_in / h)
-    x = (np.arange(w, dtype=np.float32) + np.float32(0.5)) * np.float32(w_in / w)
-    return _Grid((h, w), _cell_content(transform, cell_shape), y, x)
+def _on_grid(values: NDArray[np.int32], grid: _Grid, outside: int) -> NDArray[np.int32]:
+    """Values of the photo's part of the grid, with ``outside`` in the padding."""
+    full = np.full(grid.shape, outside, np.int32)
+    full[grid.rows, grid.cols] = values
+    return full
 
 
-def _cell_content(transform: TransformRecord, cell_shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Head cells whose centre lies on the photo, bool ``[h,w]`` (top and left edges count)."""
-    (w_in, h_in), (h, w) = transform.input_wh, cell_shape
-    (cw, ch) = transform.content_wh
-    # Twice the centre times the cell count, in whole numbers: (2i + 1)·H against 2h·edge.
-    y = (2 * np.arange(h) + 1) * h_in
-    x = (2 * np.arange(w) + 1) * w_in
-    rows = (y >= 2 * h * transform.top) & (y < 2 * h * (transform.top + ch))
-    cols = (x >= 2 * w * transform.left) & (x < 2 * w * (transform.left + cw))
-    return np.asarray(rows[:, None] & cols)
-
-
-def _axis_weights(n_in: int, n_out: int) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
-    """Half-pixel bilinear taps: for each output the two inputs and the second one's weight."""
-    at = (np.arange(n_out, dtype=np.float64) + 0.5) * (n_in / n_out) - 0.5
-    at = np.clip(at, 0, n_in - 1)
-    low = np.floor(at).astype(np.intp)
-    high = np.minimum(low + 1, n_in - 1)
-    return low, high, (at - low).astype(np.float32)
-
-
-def _resize(values: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """Bilinear, half-pixel centres, no antialias: along x first, then y, each ``a + (b - a)·f``
-    in float32. ``values`` is ``[h,w,C]``."""
-    h, w = values.shape[:2]
-    if (h, w) == shape:
-        return values
-    low, high, f = _axis_weights(w, shape[1])
-    left = values[:, low]
-    wide = left + (values[:, high] - left) * f[:, None]  # [h,W,C]
-    low, high, f = _axis_weights(h, shape[0])
-    upper = wide[low]
-    delta = wide[high]
-    delta -= upper
-    delta *= f[:, None, None]
-    upper += delta
-    return upper  # [H,W,C]
+def _channels_last(planes: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 def _sigmoid(logits: FloatArray) -> FloatArray:
@@ -252,105 +240,106 @@ def _sigmoid(logits: FloatArray) -> FloatArray:
     return (1.0 / (1.0 + np.exp(-x))).astype(np.float32)
 
 
-def _find_centers(
-    scores: FloatArray, content: NDArray[np.bool_], config: PostprocessConfig
-) -> tuple[NDArray[np.intp], FloatArray]:
-    """Cells (row, column) of the centres, best first, and their scores."""
-    h, w = scores.shape
-    r = config.window // 2
-    candidate = content & (scores >= np.float32(config.threshold))
-    padded = np.full((h + 2 * r, w + 2 * r), -np.inf, np.float32)
-    padded[r : r + h, r : r + w] = scores
-    for dy in range(-r, r + 1):
-        if not candidate.any():
-            break
-        for dx in range(-r, r + 1):
-            other = padded[r + dy : r + dy + h, r + dx : r + dx + w]
-            if (dy, dx) < (0, 0):  # an equal cell earlier in raster order wins
-                candidate &= other < scores
-            elif (dy, dx) > (0, 0):
-                candidate &= other <= scores
-    cells = np.argwhere(candidate)  # raster order
-    found = scores[candidate]
-    order = np.argsort(-found, kind="stable")[: config.top_k]
-    return cells[order], found[order]
+def _spread(
+    values: NDArray[np.int32], at: IntArray, shape: tuple[int, ...], elsewhere: int
+) -> NDArray[np.int32]:
+    out = np.full(shape, elsewhere, np.int32)
+    out.reshape(-1)[at] = values
+    return out
 
 
 def _vote(
-    offset: FloatArray, thing: NDArray[np.bool_], centers: FloatArray, grid: _Grid
-) -> NDArray[np.int32]:
-    """The rank of the centre nearest to each thing pixel's position plus offset, -1 elsewhere."""
-    votes = np.full(grid.shape, -1, np.int32)
-    rows, cols = np.nonzero(thing)
-    if not len(centers) or not len(rows):
-        return votes
-    at_y = grid.y[rows] + offset[rows, cols, 0]
-    at_x = grid.x[cols] + offset[rows, cols, 1]
-    best = np.full(len(rows), np.inf, np.float32)
-    rank = np.zeros(len(rows), np.int32)
-    for k, (cy, cx) in enumerate(centers):
-        dy, dx = at_y - cy, at_x - cx
-        distance = dy * dy + dx * dx
-        closer = distance < best
-        rank[closer] = k
-        np.minimum(best, distance, out=best)
-    votes[rows, cols] = rank
-    return votes
+    offset: FloatArray,
+    planes: ClassPlanes,
+    grid: _Grid,
+    centers: FloatArray,
+    taxonomy: Taxonomy,
+    transform: TransformRecord,
+) -> tuple[IntArray, NDArray[np.int32]]:
+    """The thing pixels (flat indices into the photo's part of the grid) and the rank of the
+    centre that each votes for; none at all if there is no centre."""
+    voters = np.flatnonzero(taxonomy.thing_mask.take(planes.channel))
+    if not len(centers) or not len(voters):
+        return voters[:0], np.zeros(0, np.int32)
+    at = resize_planes(offset, grid.shape, grid.rows, grid.cols)  # [2,rows,cols]
+    at[0] += grid.y[grid.rows, None]
+    at[1] += grid.x[grid.cols]
+    y, x = (plane.reshape(-1).take(voters) for plane in at)
+    return voters, nearest(y, x, centers, transform.input_wh[::-1])
 
 
-def _class_probability(logits: FloatArray, channel: int) -> float:
-    """Mean softmax probability of a channel over pixels ``[n,C]``."""
-    shifted = logits - logits.max(1, keepdims=True)
-    e = np.exp(shifted)
-    return float((e[:, channel] / e.sum(1)).mean(dtype=np.float64))
+@dataclass(frozen=True)
+class _Votes:
+    """The voters ``[n]`` (flat indices into the photo's part of the grid), the centre ``ranks``
+    ``[n]`` that they vote for, and what else is known of the pixels."""
+
+    semantic: FloatArray
+    grid: _Grid
+    planes: ClassPlanes
+    voters: IntArray
+    ranks: NDArray[np.int32]
+
+    def class_counts(self, centers: int, channels: int) -> IntArray:
+        """How often each class occurs among the voters of each centre, ``[centers,C]``."""
+        pairs = self.ranks * channels + self.planes.channel.reshape(-1).take(self.voters)
+        counts: IntArray = np.bincount(pairs, minlength=centers * channels)
+        return counts.reshape(-1, channels)
+
+    def probability_sums(self, wanted: IntArray) -> NDArray[np.float64]:
+        """For every centre the sum over its voters of the probability of class ``wanted[k]``."""
+        channel, peak, total = (
+            plane.reshape(-1).take(self.voters)
+            for plane in (self.planes.channel, self.planes.peak, self.planes.total)
+        )
+        probability = 1 / total  # of the pixel's own class; others are looked up
+        other = np.flatnonzero(channel != wanted.take(self.ranks))
+        if len(other):
+            rows, cols = np.divmod(self.voters[other], self.planes.channel.shape[1])
+            rows, cols = rows + self.grid.rows.start, cols + self.grid.cols.start
+            channels = wanted[self.ranks[other]]
+            logits = sample(self.semantic, self.grid.shape, rows, cols, channels)
+            probability[other] *= np.exp(logits - peak[other])
+        return np.asarray(np.bincount(self.ranks, probability, len(wanted)), np.float64)
 
 
 def _assemble(
-    class_map: NDArray[np.int32],
-    votes: NDArray[np.int32],
-    thing: NDArray[np.bool_],
+    votes: _Votes,
     centers: FloatArray,
     center_scores: FloatArray,
-    semantic: FloatArray,
     taxonomy: Taxonomy,
     config: PostprocessConfig,
 ) -> tuple[NDArray[np.int32], list[DecodedSegment]]:
     """Segments from votes and classes: things in centre order, then stuff by category id."""
-    ids = np.full(class_map.shape, VOID, np.int32)
+    channels, planes = len(taxonomy), votes.planes
     segments: list[DecodedSegment] = []
-    channels = len(taxonomy)
-    # One pass over the thing pixels gives every instance's class histogram.
-    rank, channel = votes[thing], class_map[thing]
-    known = rank >= 0
-    histogram = np.bincount(
-        rank[known] * channels + channel[known], minlength=len(centers) * channels
-    ).reshape(-1, channels)
-    for k, (counts, score) in enumerate(zip(histogram, center_scores, strict=True)):
-        area = int(counts.sum())
+    id_of_rank = np.full(len(centers), VOID, np.int32)
+    counts = votes.class_counts(len(centers), channels)
+    tops = _most_frequent(counts, taxonomy)
+    of_rank = votes.probability_sums(tops)
+    for k, area in enumerate(counts.sum(1).tolist()):
         if area == 0 or area < config.min_thing_area:
             continue
-        top = _most_frequent(counts, taxonomy)
-        mask = votes == k
-        ids[mask] = len(segments) + 1
-        probability = _class_probability(semantic[mask], top)
+        id_of_rank[k] = len(segments) + 1
+        score = float(center_scores[k]) * float(of_rank[k]) / area
         center = (float(centers[k, 0]), float(centers[k, 1]))
-        segments.append(
-            DecodedSegment(len(segments) + 1, top, True, float(score) * probability, area, center)
-        )
-    areas = np.bincount(class_map[(class_map >= 0) & ~thing], minlength=channels)
-    stuff = [c for c in range(channels) if areas[c] and not taxonomy.thing_mask[c]]
-    for top in sorted(stuff, key=lambda c: int(taxonomy.ids[c])):
-        area = int(areas[top])
-        if area < config.min_stuff_area:
+        segments.append(DecodedSegment(len(segments) + 1, int(tops[k]), True, score, area, center))
+    id_of_channel = np.full(channels, VOID, np.int32)  # things stay void: voters are set below
+    channel = planes.channel.reshape(-1).astype(np.intp)
+    areas = np.bincount(channel, minlength=channels).tolist()
+    of_channel = np.bincount(channel, (1 / planes.total).reshape(-1), channels)
+    for c in np.argsort(taxonomy.ids).tolist():
+        if areas[c] == 0 or areas[c] < config.min_stuff_area or taxonomy.thing_mask[c]:
             continue
-        mask = class_map == top
-        ids[mask] = len(segments) + 1
-        probability = _class_probability(semantic[mask], top)
-        segments.append(DecodedSegment(len(segments) + 1, top, False, probability, area))
-    return ids, segments
+        id_of_channel[c] = len(segments) + 1
+        score = float(of_channel[c]) / areas[c]
+        segments.append(DecodedSegment(len(segments) + 1, c, False, score, areas[c]))
+    ids = id_of_channel.take(channel)
+    ids[votes.voters] = id_of_rank.take(votes.ranks)
+    return ids.reshape(planes.channel.shape), segments
 
 
-def _most_frequent(counts: NDArray[np.intp], taxonomy: Taxonomy) -> int:
-    """The channel counted most; a tie goes to the lowest category id."""
-    most = np.flatnonzero(counts == counts.max())
-    return int(most[np.argmin(taxonomy.ids[most])])
+def _most_frequent(counts: IntArray, taxonomy: Taxonomy) -> IntArray:
+    """The channel counted most for each centre; a tie goes to the lowest category id."""
+    by_id = np.argsort(taxonomy.ids)
+    channels: IntArray = by_id[counts[:, by_id].argmax(1)]
+    return channels

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from panokit import _decode
+from panokit.bundle import TensorSpec
 from panokit.errors import ArgumentError, HeadError
 from panokit.postprocessing import Heads, PostprocessConfig, postprocess
 from panokit.preprocessing import letterbox
+from panokit.runtime import dequantize
 from panokit.taxonomy import Category, Taxonomy
 from tests.conftest import full_frame, toy_heads
 from tests.slow_postprocessing import slow_postprocess
@@ -172,6 +177,64 @@ def test_impossible_parameters_are_refused(field: str, value: object) -> None:
         PostprocessConfig(**{field: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [3e38, -2e38], ids=str)
+def test_magnitudes_whose_differences_overflow_are_refused(value: float) -> None:
+    heads = toy_heads(4)
+    heads.offset[3, 0, 1] = value
+    with pytest.raises(HeadError, match=r"'offset': expected .* at most 1e\+38 .* at \(3, 0, 1\)"):
+        Heads(heads.semantic, heads.center, heads.offset)
+
+
+def test_explain_gives_every_intermediate_and_changes_nothing() -> None:
+    heads = random_heads(1, 5, 7, "random")
+    before = [heads.semantic.copy(), heads.center.copy(), heads.offset.copy()]
+    transform = letterbox((28, 11), (28, 20))
+    plain = postprocess(heads, TOY, transform, EVERYTHING)
+    explained = postprocess(heads, TOY, transform, EVERYTHING, explain=True)
+    assert plain.explain == {}
+    assert (plain.ids == explained.ids).all()
+    assert plain.segments == explained.segments
+    detail = explained.explain
+    n = len(detail["centers"])
+    assert {k: (v.shape, v.dtype.kind) for k, v in detail.items()} == {
+        "semantic": ((20, 28, 4), "f"),
+        "offset": ((20, 28, 2), "f"),
+        "class_map": ((20, 28), "i"),
+        "scores": ((5, 7), "f"),
+        "centers": ((n, 2), "i"),
+        "center_scores": ((n,), "f"),
+        "votes": ((20, 28), "i"),
+    }
+    for head, kept in zip((heads.semantic, heads.center, heads.offset), before, strict=True):
+        assert (head == kept).all()
+
+
+def test_on_the_head_grid_the_heads_are_not_written_to() -> None:
+    # One cell: what is transposed is then already contiguous, and a view is easily taken.
+    heads = random_heads(3, 1, 1, "random")
+    kept = heads.semantic.copy(), heads.offset.copy()
+    for _ in range(2):
+        detail = postprocess(heads, TOY, full_frame(4), ON_CELLS, explain=True).explain
+        detail["semantic"][:] = 0
+    assert (heads.semantic == kept[0]).all()
+    assert (heads.offset == kept[1]).all()
+
+
+def test_a_sliver_of_photo_between_two_cell_centres_is_all_void() -> None:
+    heads = toy_heads(4)
+    heads.semantic[..., SKY] = 5
+    transform = letterbox((64, 1), (16, 16))  # content one row high, row 7: no cell centre on it
+    assert (transform.top, transform.content_wh) == (7, (16, 1))
+    on_cells = postprocess(heads, TOY, transform, ON_CELLS)
+    assert on_cells.ids.shape == (4, 4)
+    assert on_cells.segments == ()
+    on_input = postprocess(heads, TOY, transform, EVERYTHING)
+    assert [s.area for s in on_input.segments] == [16]
+
+
+KINDS = ["random", "tied", "saturated", "huge", "empty", "constant", "int8"]
+
+
 def random_heads(seed: int, h: int, w: int, kind: str) -> Heads:
     rng = np.random.default_rng(seed)
     semantic = rng.normal(0, 2, (h, w, 4)).astype(np.float32)
@@ -181,25 +244,38 @@ def random_heads(seed: int, h: int, w: int, kind: str) -> Heads:
         semantic, center, offset = np.round(semantic), np.round(center), np.round(offset / 4) * 4
     elif kind == "saturated":
         semantic, center = semantic * 1e3, np.where(center > 0, 40, -40).astype(np.float32)
-    elif kind == "huge":
-        semantic, center, offset = semantic * 1e18, center * 1e18, offset * 1e15
+    elif kind == "huge":  # up to the largest that is allowed, both signs
+        semantic, center, offset = (
+            np.clip(v * np.float64(5e37), -1e38, 1e38) for v in (semantic, center, offset)
+        )
     elif kind == "empty":
         center[:] = -30
     elif kind == "constant":
         semantic[:], center[:], offset[:] = 1, 1, 0
+    elif kind == "int8":
+        raw = {"semantic": semantic, "center": center[..., None], "offset": offset * 4}
+        raw = {k: np.clip(np.round(v * 9), -128, 127).astype(np.int8) for k, v in raw.items()}
+        specs = {
+            k: TensorSpec(k, (1, *v.shape), "int8", "nhwc", scale, -3)
+            for (k, v), scale in zip(
+                raw.items(), (0.07841841, 0.043852031, 0.70541263), strict=True
+            )
+        }
+        return Heads.from_arrays(dequantize(raw, specs))
     return Heads(semantic.astype(np.float32), center.astype(np.float32), offset.astype(np.float32))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 7), st.integers(1, 7)),
     photo=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    kind=st.sampled_from(["random", "tied", "saturated", "huge", "empty", "constant"]),
+    kind=st.sampled_from(KINDS),
     grid=st.sampled_from(["input", "head"]),
-    window=st.sampled_from([1, 3, 5]),
+    window=st.sampled_from([1, 3, 5, 9]),
     top_k=st.integers(1, 6),
     least=st.integers(0, 12),
+    band=st.sampled_from([1, 200, 1 << 17]),
 )
 def test_agrees_with_plain_loops_bit_for_bit(
     seed: int,
@@ -210,14 +286,49 @@ def test_agrees_with_plain_loops_bit_for_bit(
     window: int,
     top_k: int,
     least: int,
+    band: int,
 ) -> None:
     h, w = shape
     heads = random_heads(seed, h, w, kind)
     transform = letterbox(photo, (w * 3, h * 3))
     config = PostprocessConfig(0.3, window, top_k, least, least, grid)  # type: ignore[arg-type]
-    fast = postprocess(heads, TOY, transform, config)
-    ids, segments = slow_postprocess(heads, TOY, transform, config)
-    assert (fast.ids == ids).all()
-    assert [(s.id, s.channel, s.area) for s in fast.segments] == [s[:3] for s in segments]
-    for mine, loop in zip(fast.segments, segments, strict=True):
+    with mock.patch.object(_decode, "_BAND_VALUES", band):
+        fast = postprocess(heads, TOY, transform, config, explain=True)
+    slow = slow_postprocess(heads, TOY, transform, config)
+    for name, expected in slow.explain.items():
+        found = fast.explain[name]
+        assert found.shape == expected.shape, name
+        assert (found == expected).all(), name
+    assert (fast.ids == slow.ids).all()
+    assert [(s.id, s.channel, s.area) for s in fast.segments] == [s[:3] for s in slow.segments]
+    for mine, loop in zip(fast.segments, slow.segments, strict=True):
+        # Scores go through the platform's exp in float32: equal to a rounding, not to the bit.
         assert mine.score == pytest.approx(loop[3], abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    centers=st.integers(2, 120),
+    size=st.tuples(st.integers(4, 700), st.integers(4, 700)),
+    kind=st.sampled_from(["random", "lattice", "one place", "far", "huge"]),
+)
+def test_the_nearest_centre_is_that_of_a_full_search(
+    seed: int, centers: int, size: tuple[int, int], kind: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    at = (rng.random((centers, 2)) * size).astype(np.float32)
+    points = (rng.random((1500, 2)) * size).astype(np.float32)
+    if kind == "lattice":  # distances tie
+        at, points = np.round(at / 8) * 8, np.round(points / 4) * 4
+    elif kind == "one place":
+        at[:] = at[0]
+    elif kind == "far":
+        points += rng.normal(0, 2 * max(size), points.shape).astype(np.float32)
+    elif kind == "huge":  # squares that overflow tie at infinity
+        points[::2] *= np.float32(1e30)
+    found = _decode.nearest(points[:, 0].copy(), points[:, 1].copy(), at, size)
+    with np.errstate(over="ignore"):
+        dy, dx = (points[:, None] - at).transpose(2, 0, 1)
+        expected = (dy * dy + dx * dx).argmin(1)
+    assert (found == expected).all()
