@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from panokit.errors import ArgumentError, HeadError
 
-__all__ = ["HEADS", "HeadContract", "check_contract", "run_heads"]
+__all__ = ["HEADS", "HeadContract", "TupleHeads", "check_contract", "run_heads"]
 
 HEADS = ("semantic", "center", "offset")
 
@@ -33,6 +33,18 @@ class HeadContract:
         """Channels, height and width of a head."""
         channels = {"semantic": self.classes, "center": 1, "offset": 2}[head]
         return channels, self.size_wh[1] // self.stride, self.size_wh[0] // self.stride
+
+
+class TupleHeads(nn.Module):
+    """A module of the head contract whose heads come as a tuple in the order of ``HEADS``."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        heads = self.module(image)
+        return tuple(heads[name] for name in HEADS)
 
 
 def check_contract(

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError
 from panokit.taxonomy import Taxonomy
 from panokit_compression.quiet import quiet
-from panokit_converters.contract import HEADS, HeadContract
+from panokit_converters.contract import HEADS, HeadContract, TupleHeads
 
 __all__ = ["MINIMUM_OS", "CoreMlInfo", "coreml_specs", "write_coreml"]
 
@@ -41,18 +41,6 @@ class CoreMlInfo:
     licence: str
     version: str
     author: str = "Panokit"
-
-
-class TupleHeads(nn.Module):
-    """A module of the head contract whose heads come as a tuple in the order of ``HEADS``."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        heads = self.module(image)
-        return tuple(heads[name] for name in HEADS)
 
 
 def write_coreml(module: nn.Module, contract: HeadContract, info: CoreMlInfo, path: Path) -> None:

@@ -101,10 +101,11 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def artifact(self, name: str | None = None) -> Artifact:
-        """An artifact by name; without one the first that LiteRT runs, int8 before others."""
+        """An artifact by name; without one the first that runs everywhere: TFLite before ONNX,
+        int8 before others."""
         if name is None:
-            runnable = [a for a in self.artifacts if a.format == "tflite"]
-            runnable.sort(key=lambda a: a.precision != "int8")
+            runnable = [a for a in self.artifacts if a.format in ("tflite", "onnx")]
+            runnable.sort(key=lambda a: (a.format != "tflite", a.precision != "int8"))
             if runnable:
                 return runnable[0]
         for artifact in self.artifacts:

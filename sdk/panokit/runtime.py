@@ -1,9 +1,9 @@
-"""Running an artifact: LiteRT, int8 and float, by the tensor specs of the manifest."""
+"""Running an artifact: LiteRT or onnxruntime, int8 and float, by the manifest's tensor specs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +12,17 @@ from numpy.typing import NDArray
 
 from panokit._tflite_check import check_tflite
 from panokit.bundle import Artifact, Bundle, TensorSpec
-from panokit.errors import ArgumentError, BundleError, HeadError
+from panokit.errors import ArgumentError, BundleError, HeadError, MissingExtraError
 from panokit.postprocessing import Heads
 
-__all__ = ["LiteRtRuntime", "Runtime", "dequantize", "open_runtime", "quantize_image"]
+__all__ = [
+    "LiteRtRuntime",
+    "OnnxRuntime",
+    "Runtime",
+    "dequantize",
+    "open_runtime",
+    "quantize_image",
+]
 
 
 class Runtime(Protocol):
@@ -24,8 +31,8 @@ class Runtime(Protocol):
     name: str
 
     def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        """Raw heads by name, as the artifact gives them (quantised ones stay so), without the
-        batch axis, from an image uint8 ``[H,W,3]`` RGB."""
+        """Raw heads by name, as the artifact gives them (quantised ones stay so) and in its
+        layout, without the batch axis, from an image uint8 ``[H,W,3]`` RGB."""
         ...
 
 
@@ -94,22 +101,15 @@ class LiteRtRuntime:
 
     def _check(self, path: Path) -> None:
         """The file's own tensors must be the ones that the manifest describes."""
-        details = {
-            "image": (self._runner.get_input_details(), {"image": self.artifact.input}),
-            "heads": (self._runner.get_output_details(), self.artifact.outputs),
-        }
-        for actual, specs in details.values():
-            for spec in specs.values():
-                found = actual.get(spec.name)
-                if found is None:
-                    reason = f"has no tensor {spec.name!r}; it has {sorted(actual)}"
-                    raise BundleError(path, reason)
-                shape, dtype = tuple(int(v) for v in found["shape"]), np.dtype(found["dtype"]).name
-                if (shape, dtype) != (spec.shape, spec.dtype):
-                    expected = f"expected {spec.dtype} {spec.shape} as in the manifest"
-                    raise BundleError(
-                        path, f"tensor {spec.name!r}: {expected}, got {dtype} {shape}"
-                    )
+        for details, specs in (
+            (self._runner.get_input_details(), [self.artifact.input]),
+            (self._runner.get_output_details(), self.artifact.outputs.values()),
+        ):
+            found = {
+                name: (np.dtype(d["dtype"]).name, tuple(int(v) for v in d["shape"]))
+                for name, d in details.items()
+            }
+            _check_tensors(path, found, specs)
 
     def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Raw heads ``[h,w,C]`` by name; see :class:`Runtime`."""
@@ -118,9 +118,75 @@ class LiteRtRuntime:
         return {head: outputs[s.name][0] for head, s in self.artifact.outputs.items()}
 
 
+class OnnxRuntime:
+    """An ONNX artifact in onnxruntime on the CPU; needs the ``onnx`` extra."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: str | os.PathLike[str], artifact: Artifact, threads: int = 2) -> None:
+        if threads < 1:
+            raise ArgumentError("threads", "at least 1", threads)
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingExtraError("running ONNX artifacts", "onnx") from None
+        self.artifact = artifact
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 4
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors have no base of their own
+            raise BundleError(Path(path), f"onnxruntime cannot load it: {error}") from None
+        for nodes, specs in (
+            (self._session.get_inputs(), [artifact.input]),
+            (self._session.get_outputs(), artifact.outputs.values()),
+        ):
+            found = {n.name: (_ONNX_TYPES.get(n.type, n.type), tuple(n.shape)) for n in nodes}
+            _check_tensors(Path(path), found, specs)
+
+    def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Raw heads by name, ``[C,h,w]`` where their specs say ``nchw``; see :class:`Runtime`."""
+        specs = self.artifact.outputs
+        image = quantize_image(image_hwc, self.artifact.input)
+        outputs = self._session.run(
+            [spec.name for spec in specs.values()], {self.artifact.input.name: image}
+        )
+        return {head: values[0] for head, values in zip(specs, outputs, strict=True)}
+
+
+_ONNX_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+}
+
+
+def _check_tensors(
+    path: Path, found: Mapping[str, tuple[str, tuple[Any, ...]]], specs: Iterable[TensorSpec]
+) -> None:
+    """``found`` (dtype and shape by name, as the file states them) has what ``specs`` describe."""
+    for spec in specs:
+        if spec.name not in found:
+            raise BundleError(path, f"has no tensor {spec.name!r}; it has {sorted(found)}")
+        dtype, shape = found[spec.name]
+        if (dtype, shape) != (spec.dtype, spec.shape):
+            expected = f"expected {spec.dtype} {spec.shape} as in the manifest"
+            raise BundleError(path, f"tensor {spec.name!r}: {expected}, got {dtype} {shape}")
+
+
+RUNTIMES: dict[str, type[LiteRtRuntime] | type[OnnxRuntime]] = {
+    "tflite": LiteRtRuntime,
+    "onnx": OnnxRuntime,
+}
+
+
 def open_runtime(bundle: Bundle, artifact: Artifact, threads: int = 2) -> Runtime:
     """The runtime that can run ``artifact`` here; ``ArgumentError`` if there is none."""
-    if artifact.format == "tflite":
-        return LiteRtRuntime(bundle.path(artifact), artifact, threads)
-    runnable = ", ".join(a.name for a in bundle.manifest.artifacts if a.format == "tflite")
+    if artifact.format in RUNTIMES:
+        return RUNTIMES[artifact.format](bundle.path(artifact), artifact, threads)
+    runnable = ", ".join(a.name for a in bundle.manifest.artifacts if a.format in RUNTIMES)
     raise ArgumentError("artifact", f"one that runs here ({runnable or 'none'})", artifact.name)

@@ -1,0 +1,229 @@
+"""Torch → ONNX by torch's exporter, other precisions by onnxruntime's tools.
+
+Fixed shapes, images and heads NCHW in float32 (the network's own layout), one file without
+external data. What the exporter adds for debugging (it names files of the machine) is taken out,
+so that the same weights give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from panokit.bundle import TensorSpec
+from panokit.errors import ArgumentError, ExportError, MissingExtraError
+from panokit_compression import CalibrationSet
+from panokit_compression.quiet import quiet
+from panokit_converters.contract import HEADS, HeadContract, TupleHeads, run_heads
+from panokit_converters.tflite_file import INPUT_TYPES, InputType
+from panokit_converters.tflite_metadata import ModelInfo
+
+__all__ = ["OPSET", "convert_onnx", "finish_onnx", "onnx_operators", "onnx_specs", "quantize_onnx"]
+
+log = logging.getLogger(__name__)
+
+INPUT = "image"
+OPSET = 22
+IR_VERSION = 10
+
+
+def convert_onnx(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
+    """A float32 ONNX file of ``module`` (head contract, eval mode) for one image of ``size_wh``."""
+    width, height = size_wh
+    image = torch.zeros(1, 3, height, width)
+    run_heads(module, image)
+    onnx = _tool()
+    try:
+        with quiet(log), _hushed(logging.getLogger("torch.onnx")), torch.no_grad():
+            program = torch.onnx.export(
+                TupleHeads(module).eval(),
+                (image,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(HEADS),
+                verbose=False,
+            )
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = f"torch cannot export the module ({type(error).__name__}: {error})"
+        raise ExportError("ONNX", reason) from error
+    if program is None:
+        raise ExportError("ONNX", "torch exported nothing")
+    model = program.model_proto
+    _strip(model)
+    model.ir_version = IR_VERSION
+    with quiet(log):
+        onnx.checker.check_model(model, full_check=True)
+    return _serialize(model)
+
+
+def quantize_onnx(
+    float_onnx: bytes, precision: str, calibration: CalibrationSet | None = None
+) -> bytes:
+    """The file in another precision: ``float32`` (itself), ``float16`` or ``int8``.
+
+    float16 keeps float32 borders. int8 is onnxruntime's static quantization (QDQ, weights per
+    channel, widest ranges over the ``calibration`` images); heads come out as float32.
+    """
+    if precision == "float32":
+        return float_onnx
+    onnx = _tool()
+    if precision == "float16":
+        with quiet(log):
+            from onnxruntime.transformers.float16 import convert_float_to_float16
+
+            converted = convert_float_to_float16(
+                onnx.load_model_from_string(float_onnx), keep_io_types=True
+            )
+        return _serialize(converted)
+    if precision != "int8":
+        raise ArgumentError("ONNX precision", "float32, float16 or int8", precision)
+    if calibration is None:
+        raise ArgumentError("calibration", "a set of images for int8", None)
+    return _quantize_static(float_onnx, calibration)
+
+
+def finish_onnx(content: bytes, info: ModelInfo, kind: InputType = "native") -> bytes:
+    """The file with its description, labels and taxonomy inside, and the wanted type of input
+    (``uint8`` puts a cast before the first operator; ``native`` is float32)."""
+    if kind not in INPUT_TYPES:
+        raise ArgumentError("input", f"one of: {', '.join(INPUT_TYPES)}", kind)
+    onnx = _tool()
+    model = onnx.load_model_from_string(content)
+    _strip(model)
+    if kind == "uint8":
+        _take_bytes(onnx, model)
+    model.producer_name, model.producer_version = "panokit", info.version
+    model.graph.name = "panoptic"
+    model.doc_string = info.description
+    for output in model.graph.output:
+        output.doc_string = info.head_descriptions.get(output.name, "")
+    onnx.helper.set_model_props(
+        model,
+        {
+            "name": info.name,
+            "author": info.author,
+            "license": info.licence,
+            "version": info.version,
+            "labels": json.dumps(info.labels, ensure_ascii=False),
+            "taxonomy": json.dumps(info.taxonomy.to_json(), ensure_ascii=False),
+            "stride": str(info.stride),
+        },
+    )
+    return _serialize(model)
+
+
+def onnx_specs(
+    contract: HeadContract, kind: InputType = "native"
+) -> tuple[TensorSpec, dict[str, TensorSpec]]:
+    """The input and the heads of a file written here, all NCHW."""
+    width, height = contract.size_wh
+    dtype = "uint8" if kind == "uint8" else "float32"
+    image = TensorSpec(INPUT, (1, 3, height, width), dtype, "nchw")
+    heads = {n: TensorSpec(n, (1, *contract.shape(n)), "float32", "nchw") for n in HEADS}
+    return image, heads
+
+
+def onnx_operators(content: bytes) -> dict[str, int]:
+    """How often each operator occurs, by name; ones outside the standard set as ``domain:name``."""
+    counts: dict[str, int] = {}
+    for node in _tool().load_model_from_string(content).graph.node:
+        name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
+        counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+class _Images:
+    """Calibration images as onnxruntime's quantizer asks for them, one after the other."""
+
+    def __init__(self, calibration: CalibrationSet) -> None:
+        self._images: Iterator[Any] = iter(calibration.images)
+
+    def get_next(self) -> dict[str, Any] | None:
+        image = next(self._images, None)
+        if image is None:
+            return None
+        return {INPUT: np.ascontiguousarray(np.moveaxis(image, -1, 0)[None], np.float32)}
+
+
+def _quantize_static(float_onnx: bytes, calibration: CalibrationSet) -> bytes:
+    with quiet(log), tempfile.TemporaryDirectory(prefix="panokit-onnx-") as folder:
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        source.write_bytes(float_onnx)
+        with _hushed(logging.root):  # it advises through the root logger
+            quantize_static(
+                source,
+                target,
+                _Images(calibration),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+            )
+        return target.read_bytes()
+
+
+@contextmanager
+def _hushed(logger: logging.Logger) -> Iterator[None]:
+    """``logger`` and what hangs below it say errors only."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _take_bytes(onnx: Any, model: Any) -> None:
+    """uint8 comes in and is cast to what the first operators take."""
+    graph = model.graph
+    (image,) = graph.input
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == INPUT:
+                node.input[index] = f"{INPUT}_float32"
+    cast = onnx.helper.make_node(
+        "Cast", [INPUT], [f"{INPUT}_float32"], name="cast_image", to=onnx.TensorProto.FLOAT
+    )
+    graph.node.insert(0, cast)
+    image.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+
+
+def _strip(model: Any) -> None:
+    """Takes out what only debugging needs; stack traces hold paths of this machine."""
+    graph = model.graph
+    del model.metadata_props[:]
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    model.doc_string = graph.doc_string = ""
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+def _serialize(model: Any) -> bytes:
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _tool() -> Any:
+    try:
+        with quiet(log):
+            import onnx
+            import onnxruntime  # noqa: F401 - its tools quantize
+            import onnxscript  # noqa: F401 - torch's exporter is made of it
+    except ImportError as error:
+        if error.name in ("onnx", "onnxruntime", "onnxscript"):
+            raise MissingExtraError("exporting to ONNX", "export") from None
+        raise
+    return onnx
