@@ -1,8 +1,13 @@
-"""How close two sets of heads are: numbers that a manifest can hold and a test can bound."""
+"""How close an artifact comes to its reference: heads, classes per cell, panoptic maps.
+
+A panoptic map is an unsteady function of the heads: where two classes are equally likely, a change
+in the last bit flips a pixel. Pixels that differ are therefore told apart. At a *tie* the
+reference's own decision hangs on less than the number format of the artifact's heads resolves, so
+that no artifact of this precision could be asked to decide alike; the others are differences.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,76 +15,262 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.bundle import Artifact
+from panokit.dump import HEADS
 from panokit.errors import ArgumentError, HeadError
-from panokit_converters.contract import HEADS
+from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
+from panokit.preprocessing import TransformRecord
+from panokit.quality import PanopticQuality, TruthSegment
+from panokit.quality.agreement import AgreementMeter, HeadAgreement
+from panokit.taxonomy import Taxonomy
 
-__all__ = ["Agreement", "HeadAgreement", "compare_heads"]
-
-PERFECT_DB = 300.0  # stands for infinity, which JSON does not have
+__all__ = [
+    "Agreement",
+    "AgreementSum",
+    "HeadAgreement",
+    "PanopticAgreement",
+    "compare_heads",
+    "head_resolution",
+]
 
 HeadArrays = Mapping[str, NDArray[Any]]
 
+# The finest relative step of a precision, a few roundings deep.
+_FLOAT32_STEP = 2.0**-20
+_FLOAT16_STEP = 2.0**-10
+
 
 @dataclass(frozen=True)
-class HeadAgreement:
-    """One head over all photos: signal to noise in dB, largest difference, cosine similarity."""
+class PanopticAgreement:
+    """Panoptic maps against the reference's, pooled over photos.
 
-    sqnr_db: float
-    max_abs: float
-    cosine: float
+    ``pq`` 0..100: panoptic quality with the reference's map as ground truth (None if neither has
+    a segment). ``equal_pixels``, ``ties`` and ``different`` 0..1 are shares of the photos' pixels
+    that add up to 1: of a matched segment (or void in both); not, but the reference's own choice
+    there is a tie; not, and it is none.
+    """
+
+    pq: float | None
+    equal_pixels: float
+    ties: float
+    different: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """A JSON-ready dict."""
+        return {k: None if v is None else round(v, 6) for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """All heads over ``photos`` photos; ``argmax`` is the share of cells with the same class."""
+    """All heads over ``photos`` photos; ``argmax`` is the share of head cells with the same class;
+    ``panoptic`` is None where maps were not decoded."""
 
     heads: dict[str, HeadAgreement]
     argmax: float
     photos: int
+    panoptic: PanopticAgreement | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict, figures rounded to what they are good for."""
-        heads = {
-            name: {k: round(v, 6 if k != "sqnr_db" else 2) for k, v in asdict(head).items()}
-            for name, head in self.heads.items()
+        data: dict[str, Any] = {
+            "heads": {name: head.to_json() for name, head in self.heads.items()},
+            "argmax_agreement": round(self.argmax, 6),
+            "photos": self.photos,
         }
-        return {"heads": heads, "argmax_agreement": round(self.argmax, 6), "photos": self.photos}
+        if self.panoptic is not None:
+            data["panoptic"] = self.panoptic.to_json()
+        return data
 
 
-def compare_heads(pairs: Iterable[tuple[HeadArrays, HeadArrays]]) -> Agreement:
-    """Compare (reference, candidate) heads, photo by photo: float arrays ``[h,w,C]`` by name."""
-    sums = {name: np.zeros(4) for name in HEADS}  # signal, noise, candidate's signal, product
-    largest = dict.fromkeys(HEADS, 0.0)
-    same = cells = photos = 0
-    for reference, candidate in pairs:
-        photos += 1
+class AgreementSum:
+    """Takes photos one after the other: heads float32 ``[h,w,C]`` by name.
+
+    With ``taxonomy`` panoptic maps are decoded (as ``config`` says) and compared too, of photos
+    whose transform is given; ``artifact``, whose heads are the candidate's, sets what a tie is.
+    """
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy | None = None,
+        config: PostprocessConfig | None = None,
+        artifact: Artifact | None = None,
+    ) -> None:
+        self._config, self._artifact = config or PostprocessConfig(), artifact
+        self._meters = {name: AgreementMeter() for name in HEADS}
+        self._same = self._cells = self._photos = 0
+        self._pixels = np.zeros(3, np.int64)  # equal, tie, different
+        self._quality = None if taxonomy is None else PanopticQuality(taxonomy)
+
+    def update(
+        self,
+        reference: HeadArrays,
+        candidate: HeadArrays,
+        transform: TransformRecord | None = None,
+    ) -> None:
+        """Add one photo."""
         for name in HEADS:
-            r, c = (np.asarray(a[name], np.float64) for a in (reference, candidate))
+            r, c = np.asarray(reference[name]), np.asarray(candidate[name])
             if r.shape != c.shape:
                 raise HeadError(
                     name, f"expected shape {r.shape} as in the reference, got {c.shape}"
                 )
-            noise = c - r
-            sums[name] += [np.sum(r * r), np.sum(noise * noise), np.sum(c * c), np.sum(r * c)]
-            largest[name] = max(largest[name], float(np.abs(noise).max()))
-        r, c = reference["semantic"].argmax(-1), candidate["semantic"].argmax(-1)
-        same, cells = same + int((r == c).sum()), cells + r.size
-    if not photos:
-        raise ArgumentError("pairs", "at least one pair of heads", 0)
-    heads = {
-        name: HeadAgreement(_decibel(s[0], s[1]), largest[name], _cosine(s[3], s[0], s[2]))
-        for name, s in sums.items()
-    }
-    return Agreement(heads, same / cells, photos)
+            if not np.isfinite(c).all():
+                raise HeadError(name, "expected finite numbers, got NaN or infinity")
+            self._meters[name].update(r, c)
+        classes = reference["semantic"].argmax(-1), candidate["semantic"].argmax(-1)
+        self._same += int((classes[0] == classes[1]).sum())
+        self._cells += classes[0].size
+        self._photos += 1
+        if self._quality is not None and transform is not None:
+            self._add_maps(self._quality, reference, candidate, transform)
+
+    def compute(self) -> Agreement:
+        """The figures of everything given so far."""
+        if not self._photos:
+            raise ArgumentError("pairs", "at least one pair of heads", 0)
+        heads = {name: meter.compute() for name, meter in self._meters.items()}
+        panoptic = None
+        total = int(self._pixels.sum())
+        if self._quality is not None and total:
+            shares = [float(n / total) for n in self._pixels]
+            panoptic = PanopticAgreement(self._quality.compute().all, *shares)
+        return Agreement(heads, self._same / self._cells, self._photos, panoptic)
+
+    def _add_maps(
+        self,
+        quality: PanopticQuality,
+        reference: HeadArrays,
+        candidate: HeadArrays,
+        transform: TransformRecord,
+    ) -> None:
+        truth, found = (Heads.from_arrays(heads) for heads in (reference, candidate))
+        maps = [
+            postprocess(heads, quality.taxonomy, transform, self._config, explain=True)
+            for heads in (truth, found)
+        ]
+        quality.update(
+            maps[1].ids,
+            {s.id: s.channel for s in maps[1].segments},
+            maps[0].ids,
+            [TruthSegment(s.id, s.channel, s.is_thing) for s in maps[0].segments],
+        )
+        steps = head_resolution(truth, self._artifact)
+        content = maps[0].explain["class_map"] >= 0
+        differ = content & ~_matched_pixels(maps[0], maps[1])
+        tie = _ties(truth, maps, steps, differ, transform, self._config)
+        pixels = int(content.sum()), int(differ.sum()), int(tie.sum())
+        self._pixels += [pixels[0] - pixels[1], pixels[2], pixels[1] - pixels[2]]
 
 
-def _decibel(signal: float, noise: float) -> float:
-    if noise == 0:
-        return PERFECT_DB
-    if signal == 0:
-        return -PERFECT_DB
-    return float(np.clip(10 * math.log10(signal / noise), -PERFECT_DB, PERFECT_DB))
+def compare_heads(pairs: Iterable[tuple[HeadArrays, HeadArrays]]) -> Agreement:
+    """Compare (reference, candidate) heads, photo by photo: float arrays ``[h,w,C]`` by name."""
+    total = AgreementSum()
+    for reference, candidate in pairs:
+        total.update(reference, candidate)
+    return total.compute()
 
 
-def _cosine(product: float, a: float, b: float) -> float:
-    return float(product / math.sqrt(a * b)) if a > 0 and b > 0 else float(a == b)
+def head_resolution(heads: Heads, artifact: Artifact | None = None) -> dict[str, float]:
+    """The least difference that the artifact's heads can tell, in each head's unit.
+
+    The scale of quantised heads; else a few roundings of the largest number, in float16 if the
+    artifact keeps its weights or heads in it.
+    """
+    steps: dict[str, float] = {}
+    for name in HEADS:
+        spec = None if artifact is None else artifact.outputs.get(name)
+        if spec is not None and spec.scale is not None:
+            steps[name] = spec.scale
+            continue
+        half = artifact is not None and (
+            artifact.precision == "float16" or (spec is not None and spec.dtype == "float16")
+        )
+        peak = float(np.abs(getattr(heads, name)).max())
+        steps[name] = peak * (_FLOAT16_STEP if half else _FLOAT32_STEP)
+    return steps
+
+
+def _matched_pixels(reference: PanopticMap, candidate: PanopticMap) -> NDArray[np.bool_]:
+    """Pixels of segments that match (one class, IoU above one half), and those void in both."""
+    n_c = len(candidate.segments) + 1  # ids count from 1
+    n_r = len(reference.segments) + 1
+    pairs = reference.ids.astype(np.int64) * n_c + candidate.ids
+    joint = np.bincount(pairs.ravel(), minlength=n_r * n_c).reshape(n_r, n_c)
+    union = joint.sum(1)[:, None] + joint.sum(0)[None, :] - joint
+    channel_r = np.array([-1, *(s.channel for s in reference.segments)])
+    channel_c = np.array([-2, *(s.channel for s in candidate.segments)])
+    match = (2 * joint > union) & (channel_r[:, None] == channel_c[None, :])
+    match[0, 0] = True
+    return np.asarray(match.ravel()[pairs])
+
+
+def _ties(
+    heads: Heads,
+    maps: list[PanopticMap],
+    steps: Mapping[str, float],
+    differ: NDArray[np.bool_],
+    transform: TransformRecord,
+    config: PostprocessConfig,
+) -> NDArray[np.bool_]:
+    """Of the pixels that differ, those where the reference decides by less than two steps."""
+    tie = np.zeros_like(differ)
+    rows, cols = np.nonzero(differ)
+    if not len(rows):
+        return tie
+    explain = maps[0].explain
+    logits = np.sort(explain["semantic"][rows, cols], axis=-1)  # [n,C]
+    found = np.zeros(len(rows), bool)
+    if logits.shape[1] > 1:
+        found |= logits[:, -1] - logits[:, -2] <= 2 * steps["semantic"]
+    found |= _vote_ties(explain, rows, cols, transform, 2 * steps["offset"])
+    found |= _center_ties(heads, maps, rows, cols, 2 * steps["center"], config)
+    tie[rows, cols] = found
+    return tie
+
+
+def _vote_ties(
+    explain: Mapping[str, NDArray[Any]],
+    rows: NDArray[np.intp],
+    cols: NDArray[np.intp],
+    transform: TransformRecord,
+    step: float,
+) -> NDArray[np.bool_]:
+    """Pixels whose two nearest centres are equally far, to within ``step`` input pixels."""
+    cells, votes = explain["centers"], explain["votes"]
+    tie = np.zeros(len(rows), bool)
+    voted = votes[rows, cols] >= 0
+    if len(cells) < 2 or not voted.any():
+        return tie
+    (w_in, h_in), (h, w) = transform.input_wh, explain["scores"].shape
+    grid_h, grid_w = votes.shape
+    rows, cols = rows[voted], cols[voted]
+    offset = explain["offset"][rows, cols]
+    at_y = (rows + 0.5) * h_in / grid_h + offset[:, 0]
+    at_x = (cols + 0.5) * w_in / grid_w + offset[:, 1]
+    center_y, center_x = (cells[:, 0] + 0.5) * h_in / h, (cells[:, 1] + 0.5) * w_in / w
+    distance = np.hypot(at_y[:, None] - center_y, at_x[:, None] - center_x)
+    distance.partition(1, axis=1)
+    tie[voted] = distance[:, 1] - distance[:, 0] <= step
+    return tie
+
+
+def _center_ties(
+    heads: Heads,
+    maps: list[PanopticMap],
+    rows: NDArray[np.intp],
+    cols: NDArray[np.intp],
+    step: float,
+    config: PostprocessConfig,
+) -> NDArray[np.bool_]:
+    """Pixels that either map gives to a centre which the reference scores at the threshold."""
+    threshold = np.clip(config.threshold, 1e-9, 1 - 1e-9)
+    logit = float(np.log(threshold / (1 - threshold)))
+    tie = np.zeros(len(rows), bool)
+    for decoded in maps:
+        cells = decoded.explain["centers"]
+        if not len(cells):
+            continue
+        at_threshold = np.abs(heads.center[cells[:, 0], cells[:, 1]] - logit) <= step
+        votes = decoded.explain["votes"][rows, cols]
+        tie |= (votes >= 0) & at_threshold[votes]
+    return tie

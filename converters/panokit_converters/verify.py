@@ -1,0 +1,358 @@
+"""Does every artifact of a bundle still compute what it should? Without torch.
+
+Each artifact is held against two things. Its *golden vectors* say what it computed when it was
+exported: a damaged runtime, another processor or a changed file shows here. A *float reference*,
+the bundle's float32 artifact, says what it should compute: heads are compared on photos, then
+decoded, and the panoptic maps compared too. At export torch is the reference; the arithmetic is
+the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.bundle import Artifact, Bundle, Manifest
+from panokit.dump import HEADS, read_dump
+from panokit.errors import ArgumentError, BundleError, HeadError
+from panokit.photo import Photo
+from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
+from panokit.quality.agreement import AgreementMeter, HeadAgreement
+from panokit.runtime import Runtime
+from panokit_converters.agreement import Agreement, AgreementSum
+from panokit_converters.runners import channels_last, open_artifact, real_heads
+
+__all__ = [
+    "ArtifactVerdict",
+    "GoldenCheck",
+    "Inputs",
+    "Measured",
+    "Thresholds",
+    "judge",
+    "measure",
+    "prepare",
+    "thresholds_for",
+    "verify_bundle",
+]
+
+Array = NDArray[Any]
+Inputs = dict[str, tuple[NDArray[np.uint8], TransformRecord]]
+"""Network inputs uint8 ``[H,W,3]`` with their transforms, by the photo's name."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The least agreement with the float reference: ``sqnr_db`` of each head, ``equal_pixels``
+    0..1 and ``pq`` 0..100 of the panoptic maps."""
+
+    sqnr_db: float
+    equal_pixels: float
+    pq: float
+
+    def __post_init__(self) -> None:
+        for name, most in (("sqnr_db", 200), ("equal_pixels", 1), ("pq", 100)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ArgumentError(name, "a number", value)
+            if not 0 <= value <= most:
+                raise ArgumentError(name, f"from 0 to {most}", value)
+
+    def to_json(self) -> dict[str, float]:
+        """A JSON-ready dict that :meth:`from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Thresholds:
+        """Read what :meth:`to_json` wrote."""
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise ArgumentError("thresholds", "sqnr_db, equal_pixels, pq", str(error)) from None
+
+
+# Float formats: what is further away than this is wrong, not imprecise. The others: what a sound
+# artifact of this kind keeps on photos that it was not calibrated on; how good it is for its task
+# is for `panokit evaluate` to say.
+_THRESHOLDS = {
+    "float32": Thresholds(60, 0.999, 99),
+    "float16": Thresholds(40, 0.99, 95),
+    "int16x8": Thresholds(20, 0.90, 70),
+    "int8": Thresholds(12, 0.75, 45),
+}
+_LOW_BITS = Thresholds(6, 0.5, 20)
+
+_GOLDEN_DB = {"float32": 60.0, "float16": 40.0}
+_GOLDEN_INTEGER_DB = 35.0  # one step here and there, as other processors round
+
+
+@dataclass(frozen=True)
+class GoldenCheck:
+    """Golden vectors computed again: ``identical`` to the bit, or else the worst head's SQNR."""
+
+    vectors: int
+    identical: bool
+    worst_sqnr_db: float
+    origin: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One artifact run on photos: how it agrees, its raw heads by photo, and seconds per photo."""
+
+    agreement: Agreement
+    raw: dict[str, dict[str, Array]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ArtifactVerdict:
+    """What was found of one artifact. ``failures`` are sentences; none means it passes.
+
+    ``reference`` names what the ``agreement`` is with; both are None for the reference itself and
+    where the bundle has none.
+    """
+
+    artifact: str
+    precision: str
+    runtime: str
+    thresholds: Thresholds
+    golden: GoldenCheck | None = None
+    reference: str | None = None
+    agreement: Agreement | None = None
+    seconds_per_photo: float | None = None
+    failures: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Nothing failed."""
+        return not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return {
+            "artifact": self.artifact,
+            "precision": self.precision,
+            "verdict": "pass" if self.passed else "fail",
+            "failures": list(self.failures),
+            "runtime": self.runtime,
+            "golden": None if self.golden is None else asdict(self.golden),
+            "reference": self.reference,
+            "agreement": None if self.agreement is None else self.agreement.to_json(),
+            "thresholds": self.thresholds.to_json(),
+            "seconds_per_photo": self.seconds_per_photo,
+        }
+
+
+def thresholds_for(artifact: Artifact, manifest: Manifest | None = None) -> Thresholds:
+    """Those that the bundle was exported with; without any those of the artifact's precision."""
+    if manifest is not None:
+        stated = manifest.quality.get("artifacts", {}).get(artifact.name, {})
+        if isinstance(stated, Mapping) and isinstance(stated.get("thresholds"), Mapping):
+            return Thresholds.from_json(stated["thresholds"])
+    return _THRESHOLDS.get(artifact.precision, _LOW_BITS)
+
+
+def judge(agreement: Agreement, thresholds: Thresholds) -> tuple[str, ...]:
+    """What is below its threshold, each in a sentence; nothing if all is well."""
+    failures = [
+        f"head {name!r}: expected at least {thresholds.sqnr_db:g} dB, "
+        f"got {figures.sqnr_db:.1f} dB (cosine {figures.cosine:.4f})"
+        for name, figures in agreement.heads.items()
+        if figures.sqnr_db < thresholds.sqnr_db
+    ]
+    panoptic = agreement.panoptic
+    if panoptic is None:
+        return tuple(failures)
+    if panoptic.equal_pixels < thresholds.equal_pixels:
+        failures.append(
+            f"panoptic map: expected at least {100 * thresholds.equal_pixels:g} % equal pixels, "
+            f"got {100 * panoptic.equal_pixels:.2f} % "
+            f"(another {100 * panoptic.ties:.2f} % are ties)"
+        )
+    if panoptic.pq is not None and panoptic.pq < thresholds.pq:
+        failures.append(
+            f"panoptic map: expected PQ of at least {thresholds.pq:g} against the reference, "
+            f"got {panoptic.pq:.1f}"
+        )
+    return tuple(failures)
+
+
+def prepare(photos: Mapping[str, Photo], config: PreprocessConfig) -> Inputs:
+    """The network's inputs."""
+    return {name: preprocess(photo, config) for name, photo in photos.items()}
+
+
+def measure(
+    runtime: Runtime,
+    artifact: Artifact,
+    manifest: Manifest,
+    inputs: Inputs,
+    reference: Mapping[str, Mapping[str, Array]],
+) -> Measured:
+    """Run an artifact on ``inputs`` and compare it with ``reference`` (heads float32 ``[h,w,C]``
+    by photo). The manifest is asked for its taxonomy and postprocessing parameters only."""
+    total = AgreementSum(manifest.taxonomy, manifest.postprocessing, artifact)
+    raw: dict[str, dict[str, Array]] = {}
+    seconds = 0.0
+    for name, (image, transform) in inputs.items():
+        started = time.perf_counter()
+        raw[name] = runtime.run(image)
+        seconds += time.perf_counter() - started
+        total.update(reference[name], real_heads(raw[name], artifact), transform)
+    return Measured(total.compute(), raw, seconds / max(1, len(inputs)))
+
+
+def verify_bundle(
+    bundle: Bundle,
+    photos: Mapping[str, Photo] | None = None,
+    *,
+    reference: tuple[Bundle, Artifact] | None = None,
+    artifacts: Iterable[str] | None = None,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> tuple[ArtifactVerdict, ...]:
+    """Verify the artifacts of a bundle (all, or those named).
+
+    ``photos`` by name; without any only golden vectors are checked. ``reference`` is an artifact
+    of this or of another bundle with the same input and taxonomy; by default the bundle's own
+    float32 one.
+    """
+    say = progress or (lambda text: None)
+    manifest = bundle.manifest
+    wanted = [manifest.artifact(n) for n in artifacts] if artifacts else list(manifest.artifacts)
+    reference = reference or float_reference(bundle)
+    inputs = prepare(photos, manifest.preprocessing) if photos else {}
+    truth: dict[str, dict[str, NDArray[np.float32]]] = {}
+    if reference is not None and inputs:
+        _check_reference(bundle, *reference)
+        say(f"running the reference {reference[1].name}")
+        runtime = open_artifact(*reference, threads)
+        truth = {
+            n: real_heads(runtime.run(image), reference[1]) for n, (image, _) in inputs.items()
+        }
+    verdicts = []
+    for artifact in wanted:
+        say(f"verifying {artifact.name}")
+        is_reference = reference is not None and reference[1] == artifact
+        heads = {} if is_reference else truth
+        verdicts.append(_verify(bundle, artifact, inputs, heads, reference, threads))
+    return tuple(verdicts)
+
+
+def float_reference(bundle: Bundle) -> tuple[Bundle, Artifact] | None:
+    """The bundle's float32 artifact: TFLite before ONNX before Core ML."""
+    floats = [a for a in bundle.manifest.artifacts if a.precision == "float32"]
+    order = ("tflite", "onnx", "coreml")
+    floats.sort(key=lambda a: order.index(a.format) if a.format in order else len(order))
+    return (bundle, floats[0]) if floats else None
+
+
+def _check_reference(bundle: Bundle, other: Bundle, artifact: Artifact) -> None:
+    ours, theirs = bundle.manifest, other.manifest
+    if ours.preprocessing != theirs.preprocessing or ours.taxonomy != theirs.taxonomy:
+        expected = "an artifact of a bundle with the same taxonomy and input size"
+        raise ArgumentError("reference", expected, f"{artifact.name} of {other.root.name}")
+
+
+def _verify(
+    bundle: Bundle,
+    artifact: Artifact,
+    inputs: Inputs,
+    truth: Mapping[str, Mapping[str, Array]],
+    reference: tuple[Bundle, Artifact] | None,
+    threads: int,
+) -> ArtifactVerdict:
+    thresholds = thresholds_for(artifact, bundle.manifest)
+    failures: list[str] = []
+    golden = measured = None
+    name = "none"
+    try:
+        runtime = open_artifact(bundle, artifact, threads)
+        name = runtime.name
+        golden = _golden(bundle, artifact, runtime)
+        failures += _golden_failures(golden, artifact)
+        if truth:
+            measured = measure(runtime, artifact, bundle.manifest, inputs, truth)
+            failures += judge(measured.agreement, thresholds)
+    except (BundleError, HeadError, ArgumentError) as error:
+        failures.append(f"cannot be run here: {error}")
+    if golden is None and measured is None and not failures:
+        failures.append("nothing to verify it with: no golden vectors and no float32 artifact")
+    return ArtifactVerdict(
+        artifact=artifact.name,
+        precision=artifact.precision,
+        runtime=name,
+        thresholds=thresholds,
+        golden=golden,
+        reference=reference[1].name if measured is not None and reference is not None else None,
+        agreement=None if measured is None else measured.agreement,
+        seconds_per_photo=None if measured is None else round(measured.seconds, 4),
+        failures=tuple(failures),
+    )
+
+
+def _golden(bundle: Bundle, artifact: Artifact, runtime: Runtime) -> GoldenCheck | None:
+    """Compute an artifact's golden vectors again."""
+    files = [v for v in bundle.manifest.vectors if v.artifact == artifact.name]
+    identical, worst, origins = True, HeadAgreement(np.inf, 0, 0, 1), set()
+    for vector in files:
+        dump = read_dump(bundle.root / vector.file)
+        missing = [n for n in ("input", *HEADS) if n not in dump.tensors]
+        if missing:
+            raise BundleError(bundle.root / vector.file, f"a golden vector without {missing}")
+        found = channels_last(runtime.run(dump.tensors["input"]), artifact)
+        origins.add(vector.origin)
+        for head in HEADS:
+            stored = dump.tensors[head]
+            stored = stored if stored.ndim == 3 else stored[..., None]
+            if np.array_equal(stored, found[head]):
+                continue
+            identical = False
+            meter = AgreementMeter()
+            meter.update(_centred(stored, artifact, head), _centred(found[head], artifact, head))
+            worst = min(worst, meter.compute(), key=lambda figures: figures.sqnr_db)
+    if not files:
+        return None
+    decibel = 200.0 if identical else round(worst.sqnr_db, 2)
+    return GoldenCheck(len(files), identical, decibel, ", ".join(sorted(origins)))
+
+
+def _centred(values: Array, artifact: Artifact, head: str) -> NDArray[np.float64]:
+    return values.astype(np.float64) - (artifact.outputs[head].zero_point or 0)
+
+
+def _golden_failures(golden: GoldenCheck | None, artifact: Artifact) -> list[str]:
+    if golden is None:
+        return []
+    integers = artifact.outputs["semantic"].scale is not None
+    half = "float16" if artifact.precision != "float32" else "float32"
+    least = _GOLDEN_INTEGER_DB if integers else _GOLDEN_DB[half]
+    if golden.worst_sqnr_db >= least:
+        return []
+    return [
+        f"golden vectors: expected the heads of its export ({golden.origin}) to within "
+        f"{least:g} dB, got {golden.worst_sqnr_db:.1f} dB: the file or its runtime has changed"
+    ]
+
+
+def load_photos(paths: Iterable[Path] | None) -> dict[str, Photo]:
+    """Photos by name from files and folders; the sample photos without any."""
+    from panokit.photo import photo_paths
+    from panokit.samples import sample_photos
+
+    listed = list(paths or ())
+    files = photo_paths(listed) if listed else sample_photos()
+    photos: dict[str, Photo] = {}
+    for name, path in files.items():
+        photos[name] = Photo.open(path)
+    if not photos:
+        raise ArgumentError("photos", "at least one photo", [str(p) for p in listed])
+    return photos
