@@ -52,7 +52,7 @@ def _device_map(reference: ReferenceStages) -> tuple[PanopticMap | None, str]:
         return reference.given_panoptic, "heads"
     taxonomy = reference.segmenter.taxonomy
     found, dense = np.unique(ids, return_inverse=True)
-    segments = []
+    segments: list[DecodedSegment] = []
     table = np.zeros(len(found), np.int32)
     for i, segment_id in enumerate(found.tolist()):
         channel = classes.get(segment_id, -1)

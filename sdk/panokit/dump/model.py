@@ -1,0 +1,230 @@
+"""What a dump is: tensors by stage, text about them, and the rules both must keep."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.bundle import Artifact
+from panokit.errors import ArgumentError, DumpError
+from panokit.photo import MAX_PIXELS
+from panokit.preprocessing import TransformRecord
+from panokit.segmenter import Stages
+
+__all__ = [
+    "FORMAT",
+    "HEADS",
+    "MAX_DUMP_BYTES",
+    "METADATA",
+    "STAGES",
+    "Dump",
+    "check_declared",
+    "check_metadata",
+    "check_values",
+    "dump_stages",
+    "make_dump",
+]
+
+FORMAT = "panokit-dump/1"
+HEADS = ("semantic", "center", "offset")
+STAGES = ("photo", "input", *HEADS, "panoptic")
+METADATA = (
+    "artifact",
+    "artifact_sha256",
+    "runtime",
+    "delegate",
+    "device",
+    "os",
+    "app",
+    "build",
+    "photo",
+)
+MAX_DUMP_BYTES = 1_000_000_000
+"""Dumps of more bytes are refused, packed or not."""
+
+MAX_TENSORS = 64
+MAX_METADATA_BYTES = 4_000_000
+
+_HEAD_DTYPES = ("float32", "float16", "int8", "uint8", "int16")
+_DTYPES: dict[str, tuple[str, ...]] = {
+    "photo": ("uint8",),
+    "input": ("uint8", "int8", "float32", "float16"),
+    **dict.fromkeys(HEADS, _HEAD_DTYPES),
+    "panoptic": ("int32", "uint8", "uint16", "int64", "int16"),
+    "effect": ("uint8",),
+}
+_RANKS: dict[str, tuple[int, ...]] = {
+    "photo": (3,),
+    "input": (3,),
+    "semantic": (3,),
+    "center": (2, 3),
+    "offset": (3,),
+    "panoptic": (2,),
+    "effect": (3,),
+}
+
+Where = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Dump:
+    """One dump: tensors by stage, metadata, and the transform record if it is known."""
+
+    tensors: dict[str, NDArray[Any]]
+    metadata: dict[str, str] = field(default_factory=dict)
+    transform: TransformRecord | None = None
+    path: str = ""
+
+    @property
+    def name(self) -> str:
+        """The photo's name, from the metadata or the file."""
+        name = Path(self.path).name
+        for suffix in (".safetensors", ".npz", ".dump.json", ".json"):
+            name = name.removesuffix(suffix)
+        return self.metadata.get("photo") or name
+
+
+def dump_stages(
+    stages: Stages, artifact: Artifact, runtime: str, metadata: Mapping[str, str] | None = None
+) -> Dump:
+    """The dump of what was computed here."""
+    tensors: dict[str, NDArray[Any]] = {"photo": stages.photo.rgb_hwc, "input": stages.input_hwc}
+    tensors |= {name: stages.raw[name] for name in HEADS}
+    tensors["panoptic"] = stages.panoptic.ids
+    segments = [{"id": s.id, "channel": s.channel} for s in stages.panoptic.segments]
+    described = {
+        "artifact": artifact.name,
+        "artifact_sha256": artifact.sha256,
+        "runtime": runtime,
+        "photo": stages.photo.name,
+        "segments": json.dumps(segments),
+        **(metadata or {}),
+    }
+    return Dump(tensors, described, stages.transform)
+
+
+def make_dump(path: Where, tensors: dict[str, NDArray[Any]], metadata: Any) -> Dump:
+    """A dump of tensors that were read, once their values and the metadata have been checked."""
+    if not tensors:
+        raise DumpError(Path(path), f"holds no tensor; expected some of {', '.join(STAGES)}")
+    for name, values in tensors.items():
+        check_values(path, name, values)
+    text = check_metadata(path, metadata)
+    return Dump(tensors, text, _transform(path, text), str(path))
+
+
+def stage_of(path: Where, name: str) -> str:
+    """The stage a tensor belongs to: its name, or ``effect`` for ``effect.NAME``."""
+    if name.startswith("effect.") and len(name) > len("effect."):
+        return "effect"
+    if name not in STAGES:
+        known = ", ".join(STAGES)
+        raise DumpError(
+            Path(path), f"has an unknown tensor {name[:80]!r}; known: {known}, effect.NAME"
+        )
+    return name
+
+
+def check_declared(
+    path: Where, name: str, shape: Sequence[Any], dtype: str, big_endian: bool = False
+) -> int:
+    """Check what a file says of a tensor before its values are read; returns their bytes."""
+    path = Path(path)
+    stage = stage_of(path, name)
+    whole = all(isinstance(v, int) and not isinstance(v, bool) for v in shape)
+    if len(shape) not in _RANKS[stage] or not whole or min(shape, default=0) < 1:
+        ranks = " or ".join(map(str, _RANKS[stage]))
+        shown = str(tuple(shape))[:80]
+        raise DumpError(path, f"tensor {name!r}: expected {ranks} axes, got shape {shown}")
+    if dtype not in _DTYPES[stage]:
+        reason = f"tensor {name!r}: expected one of {_DTYPES[stage]}, got {dtype[:40]}"
+        raise DumpError(path, reason)
+    if big_endian:
+        reason = f"tensor {name!r} is big-endian; write little-endian numbers"
+        raise DumpError(path, reason)
+    if stage in ("photo", "effect") and (shape[0] * shape[1] > MAX_PIXELS or shape[2] != 3):
+        reason = f"expected [h,w,3] of at most {MAX_PIXELS} pixels, got shape {tuple(shape)}"
+        raise DumpError(path, f"tensor {name!r}: {reason}")
+    size = int(np.prod([int(v) for v in shape], dtype=object)) * np.dtype(dtype).itemsize
+    if size > MAX_DUMP_BYTES:
+        reason = f"declares {size} bytes, expected at most {MAX_DUMP_BYTES}"
+        raise DumpError(path, f"tensor {name!r} {reason}")
+    return size
+
+
+def check_values(path: Where, name: str, values: NDArray[Any]) -> None:
+    """Refuse NaN, infinity, numbers of the other byte order and negative segment ids."""
+    path = Path(path)
+    if np.issubdtype(values.dtype, np.floating):
+        if _looks_swapped(values):
+            reason = f"tensor {name!r} holds numbers that make sense in big-endian order only"
+            raise DumpError(path, f"{reason}; write little-endian numbers")
+        finite = np.isfinite(values)
+        if not finite.all():
+            at = tuple(int(i) for i in np.argwhere(~finite)[0])
+            raise DumpError(path, f"tensor {name!r} holds {values[at]} at {at}")
+    elif name == "panoptic" and values.dtype.kind == "i" and int(values.min()) < 0:
+        at = tuple(int(i) for i in np.argwhere(values < 0)[0])
+        reason = f"expected segment ids from 0, got {values[at]} at {at}"
+        raise DumpError(path, f"tensor {name!r}: {reason}")
+
+
+def _looks_swapped(values: NDArray[Any]) -> bool:
+    """Whether numbers are absurd as they stand and sensible with their bytes reversed."""
+    sample = values.ravel()[:: max(1, values.size // 4096)]
+    if sample.dtype.itemsize < 4:  # any float16 may be meant
+        return False
+    return _absurd(sample) > 0.5 and _absurd(sample.byteswap()) < 0.05
+
+
+def _absurd(sample: NDArray[Any]) -> float:
+    magnitude = np.abs(sample.astype(np.float64))
+    odd = ~np.isfinite(magnitude) | (magnitude > 1e9) | ((magnitude < 1e-9) & (magnitude > 0))
+    return float(odd.mean())
+
+
+def check_metadata(path: Where, metadata: Any) -> dict[str, str]:
+    """Text by name, bounded; ``format`` must be one that this version reads."""
+    path = Path(path)
+    if not isinstance(metadata, Mapping):
+        raise DumpError(path, f"expected metadata as an object, got {type(metadata).__name__}")
+    text: dict[str, str] = {}
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, (str, int, float)):
+            raise DumpError(path, f"metadata {str(key)[:80]!r}: expected text")
+        text[key] = str(value)
+    if sum(len(k) + len(v) for k, v in text.items()) > MAX_METADATA_BYTES:
+        raise DumpError(path, f"expected at most {MAX_METADATA_BYTES} characters of metadata")
+    if text.get("format", FORMAT) != FORMAT:
+        reason = f"expected the format {FORMAT!r}, got {text['format'][:80]!r}"
+        raise DumpError(path, f"{reason}; it was written for another version of Panokit")
+    return text
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse to write tensors that no stage has."""
+    unknown = [n for n in names if n not in STAGES and not n.startswith("effect.")]
+    if unknown:
+        expected = f"stages {', '.join(STAGES)} or effect.NAME"
+        raise ArgumentError("tensors", expected, unknown)
+
+
+def _transform(path: Where, metadata: Mapping[str, str]) -> TransformRecord | None:
+    if "transform" not in metadata:
+        return None
+    try:
+        record = TransformRecord.from_json(json.loads(metadata["transform"]))
+        sides = [int(v) for v in (*record.photo_wh, *record.input_wh)]
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        reason = f"its transform record is not readable: {error}"
+        raise DumpError(Path(path), reason) from None
+    if len(sides) != 4 or min(sides) < 1 or sides[0] * sides[1] > MAX_PIXELS:
+        raise DumpError(Path(path), f"its transform record has impossible sizes {sides}")
+    return record

@@ -1,0 +1,291 @@
+"""Where dumps come from: files, folders, zip archives, and URLs that fsspec knows.
+
+Finding names only; each dump is opened when its turn comes, in whichever process that is. Nothing
+is ever unpacked to a name that an archive chose.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import IO, Any
+
+from panokit.dump.model import MAX_DUMP_BYTES, MAX_METADATA_BYTES, Dump
+from panokit.dump.read import (
+    SUFFIXES,
+    check_member,
+    check_members,
+    check_safetensors_head,
+    read_dump,
+    read_raw,
+)
+from panokit.errors import DumpError, MissingExtraError
+
+__all__ = ["DumpOpener", "DumpRef", "find_dumps"]
+
+MAX_MEMBERS = 200_000
+
+
+@dataclass(frozen=True)
+class DumpRef:
+    """One dump to be opened: a file or URL, and in an archive the ``member``.
+
+    ``problem`` is why it cannot be opened, where that was seen when it was found.
+    """
+
+    container: str
+    member: str = ""
+    problem: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name for people, unique within a run."""
+        return f"{self.container}/{self.member}" if self.member else self.container
+
+
+def find_dumps(sources: Iterable[str | os.PathLike[str]]) -> Iterator[DumpRef]:
+    """All dumps in files, folders (with their subfolders), ``.zip`` archives and URLs, in order.
+
+    In folders and archives files ending in ``.safetensors``, ``.npz`` and ``.dump.json`` count.
+    What is wrong becomes a reference with a ``problem``, so that the others go on.
+    """
+    for source in sources:
+        text = os.fspath(source)
+        if _is_url(text):
+            yield from _find_remote(text)
+        elif os.path.isdir(text):
+            yield from _find_in_folder(Path(text))
+        else:
+            yield from _expand(text)
+
+
+def _is_url(text: str) -> bool:
+    return "://" in text or "::" in text
+
+
+def _expand(container: str) -> Iterator[DumpRef]:
+    if container.endswith(".zip"):
+        yield from _find_in_archive(container)
+    else:
+        yield DumpRef(container)
+
+
+def _find_in_folder(root: Path) -> Iterator[DumpRef]:
+    home = root.resolve()
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(folder) / name
+            if not name.endswith((*SUFFIXES, ".zip")) or name.startswith("."):
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                yield DumpRef(str(path), problem="leads out of the folder through a link")
+            else:
+                yield from _expand(str(path))
+
+
+def _find_remote(url: str) -> Iterator[DumpRef]:
+    try:
+        fs, root = _filesystem(url)
+        paths = sorted(fs.find(root)) if fs.isdir(root) else [root]
+    except (OSError, ValueError, ImportError) as error:
+        if isinstance(error, MissingExtraError):
+            raise
+        yield DumpRef(url, problem=f"cannot be listed: {error}")
+        return
+    if paths == [root]:
+        yield from _expand(url)
+        return
+    for path in paths:
+        if str(path).endswith((*SUFFIXES, ".zip")):
+            yield from _expand(str(fs.unstrip_protocol(path)))
+
+
+def _find_in_archive(container: str) -> Iterator[DumpRef]:
+    try:
+        with _open_binary(container) as file, zipfile.ZipFile(file) as archive:
+            problem = check_members(archive, _size(file))
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, DumpError) as error:
+        reason = error.reason if isinstance(error, DumpError) else f"is no zip archive: {error}"
+        yield DumpRef(container, problem=reason)
+        return
+    if len(infos) > MAX_MEMBERS:
+        problem = f"has {len(infos)} members, expected at most {MAX_MEMBERS}"
+    if problem:
+        yield DumpRef(container, problem=problem)
+        return
+    seen: set[str] = set()
+    for info in sorted(infos, key=lambda i: i.filename):
+        name = info.filename
+        if info.is_dir() or PurePosixPath(name).name.startswith("."):
+            continue
+        trouble = "is there twice" if name in seen else _unsafe(name) or check_member(info)
+        seen.add(name)
+        if name.endswith(SUFFIXES) or (trouble and _unsafe(name)):
+            yield DumpRef(container, name, trouble or "")
+
+
+def _unsafe(name: str) -> str | None:
+    bad = name.startswith("/") or ".." in name.split("/") or "\\" in name or ":" in name
+    return "has a name that leads out of the archive" if bad else None
+
+
+class DumpOpener:
+    """Opens dumps by reference; an archive stays open for the next one. Use it with ``with``."""
+
+    def __init__(self) -> None:
+        self._container = ""
+        self._file: IO[bytes] | None = None
+        self._archive: zipfile.ZipFile | None = None
+
+    def __enter__(self) -> DumpOpener:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the archive."""
+        if self._archive is not None:
+            self._archive.close()
+        if self._file is not None:
+            self._file.close()
+        self._archive = self._file = None
+        self._container = ""
+
+    def open(self, ref: DumpRef) -> Dump:
+        """Read a dump; ``DumpError`` says what is wrong with it."""
+        if ref.problem:
+            raise DumpError(ref.label, ref.problem)
+        if not ref.member and not _is_url(ref.container):
+            return read_dump(ref.container)
+        try:
+            if ref.member:
+                return self._from_archive(ref)
+            return self._from_url(ref)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
+            raise DumpError(ref.label, f"cannot be unpacked: {error}") from None
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            if isinstance(error, DumpError):
+                raise
+            raise DumpError(ref.label, f"cannot be read: {error}") from None
+
+    def _from_archive(self, ref: DumpRef) -> Dump:
+        archive = self._opened(ref.container)
+        info = archive.getinfo(ref.member)
+        folder = PurePosixPath(ref.member).parent
+
+        def part(name: str) -> tuple[IO[bytes], int]:
+            inner = str(folder / PurePosixPath(name))
+            try:
+                found = archive.getinfo(inner)
+            except KeyError:
+                raise DumpError(ref.label, f"file {name[:80]!r} is not in the archive") from None
+            problem = check_member(found)
+            if problem:
+                raise DumpError(ref.label, f"file {name[:80]!r} {problem}")
+            return _spooled(archive.open(found), found.file_size, ref.label), found.file_size
+
+        with archive.open(info) as member:
+            return _read_stream(member, info.file_size, ref.member, ref.label, part)
+
+    def _from_url(self, ref: DumpRef) -> Dump:
+        fs, path = _filesystem(ref.container)
+        if not fs.exists(path):
+            raise DumpError(ref.label, "no such dump file")
+        folder = PurePosixPath(str(path)).parent
+
+        def part(name: str) -> tuple[IO[bytes], int]:
+            inner = str(folder / PurePosixPath(name))
+            if not fs.exists(inner):
+                raise DumpError(ref.label, f"file {name[:80]!r} is not beside it")
+            size = int(fs.size(inner))
+            return _spooled(fs.open(inner, "rb"), size, ref.label), size
+
+        with fs.open(path, "rb") as file:
+            return _read_stream(file, int(fs.size(path)), str(path), ref.label, part)
+
+    def _opened(self, container: str) -> zipfile.ZipFile:
+        if self._archive is None or self._container != container:
+            self.close()
+            self._file = _open_binary(container)
+            self._archive, self._container = zipfile.ZipFile(self._file), container
+        return self._archive
+
+
+def _read_stream(file: IO[bytes], size: int, name: str, label: str, part: Any) -> Dump:
+    """A dump from a stream: checked by its header first, then by way of a temporary file."""
+    if size > MAX_DUMP_BYTES:
+        raise DumpError(label, f"expected at most {MAX_DUMP_BYTES} bytes, got {size}")
+    if name.endswith(".json"):
+        return read_raw(file.read(MAX_METADATA_BYTES + 1), label, part)
+    suffix = ".npz" if name.endswith(".npz") else ".safetensors"
+    head = b"" if suffix == ".npz" else check_safetensors_head(file, size, label)
+    with tempfile.TemporaryDirectory(prefix="panokit-") as folder:
+        path = Path(folder) / f"dump{suffix}"
+        with path.open("wb") as out:
+            out.write(head)
+            _copy(file, out, size - len(head), label)
+        return read_dump(path, label)
+
+
+def _spooled(file: IO[bytes], size: int, label: str) -> IO[bytes]:
+    """A seekable copy of a stream of at most ``size`` bytes."""
+    if size > MAX_DUMP_BYTES:
+        file.close()
+        raise DumpError(label, f"expected at most {MAX_DUMP_BYTES} bytes, got {size}")
+    out: IO[bytes] = tempfile.TemporaryFile(prefix="panokit-")  # noqa: SIM115 - the caller's
+    with file:
+        _copy(file, out, size, label)
+    out.seek(0)
+    return out
+
+
+def _copy(file: IO[bytes], out: IO[bytes], size: int, label: str) -> None:
+    left = size
+    while left > 0:
+        block = file.read(min(1 << 20, left))
+        if not block:
+            raise DumpError(label, f"ends {left} bytes early: truncated")
+        out.write(block)
+        left -= len(block)
+    if file.read(1):
+        raise DumpError(label, f"is longer than the {size} bytes that it states")
+
+
+def _filesystem(url: str) -> tuple[Any, Any]:
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise MissingExtraError("Reading dumps from URLs", "remote") from error
+    fs, path = url_to_fs(url)
+    return fs, path
+
+
+def _open_binary(container: str) -> IO[bytes]:
+    if _is_url(container):
+        fs, path = _filesystem(container)
+        opened: IO[bytes] = fs.open(path, "rb")
+        return opened
+    if not os.path.isfile(container):
+        raise DumpError(container, "no such dump file")
+    return open(container, "rb")
+
+
+def _size(file: IO[bytes]) -> int:
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
+    file.seek(0)
+    return size
