@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._files import replacing
+from panokit._icc import SRGB, ColorSpace, parse_profile
+from panokit._png16 import write_png16
 from panokit.errors import ArgumentError, PhotoError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "PHOTO_SUFFIXES", "Photo", "photo_paths"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "PHOTO_SUFFIXES",
+    "SAVED_SUFFIXES",
+    "Encoding",
+    "Photo",
+    "Pixels",
+    "photo_paths",
+]
 
 MAX_PIXELS = 120_000_000
 """Photos of more pixels are refused."""
@@ -28,8 +41,32 @@ MAX_FILE_BYTES = 200_000_000
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 """What files in a folder are taken for photos."""
 
+SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+"""What :meth:`Photo.save` writes."""
+
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 _SRGB_NAMES = ("srgb", "iec61966-2.1", "iec61966-2-1")
+
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+"""Pixels as a file holds them: 8 or 16 bits, ``[H,W,3]``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """How a photo's file held it, so that an edited photo can leave in the same way.
+
+    ``pixels_hwc`` uint8 or uint16 ``[H,W,3]``, upright, in the space of ``icc_profile``; None if
+    they are the sRGB bytes of the photo. ``icc_profile`` is None for sRGB without a profile.
+    ``exif`` has its orientation set to 1 and holds no thumbnail (which would show the photo
+    before the edit). ``jpeg_tables`` and ``jpeg_sampling`` are those of a colour JPEG.
+    """
+
+    pixels_hwc: Pixels | None = None
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    jpeg_tables: tuple[tuple[int, ...], ...] = ()
+    jpeg_sampling: int = -1
 
 
 @dataclass(frozen=True)
@@ -39,7 +76,8 @@ class Photo:
     ``rgb_hwc`` uint8 ``[H,W,3]``, RGB, sRGB transfer; ``orientation`` is the EXIF orientation
     (1..8) that was applied, ``color`` tells the conversion: ``"srgb"`` (none was needed) or
     ``"icc:<profile name>"``; ``had_alpha`` says that it was composited over black;
-    ``icc_profile`` is the embedded profile of the file, or None.
+    ``icc_profile`` is the embedded profile of the file, or None; ``encoding`` holds what the file
+    had beyond that (16 bits, a wider gamut, EXIF, JPEG quality).
     """
 
     rgb_hwc: NDArray[np.uint8]
@@ -48,6 +86,7 @@ class Photo:
     had_alpha: bool = False
     icc_profile: bytes | None = None
     name: str = ""
+    encoding: Encoding = field(default_factory=Encoding, repr=False)
 
     def __post_init__(self) -> None:
         array = self.rgb_hwc
@@ -60,6 +99,84 @@ class Photo:
     def size_wh(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.rgb_hwc.shape[1], self.rgb_hwc.shape[0]
+
+    @property
+    def pixels_hwc(self) -> Pixels:
+        """The file's own pixels, upright: uint8 or uint16 ``[H,W,3]`` in :attr:`space`. For sRGB
+        photos of 8 bits this is ``rgb_hwc``."""
+        own = self.encoding.pixels_hwc
+        return self.rgb_hwc if own is None else own
+
+    @property
+    def space(self) -> ColorSpace:
+        """The colour space of :attr:`pixels_hwc`."""
+        if self.encoding.pixels_hwc is None or self.encoding.icc_profile is None:
+            return SRGB
+        return parse_profile(self.encoding.icc_profile) or SRGB
+
+    def with_pixels(self, pixels_hwc: Pixels) -> Photo:
+        """The same photo with other pixels, of the dtype and space of :attr:`pixels_hwc`. Where
+        they did not change, ``rgb_hwc`` does not either."""
+        if self.encoding.pixels_hwc is None:
+            return replace(self, rgb_hwc=np.asarray(pixels_hwc, np.uint8))
+        changed = (pixels_hwc != self.pixels_hwc).any(axis=-1)
+        light = self.space.to_linear(pixels_hwc[changed]) @ self.space.to_srgb.T.astype(np.float32)
+        rgb = self.rgb_hwc.copy()
+        rgb[changed] = SRGB.to_codes(light, np.dtype(np.uint8))
+        return replace(self, rgb_hwc=rgb, encoding=replace(self.encoding, pixels_hwc=pixels_hwc))
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quality: int | None = None,
+        alpha_hw: NDArray[np.float32] | None = None,
+    ) -> Path:
+        """Write the photo upright, with its ICC profile and EXIF; 16-bit photos stay so in PNG.
+
+        ``path`` ends in .jpg, .jpeg, .png or .webp. ``quality`` 1..100 of JPEG and WebP; without
+        it a photo from a JPEG keeps that file's quantization tables, others get 95. ``alpha_hw``
+        float32 ``[H,W]`` 0..1 makes it transparent (PNG and WebP only).
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in SAVED_SUFFIXES:
+            expected = f"a name ending in {', '.join(SAVED_SUFFIXES)}"
+            raise ArgumentError("path", expected, str(path))
+        if quality is not None and not 1 <= quality <= 100:
+            raise ArgumentError("quality", "from 1 to 100", quality)
+        if alpha_hw is not None and suffix in (".jpg", ".jpeg"):
+            raise ArgumentError("path", "a .png or .webp name for a transparent picture", str(path))
+        pixels = self.pixels_hwc
+        if alpha_hw is not None:
+            top = np.iinfo(pixels.dtype).max
+            alpha = (alpha_hw * np.float32(top) + np.float32(0.5)).astype(pixels.dtype)
+            pixels = np.dstack([pixels, alpha])
+        with replacing(path) as partial:
+            if pixels.dtype == np.uint16 and suffix == ".png":
+                encoding = self.encoding
+                write_png16(partial, pixels, encoding.icc_profile, encoding.exif)  # type: ignore[arg-type]
+            else:
+                self._save_8_bit(partial, suffix, pixels, quality)
+        return path
+
+    def _save_8_bit(self, path: Path, suffix: str, pixels: Pixels, quality: int | None) -> None:
+        from PIL import Image
+
+        if pixels.dtype == np.uint16:
+            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        encoding = self.encoding
+        options: dict[str, Any] = {"icc_profile": encoding.icc_profile}
+        if encoding.exif:
+            options["exif"] = encoding.exif
+        if suffix in (".jpg", ".jpeg") and quality is None and encoding.jpeg_tables:
+            options["qtables"] = [list(t) for t in encoding.jpeg_tables]
+            options["subsampling"] = encoding.jpeg_sampling
+        elif suffix == ".png":
+            options["compress_level"] = 4
+        else:
+            options["quality"] = 95 if quality is None else quality
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path, **options)
 
     @classmethod
     def open(cls, source: str | os.PathLike[str] | bytes) -> Photo:
@@ -92,9 +209,12 @@ class Photo:
                     raise PhotoError(label, f"has {pixels} pixels, expected at most {MAX_PIXELS}")
                 orientation = int(image.getexif().get(0x0112, 1))
                 icc = image.info.get("icc_profile") or None
+                low = _low_bytes(data, image)
                 image.load()
                 upright = ImageOps.exif_transpose(image)
                 rgb, had_alpha, color = _to_srgb(upright, icc)
+                native = None if had_alpha else _native(upright, low, color, icc)
+                encoding = _encoding(image, native, color, icc, rgb.shape)
         except UnidentifiedImageError:
             reason = f"is not a photo in a known format; expected one of {known}"
             raise PhotoError(label, reason) from None
@@ -107,7 +227,8 @@ class Photo:
             raise PhotoError(label, reason) from None
         orientation = orientation if 1 <= orientation <= 8 else 1
         name = Path(label).stem if label != "photo" else ""
-        return cls(np.ascontiguousarray(rgb), orientation, color, had_alpha, icc, name)
+        rgb = np.ascontiguousarray(rgb)
+        return cls(rgb, orientation, color, had_alpha, icc, name, encoding)
 
 
 def photo_paths(paths: Iterable[Path]) -> dict[str, Path]:
@@ -201,3 +322,83 @@ def _apply_profile(image: Image.Image, icc: bytes) -> tuple[Image.Image, str] | 
     except (ImageCms.PyCMSError, OSError):
         return None  # an unusable profile: keep the numbers, as browsers do
     return (converted, f"icc:{name}") if converted is not None else None
+
+
+# A tile's raw mode that keeps the high byte of 16-bit colour → one that keeps the low byte. Pillow
+# has no mode of 16-bit colour; read once each way, the two give all the bits.
+_OTHER_BYTE = {
+    "RGB;16B": "RGB;16L",
+    "RGB;16L": "RGB;16B",
+    "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
+}
+
+
+def _low_bytes(data: bytes, image: Image.Image) -> Image.Image | None:
+    """The low bytes of a photo with 16 bits a channel, upright, as an RGB image; else None."""
+    from PIL import Image, ImageOps
+
+    def other(args: Any) -> Any:
+        if isinstance(args, str):
+            return _OTHER_BYTE.get(args)
+        return (_OTHER_BYTE.get(args[0]), *args[1:]) if isinstance(args, tuple) and args else None
+
+    tiles = getattr(image, "tile", [])
+    swapped = [other(t[3]) for t in tiles]
+    if not tiles or any(s is None or s[0] is None for s in swapped):
+        return None
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as again:
+        again.tile = [t._replace(args=s) for t, s in zip(again.tile, swapped, strict=True)]
+        again.load()
+        return ImageOps.exif_transpose(again)
+
+
+def _native(
+    image: Image.Image, low: Image.Image | None, color: str, icc: bytes | None
+) -> Pixels | None:
+    """The file's own upright pixels, where they say more than sRGB bytes do."""
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
+        grey = np.asarray(image).astype(np.uint16)
+        return np.repeat(grey[..., None], 3, axis=-1) if color == "srgb" else None
+    if image.mode != "RGB" or (color != "srgb" and (not icc or parse_profile(icc) is None)):
+        return None
+    if low is not None:
+        both = (np.asarray(image).astype(np.uint16) << 8) | np.asarray(low)
+        return np.asarray(both, np.uint16)
+    return np.asarray(image) if color != "srgb" else None
+
+
+def _encoding(
+    image: Image.Image,
+    native: Pixels | None,
+    color: str,
+    icc: bytes | None,
+    shape: tuple[int, ...],
+) -> Encoding:
+    from PIL import JpegImagePlugin
+
+    # A profile that does not describe the pixels we write (grey, CMYK, tables) must not travel.
+    keep = native is not None or color == "srgb"
+    keep = keep and bool(icc) and parse_profile(icc or b"") is not None
+    tables: tuple[tuple[int, ...], ...] = ()
+    sampling = -1
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode == "RGB":
+        tables = tuple(tuple(t) for t in image.quantization.values())
+        sampling = JpegImagePlugin.get_sampling(image)
+        sampling = sampling if len(tables) >= 2 else -1
+        tables = tables if sampling >= 0 else ()
+    return Encoding(native, icc if keep else None, _upright_exif(image, shape), tables, sampling)
+
+
+def _upright_exif(image: Image.Image, shape: tuple[int, ...]) -> bytes | None:
+    """EXIF for the upright photo, or None if there is none (or it cannot be written again)."""
+    exif = image.getexif()
+    if not len(exif):
+        return None
+    try:
+        exif[0x0112] = 1
+        details = exif.get_ifd(0x8769)
+        if 0xA002 in details or 0xA003 in details:
+            details[0xA002], details[0xA003] = shape[1], shape[0]
+        return exif.tobytes()
+    except Exception:  # EXIF of cameras is often damaged; the pixels matter more
+        return None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["reduce_mean", "stripes", "upsample_rows"]
+__all__ = ["each_stripe", "reduce_mean", "sample_bilinear", "stripes", "upsample_rows"]
 
-STRIPE_PIXELS = 1 << 20
+STRIPE_PIXELS = 1 << 19
 """Full-size floats are made for about this many pixels at a time, so that a photo of 48 megapixels
 does not need gigabytes."""
 
@@ -67,3 +69,34 @@ def _taps(
     position = np.clip((pixels + 0.5) / factor - 0.5, 0, cells - 1)
     lower = position.astype(np.intp)
     return lower, np.minimum(lower + 1, cells - 1), position - lower
+
+
+def sample_bilinear(
+    coarse: NDArray[Any], factor: int, rows: NDArray[np.intp], cols: NDArray[np.intp]
+) -> NDArray[Any]:
+    """Bilinear interpolation of ``coarse`` ``[h,w,C]`` at some pixels of the full picture, given by
+    row and column ``[n]``; returns ``[n,C]``."""
+    y0, y1, ty = _taps(rows, factor, coarse.shape[0])
+    x0, x1, tx = _taps(cols, factor, coarse.shape[1])
+    tx, ty = tx[:, None].astype(coarse.dtype), ty[:, None].astype(coarse.dtype)
+    flat, w = coarse.reshape(-1, coarse.shape[-1]), coarse.shape[1]
+    upper, lower = flat.take(y0 * w + x0, axis=0), flat.take(y1 * w + x0, axis=0)
+    upper += (flat.take(y0 * w + x1, axis=0) - upper) * tx
+    lower += (flat.take(y1 * w + x1, axis=0) - lower) * tx
+    upper += (lower - upper) * ty
+    return np.asarray(upper)
+
+
+def each_stripe(
+    function: Callable[[slice], object], size_hw: tuple[int, int], multiple: int = 1
+) -> None:
+    """Call a function on every stripe of rows, on as many threads as there are cores (at most 4):
+    NumPy lets go of Python's lock in its loops."""
+    parts = list(stripes(size_hw, multiple))
+    workers = min(4, os.cpu_count() or 1, len(parts))
+    if workers <= 1:
+        for part in parts:
+            function(part)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(function, parts))

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from panokit.effects.blur import blur_background
-from panokit.effects.matte import held_by, soft_matte
+from panokit.effects._checks import flag, in_range, one_of
+from panokit.effects.held import held_by, is_person, wearable
+from panokit.effects.lens import blur_background
+from panokit.effects.matting import cell_of, matte_of
+from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
+from panokit.effects.picking import names_of
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.result import PanopticResult
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-__all__ = ["EffectResult", "portrait_blur"]
+__all__ = ["NO_PERSON", "portrait_blur", "with_held"]
 
 LARGEST_DISC = 0.04
 """Radius of the disc at full strength, as a share of the photo's mean side √(width·height)."""
 
 NO_PERSON = "No person was found, so the photo was left as it is."
-
-
-@dataclass(frozen=True)
-class EffectResult:
-    """What an effect made of a photo.
-
-    ``image_hwc`` uint8 ``[H,W,3]``, sRGB; ``applied`` tells whether anything was to be done and
-    ``message`` says so in words; ``alpha_hw`` float32 ``[H,W]``, 0..1, is the soft matte of what
-    the effect kept (1 = untouched), all zeros when it was not applied.
-    """
-
-    image_hwc: NDArray[np.uint8]
-    applied: bool
-    message: str
-    alpha_hw: NDArray[np.float32]
-
-    @property
-    def image(self) -> Image.Image:
-        """The picture as a Pillow image."""
-        from PIL import Image
-
-        return Image.fromarray(self.image_hwc)
 
 
 def portrait_blur(
@@ -54,43 +30,77 @@ def portrait_blur(
     *,
     strength: float = 0.5,
     focus: Sequence[int] | None = None,
+    blades: int = 0,
+    highlights: float = 1.0,
+    depth_ramp: bool = False,
+    quality: str = "fast",
 ) -> EffectResult:
     """Blur what is behind the persons of a photo, in linear light.
 
     ``result`` is that photo's; ``strength`` 0..1 sets the size of the blur; ``focus`` are the
-    segment ids of the persons to keep sharp (None: all), with what they hold. Pixels whose matte
-    is 1 stay bit for bit; without a person the whole photo does, and ``applied`` is False.
+    segment ids of the things to keep sharp (None: all persons), with what persons wear or hold.
+    ``blades`` 5..9 gives the lens a polygon for a disc (0); ``highlights`` 0..1 how bright lamps
+    come out. ``depth_ramp`` lets the blur of the ground grow from where the subject stands: an
+    approximation, for there is no depth in the photo. ``quality``: see
+    :func:`panokit.effects.matte`.
+
+    Pixels whose matte is 1 stay bit for bit; without a person the whole photo does, and
+    ``applied`` is False.
     """
-    if not 0 <= strength <= 1:
-        raise ArgumentError("strength", "from 0 to 1", strength)
-    if result.id_map.shape != photo.rgb_hwc.shape[:2]:
-        h, w = result.id_map.shape
-        raise ArgumentError("photo", f"the result's photo, {w} by {h} pixels", photo.size_wh)
-    persons = _persons(result, focus)
-    if not persons:
-        alpha = np.zeros(result.id_map.shape, np.float32)
-        return EffectResult(photo.rgb_hwc.copy(), False, NO_PERSON, alpha)
-    kept = (*persons, *held_by(result, persons))
-    cell = max(w / v for w, v in zip(photo.size_wh, result.transform.content_wh, strict=True))
-    alpha = soft_matte(photo, result.mask(*kept), cell)
-    radius = strength * LARGEST_DISC * float(np.sqrt(alpha.size))
-    image = blur_background(photo.rgb_hwc, alpha, radius, margin=2 * cell)
-    return EffectResult(image, True, _message(result, persons, kept), alpha)
+    in_range("strength", strength, 0, 1)
+    in_range("highlights", highlights, 0, 1)
+    one_of("blades", blades, (0, 5, 6, 7, 8, 9))
+    flag("depth_ramp", depth_ramp)
+    one_of("quality", quality, ("fast", "best"))
+    check_same_photo(photo, result)
+    subject = _subject(result, focus)
+    if not subject:
+        return unchanged(photo, NO_PERSON)
+    kept = with_held(result, subject)
+    matte = matte_of(photo, result, kept, quality)
+    radius = strength * LARGEST_DISC * float(np.sqrt(matte.alpha_hw.size))
+    share = None
+    if depth_ramp:
+        from panokit.effects.ramp import ground_ramp
+
+        share = ground_ramp(result, kept)
+    done = blur_background(
+        photo,
+        matte,
+        radius,
+        margin=2 * cell_of(photo, result),
+        blades=blades,
+        highlights=highlights,
+        share=share,
+    )
+    message = _message(result, subject, kept)
+    if depth_ramp:
+        message += " The depth of the ground is an approximation."
+    return EffectResult(done, True, message, matte.alpha_hw)
 
 
-def _persons(result: PanopticResult, focus: Sequence[int] | None) -> tuple[int, ...]:
-    """Ids of the persons in focus; an id in ``focus`` that is no person is an error."""
-    known = [s.id for s in result if s.is_thing and s.category.name == "person"]
+def with_held(result: PanopticResult, subject: Sequence[int]) -> tuple[int, ...]:
+    """The subject's ids, and of what the persons among them wear or hold."""
+    persons = [i for i in subject if is_person(result.get(i))]
+    held = held_by(result, persons) if persons else ()
+    return tuple(dict.fromkeys((*subject, *held)))
+
+
+def _subject(result: PanopticResult, focus: Sequence[int] | None) -> tuple[int, ...]:
+    """Ids of the things in focus; an id in ``focus`` that is no thing is an error."""
     if focus is None:
-        return tuple(known)
+        return tuple(s.id for s in result if is_person(s))
+    known = [s.id for s in result if s.is_thing]
     strange = [i for i in focus if i not in known]
     if strange or not len(focus):
-        raise ArgumentError("focus", f"ids of persons, some of {known}", list(focus))
+        raise ArgumentError("focus", f"ids of things, some of {known}", list(focus))
     return tuple(dict.fromkeys(focus))
 
 
-def _message(result: PanopticResult, persons: Sequence[int], kept: Sequence[int]) -> str:
-    who = "the person" if len(persons) == 1 else f"{len(persons)} persons"
-    held = [result.get(i).category.name for i in kept if i not in persons]
-    what = f" with {', '.join(sorted(held))}" if held else ""
+def _message(result: PanopticResult, subject: Sequence[int], kept: Sequence[int]) -> str:
+    who = names_of([result.get(i) for i in subject])
+    # A patch of clothing that the network took for a car is kept sharp, but not called a car.
+    others = [result.get(i) for i in kept if i not in subject]
+    held = sorted({s.category.name.replace("_", " ") for s in others if wearable(s)})
+    what = f" with {', '.join(held)}" if held else ""
     return f"Blurred behind {who}{what}."

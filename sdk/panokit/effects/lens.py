@@ -7,10 +7,11 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.effects._grid import reduce_mean, stripes, upsample_rows
-from panokit.effects.linear import to_linear, to_srgb
-from panokit.effects.matte import box_sum
+from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear, upsample_rows
+from panokit.effects.compose import compose
+from panokit.effects.matting import Matte, box_sum
 from panokit.errors import ArgumentError
+from panokit.photo import Photo
 
 __all__ = ["blur_background", "disc_blur", "disc_half_widths"]
 
@@ -58,56 +59,69 @@ def disc_blur(values_hwc: NDArray[np.floating], radius: int) -> NDArray[np.float
 
 
 def blur_background(
-    rgb_hwc: NDArray[np.uint8], alpha_hw: FloatArray, radius: float, margin: float
-) -> NDArray[np.uint8]:
-    """The photo with everything behind the matte blurred; uint8 ``[H,W,3]``, sRGB.
+    photo: Photo,
+    matte: Matte,
+    radius: float,
+    margin: float,
+    *,
+    blades: int = 0,
+    highlights: float = 1.0,
+    share: FloatArray | None = None,
+) -> Photo:
+    """The photo with everything behind the matte blurred; pixels whose matte is 1 stay bit for bit.
 
-    ``alpha_hw`` float32 ``[H,W]``, 1 = subject: those pixels stay bit for bit. ``radius`` of the
-    disc and ``margin``, the width along the subject whose colours are not trusted to be the
-    background's, are in pixels.
+    ``radius`` of the disc and ``margin``, the width along the subject whose colours are not trusted
+    to be the background's, are in pixels.
     """
+    alpha_hw = matte.alpha_hw
     size_hw = alpha_hw.shape[0], alpha_hw.shape[1]
     factor = max(1, ceil(radius / COARSE_RADIUS))
     coarse_radius = round(radius / factor)
-    out = rgb_hwc.copy()
     if coarse_radius == 0:
-        return out
-    coarse = _weighted_background(rgb_hwc, alpha_hw, factor, margin)
+        return photo
+    coarse = _weighted_background(photo, alpha_hw, factor, margin, highlights)
     blurred = disc_blur(coarse, coarse_radius).astype(np.float32)  # [h,w,4]
-    for rows in stripes(size_hw):
-        alpha = alpha_hw[rows]
-        where = alpha < 1
-        if not where.any():
-            continue
-        local = upsample_rows(blurred, factor, size_hw, rows)[where]  # [n,4]
-        a = alpha[where][:, None]
-        sharp = to_linear(rgb_hwc[rows][where])  # [n,3]
+
+    def blurry(rows: NDArray[np.intp], cols: NDArray[np.intp], light: FloatArray) -> FloatArray:
+        if rows.ndim == 2:
+            part = slice(int(rows[0, 0]), int(rows[-1, 0]) + 1)
+            local = upsample_rows(blurred, factor, size_hw, part)
+        else:
+            local = sample_bilinear(blurred, factor, rows, cols)
         # Where alpha is 1 all around there is no background to blur; the pixel keeps its own.
-        weight = local[:, 3:]
-        background = np.divide(local[:, :3], weight, out=sharp.copy(), where=weight > 0)
-        out[rows][where] = to_srgb(a * sharp + (1 - a) * background)
-    return out
+        weight = local[..., 3:]
+        np.divide(local[..., :3], weight, out=light, where=weight > 0)
+        return light
+
+    return compose(photo, alpha_hw, matte.layers(photo), blurry)
 
 
 def _weighted_background(
-    rgb_hwc: NDArray[np.uint8], alpha_hw: FloatArray, factor: int, margin: float
-) -> NDArray[np.float32]:
+    photo: Photo, alpha_hw: FloatArray, factor: int, margin: float, highlights: float
+) -> FloatArray:
     """Linear light times weight, and the weight, on the coarse grid: float32 ``[h,w,4]``.
 
     The normalised convolution that follows divides the blurred first three by the blurred fourth.
     """
     size_hw = alpha_hw.shape[0], alpha_hw.shape[1]
     trust = _trusted(alpha_hw, factor, margin)[..., None]  # [h,w,1]
-    parts = []
-    for rows in stripes(size_hw, factor):
-        light = to_linear(rgb_hwc[rows])
-        brightness = light.max(axis=-1)
-        weight = (1 - alpha_hw[rows]) * (1 + HIGHLIGHT_GAIN * brightness**4)
-        local = np.repeat(np.repeat(trust[rows.start // factor :], factor, 0), factor, 1)
-        weight *= local[: weight.shape[0], : weight.shape[1], 0]
+    out = np.empty((*trust.shape[:2], 4), np.float32)
+    gain = np.float32(HIGHLIGHT_GAIN * highlights)
+
+    def do(rows: slice) -> None:
+        light = photo.space.to_linear(photo.pixels_hwc[rows])
+        weight = light.max(axis=-1)
+        weight *= weight
+        weight *= weight
+        weight *= gain
+        weight += 1
+        weight *= 1 - alpha_hw[rows]
         layers = np.concatenate([light * weight[..., None], weight[..., None]], axis=-1)
-        parts.append(reduce_mean(layers, factor))
-    return np.concatenate(parts)
+        part = slice(rows.start // factor, -(-rows.stop // factor))
+        out[part] = reduce_mean(layers, factor) * trust[part]
+
+    each_stripe(do, size_hw, factor)
+    return out
 
 
 def _trusted(alpha_hw: FloatArray, factor: int, margin: float) -> FloatArray:

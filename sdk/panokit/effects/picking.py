@@ -1,0 +1,107 @@
+"""Saying which object an edit is about: by a tap, a class or a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from panokit.errors import ArgumentError
+from panokit.result import PanopticResult, Segment
+
+__all__ = ["Pick", "found_nothing", "names_of"]
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Which segments of a photo: exactly one of the three ways.
+
+    ``tap`` a point (x, y) in photo pixels, from the upper left corner; ``class_name`` all segments
+    of a class, by name; ``segment`` one segment id. ``but`` are segment ids to leave out (the
+    owner among the persons, say). In JSON: ``{"tap": [x, y]}``, ``{"class": "person"}`` or
+    ``{"segment": 3}``, and ``"but": [1]``.
+    """
+
+    tap: tuple[float, float] | None = None
+    class_name: str | None = None
+    segment: int | None = None
+    but: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        given = [v for v in (self.tap, self.class_name, self.segment) if v is not None]
+        if len(given) != 1:
+            raise ArgumentError("pick", "exactly one of tap, class and segment", self.to_json())
+        if self.tap is not None and not (
+            len(self.tap) == 2 and all(_is_number(v) and v >= 0 for v in self.tap)
+        ):
+            raise ArgumentError("pick tap", "two numbers x, y of at least 0", self.tap)
+        if self.class_name is not None and not (
+            isinstance(self.class_name, str) and 0 < len(self.class_name) <= 200
+        ):
+            raise ArgumentError("pick class", "the name of a class", self.class_name)
+        for name, value in (("segment", self.segment), *(("but", v) for v in self.but)):
+            if value is not None and not (
+                isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            ):
+                raise ArgumentError(f"pick {name}", "segment ids, whole numbers from 1", value)
+
+    def find(self, result: PanopticResult) -> tuple[Segment, ...]:
+        """The picked segments of a result; none where there is nothing. A point outside the photo,
+        or a class that the taxonomy does not have, is an error."""
+        if self.tap is not None:
+            hit = result.at(*self.tap)
+            found: tuple[Segment, ...] = () if hit is None else (hit,)
+        elif self.class_name is not None:
+            found = result.find(self.class_name)
+        else:
+            found = tuple(s for s in result if s.id == self.segment)
+        return tuple(s for s in found if s.id not in self.but)
+
+    @property
+    def words(self) -> str:
+        """The pick in words, for messages."""
+        if self.tap is not None:
+            return f"at ({self.tap[0]:g}, {self.tap[1]:g})"
+        return f"of class {self.class_name}" if self.class_name else f"with id {self.segment}"
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict that :meth:`from_json` reads back."""
+        data: dict[str, Any] = {}
+        if self.tap is not None:
+            data["tap"] = list(self.tap)
+        if self.class_name is not None:
+            data["class"] = self.class_name
+        if self.segment is not None:
+            data["segment"] = self.segment
+        return {**data, "but": list(self.but)} if self.but else data
+
+    @classmethod
+    def from_json(cls, data: Any) -> Pick:
+        """Read what :meth:`to_json` wrote."""
+        known = {"tap", "class", "segment", "but"}
+        if not isinstance(data, Mapping) or not set(data) <= known:
+            raise ArgumentError("pick", f"an object with some of {sorted(known)}", data)
+        tap, but = data.get("tap"), data.get("but", [])
+        if (tap is not None and not isinstance(tap, list)) or not isinstance(but, list):
+            raise ArgumentError("pick", "lists for 'tap' and 'but'", data)
+        return cls(
+            None if tap is None else tuple(tap), data.get("class"), data.get("segment"), tuple(but)
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def found_nothing(pick: Pick) -> str:
+    """The sentence for a pick without segments."""
+    return f"Nothing was found {pick.words}, so the photo was left as it is."
+
+
+def names_of(segments: Sequence[Segment]) -> str:
+    """Segments in words: "the cat", "2 persons and the sky"."""
+    names = [s.category.name.replace("_", " ") for s in segments]
+    counted = {n: names.count(n) for n in dict.fromkeys(names)}
+    parts = [f"the {n}" if k == 1 else f"{k} {n}s" for n, k in counted.items()]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

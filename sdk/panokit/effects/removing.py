@@ -1,0 +1,47 @@
+"""Taking an object away and filling in what may be behind it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from panokit.effects._checks import in_range
+from panokit.effects.inpainting import inpaint
+from panokit.effects.matting import cell_of, dilate
+from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
+from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.photo import Photo
+from panokit.result import PanopticResult
+
+__all__ = ["remove"]
+
+LARGE = 0.35
+"""Share of the photo from which on the message warns that most of the picture is made up."""
+
+
+def remove(
+    photo: Photo, result: PanopticResult, pick: Pick, *, margin: float = 2.0
+) -> EffectResult:
+    """Take the picked objects away; the hole is filled with what lies around it.
+
+    ``margin`` 0..20 widens the hole, in pixels of the network's input, to cover what the mask
+    misses. Other objects are never copied into the hole. Pixels outside it stay bit for bit;
+    ``alpha_hw`` is 1 in the hole and 0 outside it.
+    """
+    check_same_photo(photo, result)
+    in_range("margin", margin, 0, 20)
+    segments = pick.find(result)
+    if not segments:
+        return unchanged(photo, found_nothing(pick))
+    ids = [s.id for s in segments]
+    wide = round(margin * cell_of(photo, result))
+    hole = result.mask(*ids)
+    hole = dilate(hole, wide) if wide else hole
+    if hole.all():
+        return unchanged(photo, "Nothing of the photo would be left, so it was left as it is.")
+    others = [s.id for s in result if s.is_thing and s.id not in ids]
+    avoid = result.mask(*others) if others else None
+    done = inpaint(photo, hole, avoid)
+    message = f"Removed {names_of(segments)}."
+    if hole.mean() > LARGE:
+        message += " It filled much of the photo: what is there now is made up."
+    return EffectResult(done, True, message, hole.astype(np.float32))
