@@ -73,11 +73,11 @@ class ExportError(_FileError):
 
 
 class HeadError(PanokitError):
-    """Network outputs have a wrong shape or type, or hold NaN or infinity."""
+    """Network outputs have a wrong shape or type, or hold NaN or infinity (at ``position``)."""
 
-    def __init__(self, head: str, reason: str) -> None:
+    def __init__(self, head: str, reason: str, position: tuple[int, ...] | None = None) -> None:
         super().__init__(f"head {head!r}: {reason}")
-        self.head, self.reason = head, reason
+        self.head, self.reason, self.position = head, reason, position
 
 
 class MissingExtraError(PanokitError, ImportError):

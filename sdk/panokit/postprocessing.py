@@ -102,7 +102,7 @@ class Heads:
                 bad = ~(np.abs(array) <= MAX_MAGNITUDE)
                 at = tuple(int(i) for i in np.argwhere(bad)[0])
                 limit = f"expected finite numbers of at most {MAX_MAGNITUDE:g} in magnitude"
-                raise HeadError(name, f"{limit}, got {array[at]} at {at}")
+                raise HeadError(name, f"{limit}, got {array[at]} at {at}", at)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], layout: str = "nhwc") -> Heads:

@@ -1,0 +1,66 @@
+"""`panokit vectors`: write the golden vectors, and check a port's results against them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from panokit._files import write_json
+from panokit.vectors import check_suite, write_suite
+
+__all__ = ["vectors"]
+
+vectors = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Golden vectors: prove that a port of pre- and postprocessing is right.",
+)
+
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the results as JSON.")]
+
+
+@vectors.command()
+def write(
+    folder: Annotated[Path, typer.Argument(help="Folder for the suite.")],
+    json: JsonOption = None,
+) -> None:
+    """Write the suite: suite.json and a safetensors file for every case."""
+    count = write_suite(folder)
+    Console(stderr=True).print(f"{count} cases → {folder}", highlight=False, soft_wrap=True)
+    if json is not None:
+        write_json(json, {"folder": str(folder), "cases": count})
+
+
+@vectors.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="The suite's folder.")],
+    results: Annotated[
+        Path | None,
+        typer.Argument(help="Folder with the port's NAME.safetensors; without it Panokit itself."),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Check a port's results: exit code 1 and the first stage that differs, case by case."""
+    checks = check_suite(folder, results)
+    wrong = [c for c in checks if not c.good]
+    console = Console(stderr=True)
+    if wrong:
+        table = Table("case", "first wrong stage", "how")
+        for c in wrong:
+            table.add_row(c.name, c.stage, c.reason)
+        console.print(table)
+    console.print(f"{len(checks) - len(wrong)} of {len(checks)} cases agree", highlight=False)
+    if json is not None:
+        write_json(
+            json,
+            {
+                "verdict": "fail" if wrong else "pass",
+                "cases": [c.to_json() for c in checks],
+            },
+        )
+    if wrong:
+        raise typer.Exit(1)

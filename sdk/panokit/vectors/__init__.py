@@ -1,0 +1,21 @@
+"""Golden vectors: cases with every intermediate and result, for ports to prove themselves.
+
+A suite is a folder: ``suite.json`` describes the cases, ``NAME.safetensors`` holds each one's
+tensors. ``docs/port.md`` explains the algorithm and the suite; ``panokit vectors`` writes and
+checks it.
+"""
+
+from __future__ import annotations
+
+from panokit.vectors.check import CaseCheck, check_suite
+from panokit.vectors.suite import FORMAT, all_cases, compute, read_case, write_suite
+
+__all__ = [
+    "FORMAT",
+    "CaseCheck",
+    "all_cases",
+    "check_suite",
+    "compute",
+    "read_case",
+    "write_suite",
+]
