@@ -1,0 +1,166 @@
+"""Why a device differs: hypotheses from the bank, replayed and ranked by what they explain.
+
+Each stage of a dump is looked at given the device's own previous stage, so that a fault is found
+where it happened: in the input tensor if the dump holds it, else by replaying hypotheses through
+the network, else through the decoding as well. A hypothesis explains 1 - r/r0 of a difference,
+where r0 is the distance between the device and the reference and r that between the device and
+the reference with the fault. One fault is preferred to two. Where nothing explains enough, the
+cause is ``"unknown"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from panokit.dump import Dump
+from panokit.errors import ArgumentError
+from panokit.photo import Photo
+from panokit.segmenter import Segmenter
+
+__all__ = ["UNKNOWN", "Cause", "Diagnosis", "DiagnosisConfig", "Finding", "diagnose"]
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class DiagnosisConfig:
+    """When stages differ, and when a hypothesis counts.
+
+    ``input_max_abs`` and ``input_mean_abs`` in 8-bit steps. ``head_sqnr_db`` for quantised and
+    ``float_head_sqnr_db`` for float artifacts; for quantised ones twice the difference between the
+    runtime's two sets of kernels on this photo is allowed as well. ``map_share`` 0..1 of the
+    pixels: given the device's heads, and ``replayed_map_share`` where the heads had to be computed.
+    ``explains`` 0..1: the least share of a difference for which a cause is named,
+    ``map_explains`` the same for maps. ``pair_gain``: two faults are named instead of one only if
+    they leave at most this part of what the one leaves. ``beam``: first faults of pairs that are
+    tried.
+    """
+
+    input_max_abs: float = 2.0
+    input_mean_abs: float = 0.25
+    head_sqnr_db: float = 25.0
+    float_head_sqnr_db: float = 35.0
+    map_share: float = 0.002
+    replayed_map_share: float = 0.005
+    explains: float = 0.8
+    map_explains: float = 0.7
+    pair_gain: float = 0.25
+    beam: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not np.isfinite(value) or value < 0:
+                raise ArgumentError(name, "a finite number from 0", value)
+        if not (self.explains <= 1 and self.map_explains <= 1):
+            raise ArgumentError("explains", "from 0 to 1", (self.explains, self.map_explains))
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What may have gone wrong.
+
+    ``name`` is one of the bank's, or ``"unknown"``; ``variant`` its form; ``stage`` the dump's
+    stage that shows it. ``explained`` 0..1 is the share of that stage's difference; causes that
+    act ``together`` share one figure. ``certain`` marks causes that rest on a fact such as a hash.
+    ``alarm`` is False for what is worth knowing and needs no mending.
+    """
+
+    name: str
+    stage: str
+    title: str
+    advice: str
+    explained: float
+    variant: str = ""
+    together: tuple[str, ...] = ()
+    certain: bool = False
+    alarm: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return {**asdict(self), "explained": round(self.explained, 4), "together": [*self.together]}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One stage that differs: the cause (several if they act together), what else was
+    ``considered``, best first, and the stage's ``difference`` (noise to signal of tensors, share
+    of differing pixels of maps)."""
+
+    stage: str
+    difference: float
+    causes: tuple[Cause, ...]
+    considered: tuple[Cause, ...] = ()
+
+    @property
+    def alarm(self) -> bool:
+        """Whether something has to be mended."""
+        return any(c.alarm for c in self.causes)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings of one dump, in the order of the pipeline; none if the dump agrees."""
+
+    photo: str
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def alarm(self) -> bool:
+        """Whether any stage differs by more than rounding."""
+        return any(f.alarm for f in self.findings)
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """Best first: what was concluded at each stage in the order of the pipeline (alarms
+        before notes), then what else was considered."""
+        concluded = [c for f in self.findings for c in f.causes]
+        concluded.sort(key=lambda c: not c.alarm)
+        seen = {(c.name, c.stage) for c in concluded}
+        rest: list[Cause] = []
+        if not any(c.name == UNKNOWN for c in concluded):
+            candidates = [c for f in self.findings for c in f.considered]
+            for cause in sorted(candidates, key=lambda c: -c.explained):
+                if (cause.name, cause.stage) not in seen:
+                    seen.add((cause.name, cause.stage))
+                    rest.append(cause)
+        return (*concluded, *rest)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return {
+            "photo": self.photo,
+            "alarm": self.alarm,
+            "causes": [c.to_json() for c in self.causes],
+            "findings": [
+                {
+                    "stage": f.stage,
+                    "difference": round(f.difference, 8),
+                    "causes": [c.to_json() for c in f.causes],
+                    "considered": [c.to_json() for c in f.considered],
+                }
+                for f in self.findings
+            ],
+        }
+
+
+def diagnose(
+    dump: Dump,
+    segmenter: Segmenter,
+    photo: Photo | None = None,
+    config: DiagnosisConfig | None = None,
+    others: Sequence[Photo] = (),
+) -> Diagnosis:
+    """Find what explains the difference between a dump and the reference.
+
+    ``photo`` stands in for a dump without its own, and tells the EXIF orientation of the file;
+    ``others`` are photos whose result may have been mixed up with this one's. A dump that agrees
+    gives no finding. Shapes that do not fit the artifact raise ``DumpError``.
+    """
+    from panokit.validation.examination import Examination
+
+    examination = Examination(dump, segmenter, photo, config or DiagnosisConfig(), others)
+    return Diagnosis(dump.name, tuple(examination.findings()))

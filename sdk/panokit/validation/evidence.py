@@ -1,0 +1,167 @@
+"""Distances that the diagnosis judges hypotheses by, and signs that need no replay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "head_noise",
+    "is_half_precision",
+    "looks_like_a_photo",
+    "map_difference",
+    "noise_to_signal",
+    "same_scene",
+    "saturation",
+    "unrelated_heads",
+]
+
+FloatArray = NDArray[np.float32]
+Channels = Mapping[int, int] | None
+
+
+def noise_to_signal(actual: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Mean squared difference over the variance of ``expected``: 0 is identical, 1 unrelated.
+
+    Being relative it weighs a fault of values 0..1 like one of values 0..255. 1e6 at most.
+    """
+    difference = actual.astype(np.float32) - expected.astype(np.float32)
+    power = float(np.mean(np.square(difference), dtype=np.float64))
+    variance = float(np.var(expected, dtype=np.float64))
+    if power == 0:
+        return 0.0
+    return min(1e6, power / variance) if variance > 0 else 1e6
+
+
+def head_noise(
+    actual: Mapping[str, FloatArray], expected: Mapping[str, FloatArray]
+) -> dict[str, float]:
+    """:func:`noise_to_signal` of every head that ``actual`` holds."""
+    return {name: noise_to_signal(values, expected[name]) for name, values in actual.items()}
+
+
+def map_difference(
+    actual: NDArray[np.integer[Any]],
+    expected: NDArray[np.integer[Any]],
+    channels: tuple[Channels, Channels] = (None, None),
+) -> float:
+    """Share of pixels whose segment is not matched (IoU above one half), 0..1.
+
+    Ids need not agree. Where both maps tell their segments' channels, segments match only within
+    one. Ids are small numbers from 0 (void).
+    """
+    if actual.shape != expected.shape:
+        return 1.0
+    n, m = int(actual.max()) + 1, int(expected.max()) + 1
+    index = actual.astype(np.intp).ravel() * m + expected.ravel()
+    joint = np.bincount(index, minlength=n * m).reshape(n, m)
+    union = joint.sum(1)[:, None] + joint.sum(0)[None, :] - joint
+    match = joint * 2 > union
+    match[0, :] = match[:, 0] = False
+    own, theirs = channels
+    if own is not None and theirs is not None:
+        a = np.array([own.get(i, -1) for i in range(n)])
+        b = np.array([theirs.get(i, -2) for i in range(m)])
+        match &= a[:, None] == b[None, :]
+    match[0, 0] = True  # void in both
+    return 1 - float(joint[match].sum()) / actual.size
+
+
+def is_half_precision(values: NDArray[Any]) -> bool:
+    """Whether floats carry no more than half precision's eleven bits."""
+    if values.dtype == np.float16:
+        return True
+    if values.dtype != np.float32 or np.abs(values).max() > 65504:
+        return False
+    return bool((values == values.astype(np.float16)).mean() > 0.999)
+
+
+def saturation(values: FloatArray, expected: FloatArray) -> float | None:
+    """The magnitude at which values are cut off, or None: several lie exactly there, and
+    ``expected`` goes on beyond it."""
+    limit = float(np.abs(values).max())
+    at_limit = np.abs(values) >= limit * (1 - 1e-6)
+    beyond = np.abs(expected) > limit * 1.001
+    if limit == 0 or at_limit.sum() < 4 or (at_limit & beyond).sum() < 0.9 * at_limit.sum():
+        return None
+    return limit
+
+
+def looks_like_a_photo(values_hwc: FloatArray) -> bool:
+    """Whether values are those of a natural picture: 0..255, contrast, and smooth."""
+    if values_hwc.min() < -0.5 or values_hwc.max() > 255.5 or values_hwc.std() < 8:
+        return False
+    return _smoothness(values_hwc.mean(-1)) > 0.8
+
+
+def _smoothness(plane: FloatArray) -> float:
+    """The lower of the correlations between neighbours, down and across."""
+    return min(_correlation(plane[1:], plane[:-1]), _correlation(plane[:, 1:], plane[:, :-1]))
+
+
+def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
+    a, b = a.astype(np.float64) - a.mean(), b.astype(np.float64) - b.mean()
+    norm = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
+    return float((a * b).sum()) / norm if norm > 0 else 0.0
+
+
+def same_scene(values_hwc: FloatArray, picture_hwc: NDArray[Any]) -> float:
+    """How strongly two pictures show the same thing, moved or zoomed: the highest correlation of
+    their details over shifts, half turns and scales from 1/2 to 2; 0.4 and less is chance."""
+    a = _details(values_hwc)
+    best = 0.0
+    for scale in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.12, 1.25, 1.4, 1.6, 2.0):
+        b = _details(picture_hwc, scale)
+        for turned in (b, b[::-1, ::-1], b[:, ::-1], b[::-1]):
+            best = max(best, _peak(a, turned))
+    return best
+
+
+def _details(picture_hwc: NDArray[Any], scale: float = 1.0) -> FloatArray:
+    """A small grey picture less its blur, of mean 0."""
+    from PIL import Image, ImageFilter
+
+    grey = Image.fromarray(np.clip(np.round(picture_hwc.mean(-1)), 0, 255).astype(np.uint8))
+    w, h = (max(8, round(v * scale / 4)) for v in grey.size)
+    small = grey.resize((w, h), Image.Resampling.BOX)
+    blurred = small.filter(ImageFilter.GaussianBlur(3))
+    detail = np.asarray(small).astype(np.float32) - np.asarray(blurred).astype(np.float32)
+    return np.asarray(detail - detail.mean())
+
+
+def _peak(a: FloatArray, b: FloatArray) -> float:
+    """The highest correlation of ``b`` laid anywhere over ``a``, by Fourier transform."""
+    shape = (a.shape[0] + b.shape[0], a.shape[1] + b.shape[1])
+
+    def across(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(
+            np.fft.irfft2(np.fft.rfft2(x, shape) * np.conj(np.fft.rfft2(y, shape)), shape)
+        )
+
+    ones_a, ones_b = np.ones_like(a), np.ones_like(b)
+    power = across(np.square(a), ones_b) * across(ones_a, np.square(b))
+    overlap = across(ones_a, ones_b)
+    enough = overlap > 0.4 * min(a.size, b.size)
+    product = across(a, b)
+    score = np.where(enough & (power > 1e-3), product / np.sqrt(np.maximum(power, 1e-3)), 0)
+    return float(score.max())
+
+
+def unrelated_heads(actual: Mapping[str, FloatArray], expected: Mapping[str, FloatArray]) -> bool:
+    """Whether heads are those of a network that saw something else: spread and smooth as the
+    expected ones are, but correlated with them nowhere."""
+    for name, a in actual.items():
+        b = expected[name]
+        ratio = float(a.std() / max(float(b.std()), 1e-9))
+        if not 0.4 < ratio < 2.5:
+            return False
+        centred_a, centred_b = a - a.mean((0, 1)), b - b.mean((0, 1))
+        if abs(_correlation(centred_a, centred_b)) > 0.5:
+            return False
+        strongest = int(a.std((0, 1)).argmax())
+        if _smoothness(a[..., strongest]) < 0.6:
+            return False
+    return True

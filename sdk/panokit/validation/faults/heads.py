@@ -1,0 +1,132 @@
+"""Mistakes between the network's output buffers and the numbers an app works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.bundle import TensorSpec
+
+__all__ = [
+    "HeadSet",
+    "fp16_overflow",
+    "fp16_rounding",
+    "nchw_as_nhwc",
+    "raw_integers",
+    "sigmoid_twice",
+    "signed_as_unsigned",
+    "transposed",
+    "wrong_scale",
+    "zero_point_missing",
+]
+
+FloatArray = NDArray[np.float32]
+_UNSIGNED = {"int8": 256, "int16": 65536}
+
+
+@dataclass(frozen=True)
+class HeadSet:
+    """Heads ``[h,w,C]`` by name: ``raw`` as the artifact gave them (integers if quantised),
+    ``real`` their values float32, ``specs`` their quantisation."""
+
+    raw: Mapping[str, NDArray[Any]]
+    real: Mapping[str, FloatArray]
+    specs: Mapping[str, TensorSpec]
+
+    def each(self, change: Callable[[FloatArray], FloatArray]) -> dict[str, FloatArray]:
+        """Every head's real values, changed."""
+        return {n: np.ascontiguousarray(change(v), np.float32) for n, v in self.real.items()}
+
+    def integers(self) -> dict[str, FloatArray]:
+        """The stored integers as numbers; they come back from the real values where ``raw`` holds
+        floats already."""
+        out = {}
+        for name, spec in self.specs.items():
+            if name not in self.real:
+                continue
+            scale, zero = spec.scale or 1.0, spec.zero_point or 0
+            q = np.round(self.real[name] / np.float32(scale)) + np.float32(zero)
+            out[name] = q.astype(np.float32)
+        return out
+
+
+Heads = dict[str, FloatArray]
+
+
+def nchw_as_nhwc(heads: HeadSet) -> Heads:
+    """A planar reading of an interleaved buffer (or the reverse)."""
+    out = {}
+    for name, values in heads.real.items():
+        h, w, c = values.shape
+        planar = heads.specs[name].layout == "nchw"
+        if planar:  # the buffer lies C,h,w and is read as h,w,C
+            read = np.ascontiguousarray(np.moveaxis(values, -1, 0)).reshape(h, w, c)
+        else:
+            read = np.moveaxis(np.ascontiguousarray(values).reshape(c, h, w), 0, -1)
+        out[name] = np.ascontiguousarray(read)
+    return out
+
+
+def transposed(heads: HeadSet) -> Heads:
+    """Rows and columns swapped (square heads only; others stay)."""
+    return heads.each(lambda v: v.transpose(1, 0, 2) if v.shape[0] == v.shape[1] else v)
+
+
+def zero_point_missing(heads: HeadSet) -> Heads:
+    """q·scale instead of (q - zero_point)·scale."""
+    q = heads.integers()
+    return {n: v * np.float32(heads.specs[n].scale or 1) for n, v in q.items()}
+
+
+def wrong_scale(heads: HeadSet) -> Heads:
+    """Every head dequantised with the scale of ``semantic``."""
+    specs, q = heads.specs, heads.integers()
+    scale = np.float32(specs["semantic"].scale or 1)
+    return {n: (v - np.float32(specs[n].zero_point or 0)) * scale for n, v in q.items()}
+
+
+def signed_as_unsigned(heads: HeadSet) -> Heads:
+    """The bytes of negative integers read as large positive ones."""
+    out = {}
+    for name, q in heads.integers().items():
+        spec = heads.specs[name]
+        wrapped = np.where(q < 0, q + _UNSIGNED.get(spec.dtype, 0), q).astype(np.float32)
+        out[name] = (wrapped - np.float32(spec.zero_point or 0)) * np.float32(spec.scale or 1)
+    return out
+
+
+def raw_integers(heads: HeadSet) -> Heads:
+    """The integers taken for logits and pixels."""
+    return heads.integers()
+
+
+def sigmoid_twice(heads: HeadSet) -> Heads:
+    """A centre head that is a probability already, before the decoding's own sigmoid."""
+    out = dict(heads.real)
+    if "center" in out:
+        logits = np.clip(out["center"].astype(np.float64), -700, 700)
+        out["center"] = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    return out
+
+
+def fp16_rounding(heads: HeadSet) -> Heads:
+    """Values that were rounded to half precision on the way."""
+    return heads.each(lambda v: v.astype(np.float16).astype(np.float32))
+
+
+def fp16_overflow(share: float) -> Callable[[HeadSet], Heads]:
+    """An accumulator that saturates: it reaches half precision's end at ``share`` of the head's
+    largest magnitude, and the values are cut off there."""
+
+    def change(heads: HeadSet) -> Heads:
+        return heads.each(lambda v: np.clip(v, -_limit(v, share), _limit(v, share)))
+
+    return change
+
+
+def _limit(values: FloatArray, share: float) -> np.float32:
+    return np.float32(share * float(np.abs(values).max()))

@@ -1,0 +1,154 @@
+"""How a photo is laid into the network's input, right (the defaults) and wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.preprocessing import TransformRecord, letterbox
+
+__all__ = ["KERNELS", "Layout", "lay_out"]
+
+Pixels = NDArray[np.uint8]
+Resize = Callable[[Pixels, tuple[int, int]], Pixels]
+Taps = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The geometry of preprocessing.
+
+    ``kernel`` a name of :data:`KERNELS`; ``fit`` is ``"letterbox"``, ``"stretch"`` (the whole
+    photo squeezed into the input) or ``"crop"`` (the middle fills the input); ``anchor`` of the
+    letterbox ``"centre"`` or ``"top-left"``; ``padding`` its colour RGB 0..255; ``shift_yx`` moves
+    the finished picture by whole pixels.
+    """
+
+    kernel: str = "pillow-bilinear"
+    fit: str = "letterbox"
+    anchor: str = "centre"
+    padding: tuple[int, int, int] = (0, 0, 0)
+    shift_yx: tuple[int, int] = (0, 0)
+
+
+def lay_out(
+    rgb_hwc: Pixels, size_wh: tuple[int, int], layout: Layout
+) -> tuple[Pixels, TransformRecord]:
+    """The input picture, uint8 ``[H,W,3]``, and the record of where the app believes it put the
+    photo (a shift by a pixel is a slip, so the record does not know it)."""
+    h0, w0 = rgb_hwc.shape[:2]
+    record = letterbox((w0, h0), size_wh)
+    if layout.fit == "stretch":
+        record = replace(record, content_wh=size_wh, left=0, top=0)
+    elif layout.fit == "crop":
+        rgb_hwc, record = _middle(rgb_hwc, size_wh)
+    elif layout.anchor == "top-left":
+        record = replace(record, left=0, top=0)
+    content = rgb_hwc
+    if (rgb_hwc.shape[1], rgb_hwc.shape[0]) != record.content_wh:
+        content = KERNELS[layout.kernel](rgb_hwc, record.content_wh)
+    canvas = np.empty((*size_wh[::-1], 3), np.uint8)
+    canvas[:] = layout.padding
+    dy, dx = layout.shift_yx
+    rows, cols = record.content_slices
+    clipped = content[max(0, -rows.start - dy) :, max(0, -cols.start - dx) :]
+    top, left = max(0, rows.start + dy), max(0, cols.start + dx)
+    clipped = clipped[: canvas.shape[0] - top, : canvas.shape[1] - left]
+    canvas[top : top + clipped.shape[0], left : left + clipped.shape[1]] = clipped
+    return canvas, record
+
+
+def _middle(rgb_hwc: Pixels, size_wh: tuple[int, int]) -> tuple[Pixels, TransformRecord]:
+    """The largest middle part of the input's aspect, which then fills the input."""
+    (h0, w0), (w, h) = rgb_hwc.shape[:2], size_wh
+    cw = min(w0, max(1, round(h0 * w / h)))
+    ch = min(h0, max(1, round(w0 * h / w)))
+    x, y = (w0 - cw) // 2, (h0 - ch) // 2
+    record = letterbox((cw, ch), size_wh)
+    return rgb_hwc[y : y + ch, x : x + cw], replace(record, content_wh=size_wh, left=0, top=0)
+
+
+def _pillow(name: str) -> Resize:
+    def resize(rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
+        from PIL import Image
+
+        kernel = Image.Resampling[name]
+        return np.asarray(Image.fromarray(np.ascontiguousarray(rgb_hwc)).resize(size_wh, kernel))
+
+    return resize
+
+
+def _at(n_in: int, n_out: int, grid: str) -> NDArray[np.float64]:
+    """Where each output pixel looks in the input (pixel ``i`` has its centre at ``i``)."""
+    i = np.arange(n_out, dtype=np.float64)
+    if grid == "corners":
+        return i * ((n_in - 1) / max(1, n_out - 1))
+    if grid == "asymmetric":
+        return i * (n_in / n_out)
+    return (i + 0.5) * (n_in / n_out) - 0.5
+
+
+def _sampled(
+    weight: Taps, reach: int, grid: str, rgb_hwc: Pixels, size_wh: tuple[int, int]
+) -> Pixels:
+    """Interpolation at single points, without the widening that avoids aliasing."""
+    values = rgb_hwc.astype(np.float32)
+    for axis, n_out in ((0, size_wh[1]), (1, size_wh[0])):
+        n_in = rgb_hwc.shape[axis]
+        at = _at(n_in, n_out, grid)
+        first = np.floor(at).astype(np.intp) - reach + 1
+        total, mass = np.zeros(1, np.float32), np.zeros(n_out)
+        shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+        for tap in range(2 * reach):
+            w = weight(at - (first + tap))
+            index = np.clip(first + tap, 0, n_in - 1)
+            total = total + np.take(values, index, axis) * w.astype(np.float32).reshape(shape)
+            mass += w
+        values = total / mass.astype(np.float32).reshape(shape)
+    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+
+
+def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(0, 1 - np.abs(x))
+
+
+def _cubic(x: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
+    """Keys' kernel with the ``a`` of OpenCV and Core Image; Pillow has -0.5."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((x - 5) * x + 8) * x * a - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+def _lanczos(x: NDArray[np.float64], reach: int = 4) -> NDArray[np.float64]:
+    return np.where(np.abs(x) < reach, np.sinc(x) * np.sinc(x / reach), 0)
+
+
+def _nearest(grid: str, rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
+    """One pixel each: the one under the centre, or (OpenCV) under the top left corner."""
+    index = []
+    for n_in, n_out in ((rgb_hwc.shape[0], size_wh[1]), (rgb_hwc.shape[1], size_wh[0])):
+        i = np.arange(n_out)
+        at = (2 * i + 1) * n_in // (2 * n_out) if grid == "centre" else i * n_in // n_out
+        index.append(np.minimum(at, n_in - 1))
+    return rgb_hwc[index[0][:, None], index[1]]
+
+
+KERNELS: dict[str, Resize] = {
+    "pillow-bilinear": _pillow("BILINEAR"),
+    "nearest": partial(_nearest, "centre"),
+    "nearest-corner": partial(_nearest, "corner"),
+    "bilinear-plain": partial(_sampled, _triangle, 1, "half-pixel"),
+    "bilinear-corners": partial(_sampled, _triangle, 1, "corners"),
+    "bilinear-asymmetric": partial(_sampled, _triangle, 1, "asymmetric"),
+    "bicubic": _pillow("BICUBIC"),
+    "bicubic-plain": partial(_sampled, _cubic, 2, "half-pixel"),
+    "lanczos": _pillow("LANCZOS"),
+    "lanczos-plain": partial(_sampled, _lanczos, 4, "half-pixel"),
+    "area": _pillow("BOX"),
+}
+"""Resize kernels by name: ``plain`` ones look at single points (no antialias)."""

@@ -1,0 +1,43 @@
+"""Photos that reach the network the wrong way round, uint8 ``[h,w,3]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ignore_exif", "mirror", "rotate", "upside_down"]
+
+Pixels = NDArray[np.uint8]
+Change = Callable[[Pixels, int], Pixels]
+
+
+def ignore_exif(rgb_hwc: Pixels, orientation: int) -> Pixels:
+    """The pixels as the file stores them: EXIF orientation (1..8) taken back."""
+    back: dict[int, Callable[[Pixels], Pixels]] = {
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.transpose(1, 0, 2),
+        6: lambda p: np.rot90(p, 1),
+        7: lambda p: p.transpose(1, 0, 2)[::-1, ::-1],
+        8: lambda p: np.rot90(p, -1),
+    }
+    change = back.get(orientation)
+    return rgb_hwc if change is None else np.ascontiguousarray(change(rgb_hwc))
+
+
+def mirror(rgb_hwc: Pixels, orientation: int) -> Pixels:
+    """Left and right swapped."""
+    return np.ascontiguousarray(rgb_hwc[:, ::-1])
+
+
+def upside_down(rgb_hwc: Pixels, orientation: int) -> Pixels:
+    """Top and bottom swapped."""
+    return np.ascontiguousarray(rgb_hwc[::-1])
+
+
+def rotate(quarters: int) -> Change:
+    """Turned clockwise by so many quarters."""
+    return lambda rgb_hwc, orientation: np.ascontiguousarray(np.rot90(rgb_hwc, -quarters))

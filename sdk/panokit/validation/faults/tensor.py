@@ -1,0 +1,77 @@
+"""Mistakes between the laid-out picture and the values that the network really gets.
+
+A function takes the picture float32 ``[H,W,3]`` 0..255 and the artifact's input spec and returns
+the real values, after the artifact's own quantisation, float32 ``[H,W,3]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.bundle import TensorSpec
+
+__all__ = [
+    "as_stored",
+    "bytes_as_signed",
+    "imagenet",
+    "planar",
+    "scaled",
+    "transposed",
+    "without_zero_point",
+]
+
+FloatArray = NDArray[np.float32]
+Change = Callable[[FloatArray, TensorSpec], FloatArray]
+_MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # ImageNet, RGB 0..255
+_STD = np.array([58.395, 57.12, 57.375], np.float32)
+
+
+def as_stored(values: FloatArray, spec: TensorSpec) -> FloatArray:
+    """What an artifact with this input makes of real values: rounded and cut off if quantised."""
+    if spec.scale is None:
+        return np.asarray(values, np.float32)
+    info, zero = np.iinfo(spec.dtype), spec.zero_point or 0
+    q = np.clip(np.round(values / np.float32(spec.scale)) + zero, info.min, info.max)
+    return ((q - zero) * np.float32(spec.scale)).astype(np.float32)
+
+
+def scaled(factor: float, shift: float = 0.0) -> Change:
+    """values·factor + shift."""
+    return lambda values, spec: as_stored(values * np.float32(factor) + np.float32(shift), spec)
+
+
+def imagenet(values: FloatArray, spec: TensorSpec) -> FloatArray:
+    """Each channel less its ImageNet mean, over its deviation."""
+    return as_stored((values - _MEAN) / _STD, spec)
+
+
+def planar(values: FloatArray, spec: TensorSpec) -> FloatArray:
+    """Planes R, G, B written one after the other where pixels belong (or the reverse)."""
+    h, w, c = values.shape
+    if spec.layout == "nchw":
+        written = np.moveaxis(np.ascontiguousarray(values).reshape(c, h, w), 0, -1)
+    else:
+        written = np.ascontiguousarray(np.moveaxis(values, -1, 0)).reshape(h, w, c)
+    return as_stored(np.ascontiguousarray(written), spec)
+
+
+def transposed(values: FloatArray, spec: TensorSpec) -> FloatArray:
+    """Rows and columns swapped (square inputs only)."""
+    square = values.shape[0] == values.shape[1]
+    return as_stored(np.ascontiguousarray(values.transpose(1, 0, 2)) if square else values, spec)
+
+
+def without_zero_point(values: FloatArray, spec: TensorSpec) -> FloatArray:
+    """Pixel values cast to the integer type as they are: bright ones saturate."""
+    info, scale = np.iinfo(spec.dtype), np.float32(spec.scale or 1)
+    q = np.clip(np.round(values / scale), info.min, info.max)
+    return ((q - (spec.zero_point or 0)) * scale).astype(np.float32)
+
+
+def bytes_as_signed(values: FloatArray, spec: TensorSpec) -> FloatArray:
+    """The bytes 0..255 put into a signed tensor: 128 and more wrap round."""
+    q = np.round(values).astype(np.int64).astype(np.uint8).view(np.int8).astype(np.float32)
+    return ((q - (spec.zero_point or 0)) * np.float32(spec.scale or 1)).astype(np.float32)
