@@ -67,5 +67,9 @@ def load_checkpoint(
     parameters = dict(model.named_parameters())
     for name, tensor in groups["optimizer"].items():
         key, _, parameter = name.partition(".")
-        optimizer.state[parameters[parameter]][key] = tensor
+        weight = parameters[parameter]
+        if tensor.shape == weight.shape:
+            # Fused optimizers walk through memory: moments must lie there as their weights do.
+            tensor = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)
+        optimizer.state[weight][key] = tensor.to(weight.device)
     return int(metadata["step"])

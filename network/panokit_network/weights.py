@@ -17,7 +17,9 @@ from torch import Tensor
 from panokit.errors import DataError, MissingExtraError
 from panokit.postprocessing import PostprocessConfig
 from panokit.taxonomy import Taxonomy
+from panokit_network.deploy import fuse
 from panokit_network.model import NetworkConfig, PanopticNetwork
+from panokit_network.widths import apply_widths
 
 __all__ = [
     "LICENCE",
@@ -58,8 +60,14 @@ def save_weights(
     taxonomy: Taxonomy,
     training: dict[str, Any],
     licence: str = LICENCE,
+    widths: dict[str, dict[str, int]] | None = None,
+    folded: bool = False,
 ) -> None:
-    """Write ``state`` in fp16 (counters left out), through a temporary name."""
+    """Write ``state`` in fp16 (counters left out), through a temporary name.
+
+    ``widths`` (:func:`panokit_network.widths.record_widths`) is for a network whose layers were
+    pruned, ``folded`` for one without batch norms (:func:`panokit_network.deploy.fuse`).
+    """
     tensors = {
         k: v.detach().to("cpu", torch.float16).contiguous()
         for k, v in state.items()
@@ -72,6 +80,10 @@ def save_weights(
         "licence": licence,
         "training": json.dumps(training),
     }
+    if widths is not None:
+        metadata["widths"] = json.dumps(widths)
+    if folded:
+        metadata["folded"] = "true"
     path = Path(path)
     partial = path.with_name(path.name + ".part")
     save_file(tensors, partial, metadata)
@@ -101,10 +113,17 @@ def load_weights(path: str | Path) -> tuple[PanopticNetwork, WeightsInfo]:
         training=json.loads(metadata["training"]),
     )
     network = PanopticNetwork(info.network)
+    if "widths" in metadata:
+        apply_widths(network, json.loads(metadata["widths"]))
+    if metadata.get("folded") == "true":
+        network = fuse(network)  # type: ignore[assignment]
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
     if bad:
         raise DataError(path, f"weights hold NaN or infinity: {bad[:3]}")
-    missing, unexpected = network.load_state_dict(tensors, strict=False)
+    try:
+        missing, unexpected = network.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise DataError(path, f"weights do not fit the network: {str(error)[:300]}") from None
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise DataError(path, f"weights lack {missing[:3]} or have unknown {unexpected[:3]}")

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from panokit.errors import ArgumentError, DataError
 from panokit_network.config import Phase, TrainConfig
@@ -59,18 +61,41 @@ def trainer(
 def test_same_seed_same_losses_and_resume_equals_not_stopping(
     photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
 ) -> None:
-    whole, expected = trainer(photos, tmp_path / "whole")
+    phases = (Phase(32, 4, 120, freeze_blocks=3), Phase(64, 2, 40))  # 30 and 20 steps
+    config = replace(SMALL, phases=phases)
+    whole, expected = trainer(photos, tmp_path / "whole", config)
     result = whole.run()
-    assert (result.step, result.finished) == (20, True)
-    first, before = trainer(photos, tmp_path / "parts")
-    first.run(stop_after=7)  # in the middle of the first phase
-    second, after = trainer(photos, tmp_path / "parts")
+    assert (result.step, result.finished) == (50, True)
+    kill = int(np.random.default_rng().integers(1, 50))  # any step at all
+    first, before = trainer(photos, tmp_path / "parts", config)
+    first.run(stop_after=kill)
+    second, after = trainer(photos, tmp_path / "parts", config)
     assert second.resume()
-    assert second.step == 7
+    assert second.step == kill
     second.run()
-    assert before + after == expected
+    assert before + after == expected, f"stopped after step {kill}"
     for name, tensor in whole.ema.items():
         assert torch.equal(tensor, second.ema[name]), name
+
+
+def test_photos_without_things_or_labels_are_learnt_from(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", photos=2)
+    path = root / "annotations" / "toy_train.json"
+    data = json.loads(path.read_text())
+    for i, (value, kept) in enumerate([(3, [3]), (0, [])]):  # sky alone; nothing at all
+        ids = np.zeros((64, 96, 3), np.uint8)
+        ids[..., 0] = value
+        Image.fromarray(ids).save(root / "panoptic" / "toy_train" / f"{i}.png")
+        infos = data["annotations"][i]["segments_info"]
+        data["annotations"][i]["segments_info"] = [s for s in infos if s["id"] in kept]
+    path.write_text(json.dumps(data))
+    folder = PanopticFolder.open(root)
+    cache = PhotoCache.build(load_split(folder, "toy_train"), folder.taxonomy, tmp_path / "c")
+    assert cache.skipped == []
+    made, losses = trainer((folder, cache), tmp_path / "run")
+    made.run(stop_after=5)
+    assert len(losses) == 5
+    assert np.isfinite(losses).all()
 
 
 def test_a_batch_can_be_learnt(photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path) -> None:
@@ -113,6 +138,19 @@ def test_weights_reload_to_the_averaged_network(
         ours, theirs = network(image), made.averaged()(image)
     for name in ("semantic", "center", "offset"):
         assert torch.allclose(ours[name], theirs[name], atol=2e-2)  # fp16 storage
+
+
+def test_training_starts_from_given_weights(
+    photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
+) -> None:
+    made, _ = trainer(photos, tmp_path / "first")
+    weights = made.run(stop_after=2).weights
+    again, _ = trainer(photos, tmp_path / "second", init=weights)
+    for name, tensor in made.ema.items():
+        assert torch.equal(again.model.state_dict()[name], tensor.half().float()), name
+    other = replace(SMALL, network=NetworkConfig(3, 32, 16, 16, 16, (1,)))
+    with pytest.raises(DataError, match="expected weights of the network"):
+        trainer(photos, tmp_path / "third", other, init=weights)
 
 
 def test_damaged_or_foreign_files_are_refused(
