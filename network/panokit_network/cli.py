@@ -23,8 +23,10 @@ from panokit._files import write_json
 from panokit.errors import ArgumentError, DataError
 from panokit_network.board import open_board
 from panokit_network.config import TrainConfig
-from panokit_network.data import PanopticFolder, PhotoCache, PhotoRecord, load_split
+from panokit_network.data import PanopticFolder, PhotoCache, PhotoRecord, Teacher, load_split
 from panokit_network.parallel import in_turn, process_group
+from panokit_network.scenes import teacher_mask
+from panokit_network.self_training import SelfTeacher
 from panokit_network.train import CHECKPOINT, Trainer
 from panokit_network.validate import Validator
 from panokit_network.weights import shipped_weights_path
@@ -67,6 +69,10 @@ def train(
         Path | None,
         typer.Option("--init", help="Weights to start from; 'camera': the shipped ones."),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", help="Weights that label what no label says, where sure."),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
 ) -> None:
     """Train a panoptic network; goes on where an earlier run in OUT stopped. Ctrl-C saves.
@@ -92,7 +98,7 @@ def train(
 
         cached, validator = in_turn(
             lambda: (
-                _cache(records, folder, where, bar),
+                _cache(records, folder, where, bar, _self_teacher(teacher, folder, settings)),
                 _validator(folder, validation_splits, where, bar),
             )
         )
@@ -147,15 +153,28 @@ def _splits(folder: PanopticFolder, given: str, suffix: str) -> list[str]:
 
 
 def _cache(
-    records: list[PhotoRecord], folder: PanopticFolder, where: Path, bar: Progress
+    records: list[PhotoRecord],
+    folder: PanopticFolder,
+    where: Path,
+    bar: Progress,
+    teacher: Teacher | None = None,
 ) -> PhotoCache:
     def progress(items: Iterable[PhotoRecord]) -> Iterable[PhotoRecord]:
         return bar.track(list(items), description="decoding photos")
 
-    cached = PhotoCache.build(records, folder.taxonomy, where, progress)
+    cached = PhotoCache.build(records, folder.taxonomy, where, progress, teacher)
     for reason in cached.skipped:
         bar.console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
     return cached
+
+
+def _self_teacher(
+    weights: Path | None, folder: PanopticFolder, settings: TrainConfig
+) -> SelfTeacher | None:
+    if weights is None:
+        return None
+    weights = shipped_weights_path() if weights == Path("camera") else weights
+    return SelfTeacher.open(weights, folder.taxonomy, teacher_mask(folder.taxonomy, settings))
 
 
 def _validator(folder: PanopticFolder, splits: str, where: Path, bar: Progress) -> Validator | None:

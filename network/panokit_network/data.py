@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ __all__ = [
     "PhotoCache",
     "PhotoRecord",
     "SegmentRecord",
+    "Teacher",
     "decode_photo",
     "load_split",
 ]
@@ -221,6 +222,16 @@ def _open_image(path: Path, mode: str, size_wh: tuple[int, int]) -> Image.Image:
         raise DataError(path, f"cannot be decoded: {error}") from None
 
 
+class Teacher(Protocol):
+    """Makes the teacher map of a photo, as in :class:`DecodedPhoto`, or None."""
+
+    @property
+    def name(self) -> str:
+        """What tells its maps from another teacher's."""
+
+    def __call__(self, photo: DecodedPhoto) -> NDArray[np.uint8] | None: ...
+
+
 @dataclass
 class PhotoCache:
     """Decoded photos in one memory-mapped file, so that epochs cost no decoding and worker
@@ -231,6 +242,7 @@ class PhotoCache:
     offsets: list[int]
     pixels: NDArray[np.uint8]
     skipped: list[str] = field(default_factory=list)
+    has_teacher: list[bool] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -242,7 +254,7 @@ class PhotoCache:
         image = self.pixels[at : at + 3 * n].reshape(h, w, 3)
         segments = self.pixels[at + 3 * n : at + 5 * n].view(np.uint16).reshape(h, w)
         teacher = None
-        if record.teacher_path is not None:
+        if self.has_teacher[index]:
             teacher = self.pixels[at + 5 * n : at + 6 * n].reshape(h, w)
         return DecodedPhoto(record, image, segments, teacher)
 
@@ -253,15 +265,19 @@ class PhotoCache:
         taxonomy: Taxonomy,
         folder: str | Path,
         progress: Callable[[Iterable[PhotoRecord]], Iterable[PhotoRecord]] = lambda x: x,
+        teacher: Teacher | None = None,
     ) -> PhotoCache:
-        """Open the cache in ``folder`` if it was made from these very records, else make it."""
+        """Open the cache in ``folder`` if it was made from these very records (and by this
+        teacher), else make it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         described = json.dumps([[str(r.image_path), repr(r)] for r in records])
-        key = hashlib.sha256((described + repr(taxonomy)).encode()).hexdigest()[:16]
+        key = hashlib.sha256(
+            (described + repr(taxonomy) + (teacher.name if teacher else "")).encode()
+        ).hexdigest()[:16]
         pixels_path, index_path = folder / f"{key}.bin", folder / f"{key}.json"
         if not index_path.is_file():
-            _write_cache(records, taxonomy, pixels_path, index_path, progress)
+            _write_cache(records, taxonomy, pixels_path, index_path, progress, teacher)
         index = json.loads(index_path.read_text(encoding="utf-8"))
         by_path = {str(r.image_path): r for r in records}
         return cls(
@@ -269,6 +285,7 @@ class PhotoCache:
             offsets=index["offsets"],
             pixels=np.memmap(pixels_path, np.uint8, "r"),
             skipped=index["skipped"],
+            has_teacher=index["teacher"],
         )
 
 
@@ -278,10 +295,12 @@ def _write_cache(
     pixels_path: Path,
     index_path: Path,
     progress: Callable[[Iterable[PhotoRecord]], Iterable[PhotoRecord]],
+    teacher: Teacher | None,
 ) -> None:
     photos: list[str] = []
     offsets: list[int] = []
     skipped: list[str] = []
+    has_teacher: list[bool] = []
     partial = pixels_path.with_suffix(".part")
     with partial.open("wb") as file:
         for record in progress(records):
@@ -292,12 +311,14 @@ def _write_cache(
                 continue
             photos.append(str(record.image_path))
             offsets.append(file.tell())
+            taught = teacher(photo) if teacher else photo.teacher
+            has_teacher.append(taught is not None)
             parts = [photo.image_hwc, photo.segment_map]
-            parts += [photo.teacher] if photo.teacher is not None else []
+            parts += [taught] if taught is not None else []
             for part in parts:
                 file.write(np.ascontiguousarray(part).tobytes())
     partial.rename(pixels_path)
-    text = json.dumps({"photos": photos, "offsets": offsets, "skipped": skipped})
+    index = {"photos": photos, "offsets": offsets, "skipped": skipped, "teacher": has_teacher}
     partial_index = index_path.with_suffix(".part")
-    partial_index.write_text(text, encoding="utf-8")
+    partial_index.write_text(json.dumps(index), encoding="utf-8")
     partial_index.rename(index_path)
