@@ -152,8 +152,12 @@ def preprocess(
     config = config or PreprocessConfig()
     record = letterbox(photo.size_wh, config.size_wh, photo.orientation, photo.color)
     image = Image.fromarray(photo.rgb_hwc)
-    if image.size != record.content_wh:
-        image = image.resize(record.content_wh, Image.Resampling.BILINEAR)
+    # One axis after the other, x first: Pillow 13 may choose the other order by itself, and older
+    # ones do not, so that the pixels would depend on the version.
+    w, h = record.content_wh
+    for size in ((w, image.height), (w, h)):
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.BILINEAR)
     out = np.zeros((*config.size_wh[::-1], 3), np.uint8)
     out[record.content_slices] = np.asarray(image)
     return out, record

@@ -1,0 +1,127 @@
+/**
+ * From an upright sRGB photo to the network's input, bit for bit as docs/port.md says: letterbox
+ * and Pillow's BILINEAR (a triangle filter, antialiased, fixed point). No dependencies; browsers
+ * and Node alike. Transform records have the names that Python writes.
+ */
+
+const PRECISION = 22; // bits of a coefficient's fraction: 32 - 8 of a pixel - 2 of headroom
+
+/** Where a photo lies in an input: scale to fit, centred, the odd pixel right and below. */
+export function letterbox([w0, h0], [w, h]) {
+  const round = (a, b) => Math.floor((2 * a + b) / (2 * b)); // round half up of a / b
+  const content = w * h0 <= h * w0 ? [w, round(h0 * w, w0)] : [round(w0 * h, h0), h];
+  const [cw, ch] = content.map((side) => Math.max(1, side));
+  return {
+    photo_wh: [w0, h0],
+    input_wh: [w, h],
+    content_wh: [cw, ch],
+    left: Math.floor((w - cw) / 2),
+    top: Math.floor((h - ch) / 2),
+    scale: Math.min(w / w0, h / h0),
+    orientation: 1,
+    color: "srgb",
+    kernel: "pillow-bilinear",
+  };
+}
+
+/** The input, RGB [H][W][3], of a photo's pixels with 3 or 4 channels (alpha is left out). */
+export function preprocess(pixels, photoWh, inputWh) {
+  const channels = pixels.length / (photoWh[0] * photoWh[1]);
+  if (channels !== 3 && channels !== 4) {
+    throw new Error(`preprocess: ${pixels.length} values are not ${photoWh} RGB or RGBA pixels`);
+  }
+  const transform = letterbox(photoWh, inputWh);
+  const [cw, ch] = transform.content_wh;
+  const content = resize(pixels, photoWh, channels, [cw, ch]);
+  const input = new Uint8Array(inputWh[0] * inputWh[1] * 3);
+  for (let y = 0; y < ch; y++) {
+    const row = content.subarray(y * cw * 3, (y + 1) * cw * 3);
+    input.set(row, ((y + transform.top) * inputWh[0] + transform.left) * 3);
+  }
+  return { input, transform };
+}
+
+/** Pixels resized as Pillow's BILINEAR does; RGB comes out whatever comes in. */
+export function resize(pixels, [w0, h0], channels, [w, h]) {
+  return resizeHeight(resizeWidth(pixels, w0, h0, channels, w), w, h0, h);
+}
+
+function resizeWidth(pixels, w0, h0, channels, w) {
+  if (w === w0 && channels === 3) return pixels;
+  const out = new Uint8Array(w * h0 * 3);
+  const { starts, counts, weights, most } = coefficients(w0, w);
+  for (let y = 0; y < h0; y++) {
+    for (let x = 0; x < w; x++) {
+      for (let c = 0; c < 3; c++) {
+        let at = (y * w0 + starts[x]) * channels + c;
+        let sum = 2 ** (PRECISION - 1);
+        for (let i = 0; i < counts[x]; i++, at += channels) sum += pixels[at] * weights[x * most + i];
+        out[(y * w + x) * 3 + c] = clip(sum);
+      }
+    }
+  }
+  return out;
+}
+
+function resizeHeight(pixels, w, h0, h) {
+  if (h === h0) return pixels;
+  const row = w * 3;
+  const out = new Uint8Array(row * h);
+  const { starts, counts, weights, most } = coefficients(h0, h);
+  for (let y = 0; y < h; y++) {
+    for (let i = 0; i < row; i++) {
+      let at = starts[y] * row + i;
+      let sum = 2 ** (PRECISION - 1);
+      for (let k = 0; k < counts[y]; k++, at += row) sum += pixels[at] * weights[y * most + k];
+      out[y * row + i] = clip(sum);
+    }
+  }
+  return out;
+}
+
+function clip(sum) {
+  const value = Math.floor(sum / 2 ** PRECISION);
+  return value < 0 ? 0 : value > 255 ? 255 : value;
+}
+
+/** For each output the first input, the number of inputs and their fixed-point weights. */
+function coefficients(nIn, nOut) {
+  const scale = nIn / nOut;
+  const widening = Math.max(scale, 1); // the triangle widens when it shrinks
+  const most = Math.ceil(widening) * 2 + 1;
+  const starts = new Int32Array(nOut);
+  const counts = new Int32Array(nOut);
+  const weights = new Int32Array(nOut * most);
+  for (let i = 0; i < nOut; i++) {
+    const center = (i + 0.5) * scale;
+    const start = Math.max(0, Math.trunc(center - widening + 0.5));
+    const end = Math.min(nIn, Math.trunc(center + widening + 0.5));
+    const real = [];
+    let total = 0;
+    for (let x = start; x < end; x++) {
+      const weight = Math.max(0, 1 - Math.abs((x - center + 0.5) * (1 / widening)));
+      real.push(weight);
+      total += weight;
+    }
+    real.forEach((weight, k) => {
+      weights[i * most + k] = Math.trunc(0.5 + (weight / total) * 2 ** PRECISION);
+    });
+    starts[i] = start;
+    counts[i] = real.length;
+  }
+  return { starts, counts, weights, most };
+}
+
+/** The input tensor of a quantised model: round(value / scale) half to even, + zero point. */
+export function quantizeImage(image, { dtype, scale, zero_point: zero }) {
+  const [Type, least, most] = {
+    int8: [Int8Array, -128, 127], uint8: [Uint8Array, 0, 255], int16: [Int16Array, -32768, 32767],
+  }[dtype];
+  const step = Math.fround(scale);
+  return Type.from(image, (value) => {
+    const real = Math.fround(value / step);
+    let whole = Math.floor(real);
+    if (real - whole > 0.5 || (real - whole === 0.5 && whole % 2)) whole += 1;
+    return Math.min(most, Math.max(least, whole + zero));
+  });
+}

@@ -1,0 +1,189 @@
+"""The JavaScript port against the golden vectors, the shipped bundle's dumps, and NumPy."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from panokit.dump import dump_stages, read_dump, write_dump
+from panokit.samples import sample_photos
+from panokit.segmenter import Segmenter
+from panokit.vectors import all_cases, check_suite, write_suite
+
+JS = Path(__file__).parents[2] / "demo_app" / "panokit_demo" / "static" / "js"
+
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+
+
+def node(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = ["node", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def run(code: str, folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` as a module; ``port/NAME`` in it is a module of the port."""
+    script = folder / "run.mjs"
+    head = 'import { readFileSync, writeFileSync } from "node:fs";\n'
+    head += "const args = process.argv.slice(2);\n"
+    script.write_text(head + re.sub(r'"port/(\w+)"', rf'"{JS.as_uri()}/\1.js"', code))
+    return node(script, *arguments)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("js") / "suite"
+    write_suite(folder)
+    return folder
+
+
+def test_the_port_passes_the_suite_by_both_checkers(suite: Path, tmp_path: Path) -> None:
+    done = node(JS / "check_vectors.js", suite, tmp_path)
+    count = len(all_cases())
+    assert done.stdout.strip() == f"{count} of {count} cases agree", done.stdout + done.stderr
+    assert done.returncode == 0
+    checks = check_suite(suite, tmp_path)
+    assert [c for c in checks if not c.good] == []
+    assert len(checks) == count
+
+
+def test_the_ports_checker_can_fail(suite: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "suite"
+    shutil.copytree(suite, changed)
+    tensors = load_file(changed / "vote-tie.safetensors")
+    tensors["votes"][0, 0] += 1
+    save_file(tensors, changed / "vote-tie.safetensors")
+    done = node(JS / "check_vectors.js", changed)
+    assert done.returncode == 1
+    assert "vote-tie: votes: at 0 expected 2, got 1" in done.stdout
+
+
+def test_the_port_is_short_and_needs_nothing() -> None:
+    assert len((JS / "postprocessing.js").read_text().splitlines()) <= 300
+    for name in ("postprocessing.js", "preprocessing.js", "safetensors.js"):
+        source = (JS / name).read_text()
+        assert not re.search(r"^import|require\(|process\.|document\.|window\.", source, re.M), name
+
+
+SEGMENT = """
+import { makeHeads, postprocess } from "port/postprocessing";
+import { preprocess } from "port/preprocessing";
+import { readSafetensors, writeSafetensors } from "port/safetensors";
+const [path, spec, out] = args;
+const { taxonomy, config, quantization } = JSON.parse(readFileSync(spec, "utf-8"));
+const { tensors, metadata } = readSafetensors(readFileSync(path));
+const transform = JSON.parse(metadata.transform);
+const { input } = preprocess(tensors.photo.data, transform.photo_wh, transform.input_wh);
+const found = postprocess(makeHeads(tensors, quantization), taxonomy, transform, config);
+const [w, h] = transform.input_wh;
+writeFileSync(out, writeSafetensors({
+  input: { dtype: "U8", shape: [h, w, 3], data: input },
+  panoptic: { dtype: "I32", shape: found.shape, data: found.ids },
+}, { format: "panokit-dump/1", device: "node" }));
+"""
+
+
+@pytest.mark.parametrize("name", ["astronaut", "chelsea"])
+def test_real_photos_through_the_port_equal_the_reference(tmp_path: Path, name: str) -> None:
+    segmenter = Segmenter.open(threads=1)
+    manifest, artifact = segmenter.bundle.manifest, segmenter.artifact
+    stages = segmenter.stages(sample_photos()[name])
+    file = write_dump(dump_stages(stages, artifact, "litert"), tmp_path / "in.safetensors")
+    spec = {
+        "taxonomy": [{"id": c.id, "isthing": int(c.is_thing)} for c in manifest.taxonomy],
+        "config": manifest.postprocessing.to_json(),
+        "quantization": {
+            name: {"scale": s.scale, "zero_point": s.zero_point}
+            for name, s in artifact.outputs.items()
+        },
+    }
+    described, out = tmp_path / "spec.json", tmp_path / "out.safetensors"
+    described.write_text(json.dumps(spec))
+    done = run(SEGMENT, tmp_path, file, described, out)
+    assert done.returncode == 0, done.stderr
+    found = read_dump(out)  # our own reader takes the port's file
+    assert (found.tensors["input"] == stages.input_hwc).all()
+    assert (found.tensors["panoptic"] == stages.panoptic.ids).all()
+    assert len(np.unique(stages.panoptic.ids)) > 1
+    assert found.metadata["device"] == "node"
+
+
+def test_resizing_is_pillows_to_the_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    for case in range(6):
+        w0, h0, w, h = (int(v) for v in rng.integers(1, 90, 4))
+        rgba = rng.integers(0, 256, (h0, w0, 4), dtype=np.uint8)
+        (tmp_path / "in.bin").write_bytes(rgba.tobytes())
+        code = (
+            'import { resize } from "port/preprocessing";'
+            "const [from, to, ...n] = args;"
+            "const [w0, h0, w, h] = n.map(Number);"
+            "writeFileSync(to, resize(readFileSync(from), [w0, h0], 4, [w, h]));"
+        )
+        numbers = [str(v) for v in (w0, h0, w, h)]
+        done = run(code, tmp_path, tmp_path / "in.bin", tmp_path / "out.bin", *numbers)
+        assert done.returncode == 0, done.stderr
+        found = np.frombuffer((tmp_path / "out.bin").read_bytes(), np.uint8).reshape(h, w, 3)
+        image = Image.fromarray(np.ascontiguousarray(rgba[..., :3]))
+        for size in ((w, h0), (w, h)):
+            if image.size != size:
+                image = image.resize(size, Image.Resampling.BILINEAR)
+        assert (found == np.asarray(image)).all(), case
+
+
+def test_half_floats_and_all_types_go_there_and_back(tmp_path: Path) -> None:
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    tensors = {
+        "halves": halves,
+        "b": np.array([True, False]),
+        "i64": np.array([[-(2**60)], [7]], np.int64),
+        **{t: np.arange(3, dtype=t) for t in ("uint8", "int8", "int16", "int32", "float64")},
+        "empty": np.zeros((0, 2), np.int32),
+    }
+    save_file(tensors, tmp_path / "in.safetensors", {"photo": "Grüße"})
+    code = (
+        'import { readSafetensors, writeSafetensors } from "port/safetensors";'
+        "const [from, to] = args;"
+        "const { tensors, metadata } = readSafetensors(readFileSync(from));"
+        "writeFileSync(to, writeSafetensors(tensors, metadata));"
+    )
+    paths = str(tmp_path / "in.safetensors"), str(tmp_path / "out.safetensors")
+    done = run(code, tmp_path, *paths)
+    assert done.returncode == 0, done.stderr
+    again = load_file(tmp_path / "out.safetensors")
+    assert {k: (v.dtype, v.shape) for k, v in again.items()} == {
+        k: (v.dtype, v.shape) for k, v in tensors.items()
+    }
+    for name, values in tensors.items():
+        assert values.tobytes() == again[name].tobytes(), name
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"abc", "shorter than its header length"),
+        (b"\xff" * 16, "header is longer than the file"),
+        (b'\x4e' + b"\0" * 7 + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(78),
+         "does not fit the file"),
+        (b'\x4e' + b"\0" * 7 + b'{"a":{"dtype":"Q4","shape":[9],"data_offsets":[0,36]}}'.ljust(78),
+         "unknown type Q4"),
+    ],
+    ids=["short", "header", "tensor", "type"],
+)  # fmt: skip
+def test_damaged_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+    code = (
+        'import { readSafetensors } from "port/safetensors";readSafetensors(readFileSync(args[0]));'
+    )
+    done = run(code, tmp_path, path)
+    assert done.returncode == 1
+    assert message in done.stderr
