@@ -7,6 +7,7 @@ photo ("fast guided filter", https://arxiv.org/abs/1505.00996).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.effects._checks import one_of
-from panokit.effects._grid import reduce_mean, stripes, upsample_rows
+from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear, upsample_rows
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.errors import MissingExtraError
 from panokit.photo import Photo
 from panokit.result import PanopticResult
 
@@ -26,6 +28,7 @@ __all__ = [
     "box_sum",
     "cell_of",
     "dilate",
+    "erode",
     "guided_coefficients",
     "matte",
     "matte_of",
@@ -36,18 +39,34 @@ if TYPE_CHECKING:
     from panokit.effects.compose import Layers
 
 DoubleArray = NDArray[np.float64]
+FloatArray = NDArray[np.float32]
 
 GUIDE_SIDE = 512
 """Longest side of the grid the coefficients are found on: finer than the network's own input."""
 
-RADIUS_CELLS = 6.0
-"""Window radius in pixels of the network's input: more than a cell of the heads, so that the window
-reaches the true edge wherever the mask can be wrong."""
+WIDE_FACTOR = 2
+"""The wide filter works on a grid this much coarser still."""
 
-EPSILON = 2e-4
+WIDE_CELLS = 14.0
+"""Window radius of the wide filter in pixels of the network's input: it must reach beyond hair."""
+
+RADIUS_CELLS = 6.0
+"""Window radius of the narrow filter in pixels of the network's input: more than a cell of the
+heads, so that the window reaches the true edge wherever the mask can be wrong."""
+
+INNER_CELLS, OUTER_CELLS = 5.0, 12.0
+"""So deep inside the mask the matte is 1, and so far outside it is 0, whatever the colours."""
+
+EDGE_TRUST = 0.5
+"""Weight of the mask near its edge against 1 elsewhere, in the wide filter."""
+
+EPSILON = 2e-5
 """Colour variance (guide 0..1) below which the matte is smoothed instead of following the guide."""
 
-SNAP = 0.15
+BEST_SNAP = 0.03
+"""As SNAP, for the closed-form matte, which has hardly any halo."""
+
+SNAP = 0.2
 """Matte values this near to 0 or 1 become 0 or 1: the filter's faint halo must not show."""
 
 
@@ -65,29 +84,43 @@ def box_sum(values: NDArray[Any], radius: int) -> DoubleArray:
 
 
 def guided_coefficients(
-    guide_hwc: NDArray[Any], values_hw: NDArray[Any], radius: int, epsilon: float
+    guide_hwc: NDArray[Any],
+    values_hw: NDArray[Any],
+    radius: int,
+    epsilon: float,
+    weight_hw: NDArray[Any] | None = None,
+    averaging: int | None = None,
 ) -> DoubleArray:
     """The guided filter's averaged coefficients, float64 ``[H,W,4]``: the filtered value at a pixel
     is ``coefficients[:3] · guide + coefficients[3]``.
 
-    ``guide_hwc`` ``[H,W,3]`` and ``values_hw`` ``[H,W]`` in 0..1; ``epsilon`` is a variance.
+    ``guide_hwc`` ``[H,W,3]`` and ``values_hw`` ``[H,W]`` in 0..1; ``epsilon`` is a variance;
+    ``weight_hw`` says how much each pixel counts in the regressions (None: alike); ``averaging`` is
+    the radius over which coefficients are averaged (None: ``radius``).
     """
     guide = np.asarray(guide_hwc, np.float64)
-    values = np.asarray(values_hw, np.float64)
-    count = box_sum(np.ones(values.shape), radius)[..., None]
-    mean_i = box_sum(guide, radius) / count  # [H,W,3]
-    mean_p = box_sum(values[..., None], radius) / count  # [H,W,1]
-    covariance = box_sum(guide * values[..., None], radius) / count - mean_i * mean_p  # [H,W,3]
+    values = np.asarray(values_hw, np.float64)[..., None]
     pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     squares = np.stack([guide[..., i] * guide[..., j] for i, j in pairs], axis=-1)
-    squares = box_sum(squares, radius) / count
+    moments = np.concatenate([guide, values, guide * values, squares], axis=-1)  # [H,W,13]
+    ones = np.ones((*values.shape[:2], 1))
+    if weight_hw is None:
+        count = box_sum(ones, radius)
+    else:
+        weight = np.asarray(weight_hw, np.float64)[..., None]
+        moments *= weight
+        count = box_sum(weight, radius)
+    moments = box_sum(moments, radius) / count
+    mean_i, mean_p = moments[..., :3], moments[..., 3:4]
+    covariance = moments[..., 4:7] - mean_i * mean_p  # [H,W,3]
     variance = [
-        squares[..., n] - mean_i[..., i] * mean_i[..., j] + (epsilon if i == j else 0.0)
+        moments[..., 7 + n] - mean_i[..., i] * mean_i[..., j] + (epsilon if i == j else 0.0)
         for n, (i, j) in enumerate(pairs)
     ]
     a = _solve_symmetric(variance, covariance)  # [H,W,3]
     b = mean_p - (a * mean_i).sum(axis=-1, keepdims=True)
-    return box_sum(np.concatenate([a, b], axis=-1), radius) / count
+    averaging = radius if averaging is None else averaging
+    return box_sum(np.concatenate([a, b], axis=-1), averaging) / box_sum(ones, averaging)
 
 
 def _solve_symmetric(matrix: list[DoubleArray], right: DoubleArray) -> DoubleArray:
@@ -106,30 +139,132 @@ def _solve_symmetric(matrix: list[DoubleArray], right: DoubleArray) -> DoubleArr
     return np.stack([s / determinant for s in solved], axis=-1)
 
 
-def soft_matte(photo: Photo, mask_hw: NDArray[np.bool_], cell: float) -> NDArray[np.float32]:
+def soft_matte(
+    photo: Photo, mask_hw: NDArray[np.bool_], cell: float, quality: str = "fast"
+) -> FloatArray:
     """A matte from a mask: float32 ``[H,W]``, exactly 1 well inside and exactly 0 well outside.
 
     ``mask_hw`` bool ``[H,W]`` on the photo; ``cell`` is the side in photo pixels of one pixel of
     the network's input, so that the filter knows how coarse the mask is.
+
+    Two guided filters, one after the other: a wide one that trusts the mask less near its edge
+    and learns from both sides what the object looks like, so that hair outside the mask is found;
+    then a narrow one on a finer grid that follows the edge.
     """
     size_hw = mask_hw.shape[0], mask_hw.shape[1]
     factor = max(1, round(max(size_hw) / GUIDE_SIDE))
-    parts = []
-    for rows in stripes(size_hw, factor):
-        guide = photo.rgb_hwc[rows].astype(np.float32) / np.float32(255)
-        layers = np.concatenate([guide, mask_hw[rows, :, None].astype(np.float32)], axis=-1)
-        parts.append(reduce_mean(layers, factor))
-    coarse = np.concatenate(parts)
-    radius = max(1, round(RADIUS_CELLS * cell / factor))
-    coefficients = guided_coefficients(coarse[..., :3], coarse[..., 3], radius, EPSILON)
-    coefficients = coefficients.astype(np.float32)
+    coarse = _coarse_guide(photo, mask_hw, factor)
+    guide, mask = coarse[..., :3], coarse[..., 3]
+    side = cell / factor
+    wide = reduce_mean(coarse, WIDE_FACTOR)
+    trust = _trust(wide[..., 3] > 0.5, side / WIDE_FACTOR)
+    radius = max(1, round(WIDE_CELLS * side / WIDE_FACTOR))
+    coefficients = guided_coefficients(
+        wide[..., :3], wide[..., 3], radius, EPSILON, trust, max(1, radius // 2)
+    )
+    rows = slice(0, len(coarse))
+    h, w = coarse.shape[:2]
+    first = _snap(_apply(upsample_rows(coefficients, WIDE_FACTOR, (h, w), rows), guide), SNAP / 2)
+    radius = max(1, round(RADIUS_CELLS * side))
+    coefficients = guided_coefficients(guide, first, radius, EPSILON, None, max(1, radius // 2))
+    inner, outer = _fences(mask > 0.5, side)
+    found = np.clip(_snap(_apply(coefficients, guide), SNAP), inner, outer)
+    if quality == "best":
+        coefficients = _closed_form(guide, found, inner, outer)
+        found = np.clip(_snap(_apply(coefficients, guide), BEST_SNAP), inner, outer)
+    fences = np.stack([inner, outer], axis=-1)
+    fields = np.concatenate([coefficients, fences], axis=-1, dtype=np.float32)
+    return _refine(photo, fields, found, factor, SNAP if quality == "fast" else BEST_SNAP)
+
+
+def _coarse_guide(photo: Photo, mask_hw: NDArray[np.bool_], factor: int) -> FloatArray:
+    """The photo 0..1 and the mask on the coarse grid, float32 ``[h,w,4]``."""
+    size_hw = mask_hw.shape[0], mask_hw.shape[1]
+    out = np.empty((-(-size_hw[0] // factor), -(-size_hw[1] // factor), 4), np.float32)
+
+    def do(rows: slice) -> None:
+        part = slice(rows.start // factor, -(-rows.stop // factor))
+        out[part, :, :3] = reduce_mean(photo.rgb_hwc[rows].astype(np.float32), factor)
+        out[part, :, 3] = reduce_mean(mask_hw[rows].astype(np.float32), factor)
+
+    each_stripe(do, size_hw, factor)
+    out[..., :3] /= 255
+    return out
+
+
+def _trust(mask: NDArray[np.bool_], side: float) -> FloatArray:
+    """How far the mask is believed: less near its edge."""
+    sure = erode(mask, max(1, round(3 * side))) | ~dilate(mask, max(1, round(4 * side)))
+    return np.where(sure, np.float32(1), np.float32(EDGE_TRUST))
+
+
+def _fences(mask: NDArray[np.bool_], side: float) -> tuple[FloatArray, FloatArray]:
+    """The least and the most the matte may be: deep inside the mask it is 1, far outside 0."""
+    inner = erode(mask, max(1, round(INNER_CELLS * side))).astype(np.float32)
+    outer = dilate(mask, max(1, round(OUTER_CELLS * side))).astype(np.float32)
+    radius = max(1, round(2 * side))
+    count = box_sum(np.ones(mask.shape), radius)
+    inner, outer = (np.asarray(box_sum(x, radius) / count, np.float32) for x in (inner, outer))
+    return np.where(inner > 1 - 1e-6, np.float32(1), inner), outer
+
+
+def _apply(coefficients: NDArray[Any], guide: NDArray[Any]) -> FloatArray:
+    value = (coefficients[..., :3] * guide).sum(axis=-1) + coefficients[..., 3]
+    return np.asarray(value, np.float32)
+
+
+def _snap(value: FloatArray, snap: float) -> FloatArray:
+    return np.clip((value - np.float32(snap)) / np.float32(1 - 2 * snap), 0, 1)
+
+
+def _refine(
+    photo: Photo, fields: FloatArray, found: FloatArray, factor: int, snap: float
+) -> FloatArray:
+    """The matte at full size: where the coarse one is decided it holds, elsewhere the coefficients
+    meet the photo's own pixels. ``fields`` float32 ``[h,w,6]``: coefficients and fences."""
+    size_hw = photo.rgb_hwc.shape[0], photo.rgb_hwc.shape[1]
+    open_cells = dilate((found > 0.02) & (found < 0.98), 2)
+    decided = (found >= 0.5).astype(np.float32)
+    if factor == 1:
+        open_cells[:] = True
     matte = np.empty(size_hw, np.float32)
-    for rows in stripes(size_hw):
-        local = upsample_rows(coefficients, factor, size_hw, rows)
-        guide = photo.rgb_hwc[rows].astype(np.float32) / np.float32(255)
-        value = np.einsum("hwc,hwc->hw", local[..., :3], guide) + local[..., 3]
-        matte[rows] = np.clip((value - SNAP) / (1 - 2 * SNAP), 0, 1)
+
+    def do(rows: slice) -> None:
+        part = slice(rows.start // factor, -(-rows.stop // factor))
+        h, w = rows.stop - rows.start, size_hw[1]
+        matte[rows] = np.repeat(np.repeat(decided[part], factor, 0), factor, 1)[:h, :w]
+        todo = np.repeat(np.repeat(open_cells[part], factor, 0), factor, 1)[:h, :w]
+        y, x = np.nonzero(todo)
+        y += rows.start
+        local = sample_bilinear(fields, factor, y, x)
+        value = _apply(local, photo.rgb_hwc[y, x] / np.float32(255))
+        matte[y, x] = np.clip(_snap(value, snap), local[:, 4], local[:, 5])
+
+    each_stripe(do, size_hw, factor)
+    # What a bilinear fence leaves of a thousandth is no soft edge.
+    matte[matte < 2e-3] = 0
+    matte[matte > 1 - 2e-3] = 1
     return matte
+
+
+def _closed_form(
+    guide: FloatArray, found: FloatArray, inner: FloatArray, outer: FloatArray
+) -> DoubleArray:
+    """Coefficients that carry the closed-form matte of the coarse photo to its full size."""
+    try:
+        from pymatting import estimate_alpha_cf
+    except ImportError:
+        raise MissingExtraError('quality="best"', "matting") from None
+    band = dilate((found > 0.05) & (found < 0.95), 4)
+    trimap = np.where(band, 0.5, (found >= 0.5).astype(np.float64))
+    trimap = np.where(inner >= 1, 1.0, np.where(outer <= 0, 0.0, trimap))
+    if not (trimap == 1).any() or not (trimap == 0).any():
+        solved = found.astype(np.float64)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            solved = estimate_alpha_cf(guide.astype(np.float64), trimap)
+    return guided_coefficients(guide, solved, 2, 1e-6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +300,18 @@ def dilate(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     return np.asarray(out)
 
 
+def erode(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """The mask made narrower by ``radius`` pixels; the picture's frame is no edge."""
+    return ~dilate(~mask, radius)
+
+
 def matte_of(
     photo: Photo, result: PanopticResult, ids: Sequence[int], quality: str = "fast"
 ) -> Matte:
     """The matte of some segments together."""
     one_of("quality", quality, ("fast", "best"))
     cell = cell_of(photo, result)
-    return Matte(soft_matte(photo, result.mask(*ids), cell), RADIUS_CELLS * cell)
+    return Matte(soft_matte(photo, result.mask(*ids), cell, quality), RADIUS_CELLS * cell)
 
 
 def matte(
