@@ -142,18 +142,24 @@ class ReferenceStages:
 
     @cached_property
     def panoptic(self) -> PanopticMap | None:
-        """The map from :attr:`raw`, with its intermediates."""
+        """The map from :attr:`raw`."""
         return None if self.raw is None else self._decode(self.raw)
 
     @cached_property
     def given_panoptic(self) -> PanopticMap | None:
-        """The map from the device's heads, with its intermediates."""
+        """The map from the device's heads (those that the dump lacks from its input)."""
         mixed = self.mixed_raw
         if mixed is None:
             return None
         if self.raw is not None and same_heads(mixed, self.raw):
             return self.panoptic
         return self._decode(mixed)
+
+    @cached_property
+    def given_explained(self) -> PanopticMap | None:
+        """:attr:`given_panoptic` with every intermediate."""
+        mixed = self.mixed_raw
+        return None if mixed is None else self._decode(mixed, explain=True)
 
     def heads(self, raw: RawHeads) -> Heads:
         """Real values of raw heads."""
@@ -162,7 +168,7 @@ class ReferenceStages:
             return Heads.from_arrays(dequantize(raw, specs))
         return heads_from_raw(raw, self.artifact)
 
-    def _decode(self, raw: RawHeads) -> PanopticMap | None:
+    def _decode(self, raw: RawHeads, explain: bool = False) -> PanopticMap | None:
         if self.transform is None:
             return None
         return postprocess(
@@ -170,7 +176,7 @@ class ReferenceStages:
             self.segmenter.taxonomy,
             self.transform,
             self.manifest.postprocessing,
-            explain=True,
+            explain=explain,
         )
 
     @cached_property
@@ -277,7 +283,7 @@ def _heads(reference: ReferenceStages) -> list[StageComparison]:
         if chain is not None:
             own = chain is given or np.array_equal(chain[name], given[name])
             full = expected if own else dequantize({name: chain[name]}, specs)[name]
-            b = a if own else compare_tensors(real, full, tolerance=step)
+            b = a if own else compare_tensors(real, full, tolerance=step, shift=False)
         stages.append(StageComparison(name, basis, a, b))
     return stages
 
@@ -307,8 +313,9 @@ def _panoptic(reference: ReferenceStages, explain: bool) -> StageComparison:
 
     a = agreement(given)
     pixels = adjusted = None
-    if explain and a.equal_pixels < 1:
-        pixels = classify_pixels(ids, given, a, _context(reference))
+    explained = reference.given_explained if explain and a.equal_pixels < 1 else None
+    if explained is not None:
+        pixels = classify_pixels(ids, explained, a, _context(reference))
         adjusted = agreement(given, *pixels.excuse(ids, given, a, of_device))
     b = a if chain is given else None if chain is None else agreement(chain)
     return StageComparison("panoptic", basis, a, b, pixels, adjusted)

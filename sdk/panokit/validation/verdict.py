@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,19 @@ from panokit.validation.thresholds import ValidationConfig, thresholds_for
 if TYPE_CHECKING:
     from panokit.validation.diagnosis import Cause
 
-__all__ = ["PhotoVerdict", "StageVerdict", "Verdict", "judge", "validate_dump", "worst"]
+__all__ = [
+    "PhotoVerdict",
+    "StageVerdict",
+    "Verdict",
+    "floor_percent",
+    "judge",
+    "validate_dump",
+    "worst",
+]
+
+
+MAX_CAUSES = 10
+"""Causes kept a photo: what the diagnosis concluded, then what else it considered."""
 
 
 class Verdict(StrEnum):
@@ -101,10 +114,10 @@ class PhotoVerdict:
             "dump": self.dump,
             "verdict": self.verdict.value,
             "first_bad_stage": self.first_bad_stage,
-            "causes": [asdict(c) for c in self.causes],
+            "causes": [c.to_json() for c in self.causes],
             "stages": [s.to_json() for s in self.stages],
             "warnings": list(self.warnings),
-            "metadata": {k: v for k, v in self.metadata.items() if k in METADATA},
+            "metadata": {k: self.metadata[k] for k in METADATA if k in self.metadata},
             "thresholds": self.thresholds.to_json(),
         }
 
@@ -133,8 +146,8 @@ def validate_dump(
         return verdict
     from panokit.validation.diagnosis import diagnose as find_causes
 
-    causes = tuple(find_causes(dump, reference, comparison))
-    return PhotoVerdict(**{**vars(verdict), "causes": causes})
+    causes = find_causes(dump, segmenter, photo).causes
+    return replace(verdict, causes=causes[:MAX_CAUSES])
 
 
 def judge(
@@ -200,7 +213,7 @@ def _map(s: StageComparison, a: MapAgreement, config: ValidationConfig) -> tuple
         return Verdict.PASS, "has the reference's segments, pixel for pixel"
     left = s.adjusted or a
     within = left.pq >= config.panoptic_pq and left.equal_pixels >= config.panoptic_equal_pixels
-    parts = [f"{a.equal_pixels:.2%} of the pixels agree"]
+    parts = [f"{floor_percent(a.equal_pixels)} of the pixels agree"]
     named = ("missing", "extra", "split", "merged")
     parts += [f"{getattr(a, n)} {n}" for n in named if getattr(a, n)]
     if a.class_flips:
@@ -210,6 +223,11 @@ def _map(s: StageComparison, a: MapAgreement, config: ValidationConfig) -> tuple
         tie, rounding, error = (s.pixels.share(k) for k in (TIE, ROUNDING, ERROR))
         message += f" ({tie:.2%} ties, {rounding:.2%} rounding, {error:.2%} errors)"
     return _grade(False, within), message
+
+
+def floor_percent(share: float) -> str:
+    """A share 0..1 in percent, rounded down, so that 100 means all."""
+    return f"{math.floor(share * 10000) / 100:.2f}%"
 
 
 def _picture(a: TensorAgreement, config: ValidationConfig) -> tuple[Verdict, str]:
