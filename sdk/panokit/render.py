@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from panokit.result import PanopticResult, Segment
 
-__all__ = ["overlay", "segment_colors"]
+__all__ = ["instance_view", "overlay", "segment_colors", "semantic_view"]
 
 
 def segment_colors(result: PanopticResult) -> dict[int, tuple[int, int, int]]:
@@ -72,6 +72,39 @@ def overlay(
     if labels:
         _draw_labels(image, result, shown)
     return image
+
+
+def semantic_view(result: PanopticResult) -> Image.Image:
+    """Every class in its category's colour, void black; RGB of the photo's size."""
+    return _flat(result, {s.id: s.category.color for s in result})
+
+
+def instance_view(result: PanopticResult) -> Image.Image:
+    """Every object in a colour of its own, parted by a thin black line; stuff and void black."""
+    return _flat(result, {s.id: c for s, c in _far_apart(result)}, parted=True)
+
+
+def _far_apart(result: PanopticResult) -> list[tuple[Segment, tuple[int, int, int]]]:
+    """Colours of golden-ratio steps round the hue circle: neighbours in number lie far apart."""
+    colors = []
+    for n, segment in enumerate(s for s in result if s.is_thing):
+        r, g, b = colorsys.hsv_to_rgb(n * 0.618033988749895 % 1, (0.75, 0.5)[n // 5 % 2], 0.95)
+        colors.append((segment, (round(r * 255), round(g * 255), round(b * 255))))
+    return colors
+
+
+def _flat(
+    result: PanopticResult, colors: dict[int, tuple[int, int, int]], *, parted: bool = False
+) -> Image.Image:
+    from PIL import Image
+
+    table = np.zeros((max((s.id for s in result), default=0) + 1, 3), np.uint8)
+    for segment_id, color in colors.items():
+        table[segment_id] = color
+    pixels = table[result.id_map]
+    if parted:
+        pixels[_edges(result.id_map, max(1, round(min(result.id_map.shape) / 800)))] = 0
+    return Image.fromarray(pixels)
 
 
 def _edges(ids: NDArray[np.int32], width: int) -> NDArray[np.bool_]:

@@ -18,6 +18,9 @@ from panokit.taxonomy import VOID, Category, Taxonomy
 if TYPE_CHECKING:
     from PIL import Image
 
+    from panokit.detections import Detections
+    from panokit.outlines import Outline
+
 __all__ = ["PanopticResult", "Segment"]
 
 
@@ -174,11 +177,40 @@ class PanopticResult:
             table[s.id] = s.id if s.is_thing else 0
         return np.asarray(table[self.id_map])
 
+    def rle(self, segment: int | Segment) -> dict[str, Any]:
+        """A segment's mask as COCO's compressed run lengths: ``size`` [H, W] and ``counts``."""
+        from panokit.coco import rle_string
+
+        return rle_string(self.mask(segment))
+
+    def polygons(self, segment: int | Segment) -> tuple[Outline, ...]:
+        """The exact outlines of a segment's pieces with their holes, biggest first, in photo
+        pixels; see :func:`panokit.outlines.trace`."""
+        from panokit.outlines import trace
+
+        segment = self.get(segment.id if isinstance(segment, Segment) else segment)
+        x0, y0, x1, y1 = segment.box_xyxy
+        return trace(self.id_map[y0:y1, x0:x1] == segment.id, (x0, y0))
+
+    def detections(
+        self, *, things: bool = True, stuff: bool = False, masks: bool = True
+    ) -> Detections:
+        """Boxes, scores, classes and masks as arrays; see :func:`panokit.detections.detections`."""
+        from panokit.detections import detections
+
+        return detections(self, things=things, stuff=stuff, masks=masks)
+
+    def to_supervision(
+        self, *, things: bool = True, stuff: bool = False, masks: bool = True
+    ) -> Any:
+        """The segments as ``supervision.Detections`` (``pip install supervision``)."""
+        return self.detections(things=things, stuff=stuff, masks=masks).to_supervision()
+
     def crop(self, segment: int | Segment) -> Image.Image:
         """The photo inside a segment's box, transparent outside its mask (RGBA)."""
         from PIL import Image
 
-        segment = segment if isinstance(segment, Segment) else self.get(segment)
+        segment = self.get(segment.id if isinstance(segment, Segment) else segment)
         x0, y0, x1, y1 = segment.box_xyxy
         alpha = (self.id_map[y0:y1, x0:x1] == segment.id).astype(np.uint8) * 255
         rgba = np.dstack([self.photo.rgb_hwc[y0:y1, x0:x1], alpha])
@@ -191,6 +223,18 @@ class PanopticResult:
         from panokit.render import overlay
 
         return overlay(self, opacity=opacity, labels=labels, highlight=highlight)
+
+    def semantic_view(self) -> Image.Image:
+        """The semantic view as a picture: every class in its colour, void black (RGB)."""
+        from panokit.render import semantic_view
+
+        return semantic_view(self)
+
+    def instance_view(self) -> Image.Image:
+        """The instance view as a picture: every object in a colour of its own (RGB)."""
+        from panokit.render import instance_view
+
+        return instance_view(self)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels, JSON-ready."""

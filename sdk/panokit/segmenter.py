@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle
+from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
 from panokit.preprocessing import TransformRecord, preprocess
@@ -66,7 +68,7 @@ class Segmenter:
         self,
         photo: PhotoLike,
         *,
-        classes: tuple[int | str, ...] = (),
+        classes: Sequence[int | str] = (),
         config: PostprocessConfig | None = None,
     ) -> PanopticResult:
         """Segment a photo: a path, file bytes, a :class:`Photo`, or sRGB uint8 ``[H,W,3]``.
@@ -74,6 +76,10 @@ class Segmenter:
         ``classes`` keeps only these categories (names or ids), the rest becomes background;
         ``config`` replaces the bundle's postprocessing parameters.
         """
+        if isinstance(classes, str):
+            raise ArgumentError("classes", "a list of names or ids", classes)
+        for name in classes:
+            self.taxonomy.get(name)  # a wrong name is told before the work is done
         stages = self.stages(photo, config=config)
         result = PanopticResult.from_map(
             stages.photo, stages.panoptic, self.taxonomy, stages.transform, self.artifact.name
