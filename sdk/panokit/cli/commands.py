@@ -1,4 +1,4 @@
-"""The commands of the thin SDK: segment, blur, dump, validate."""
+"""The commands of the thin SDK: segment, blur, dump."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from rich.table import Table
 from panokit import coco
 from panokit._files import replacing, write_json
 from panokit.cli.app import app
-from panokit.dump import Dump, dump_stages, read_dump, write_dump
+from panokit.dump import dump_stages, write_dump
 from panokit.errors import ArgumentError, PanokitError, PhotoError
 from panokit.photo import Photo, photo_paths
 from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter
-from panokit.validation import PhotoVerdict, Verdict, validate_dump
 
-__all__ = ["blur", "dump", "segment", "validate"]
+__all__ = ["blur", "dump", "segment"]
 
 Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")]
 BundleOption = Annotated[
@@ -138,62 +137,6 @@ def dump(
         written.append({"photo": str(path), "dump": str(target)})
     typer.echo(f"{len(written)} dumps in {out}")
     _finish(written, failures, None, json)
-
-
-@app.command()
-def validate(
-    dumps: Annotated[list[Path], typer.Argument(help="Dump files, or folders of them.")],
-    bundle: BundleOption = None,
-    artifact: ArtifactOption = None,
-    json: JsonOption = None,
-) -> None:
-    """Compare device dumps with the reference; exit code 0 if all agree, 1 if one does not."""
-    paths = [p for d in dumps for p in (sorted(d.glob("*.safetensors")) if d.is_dir() else [d])]
-    if not paths:
-        raise ArgumentError("dumps", "files or folders with .safetensors dumps", "none")
-    opened: dict[str | None, Segmenter] = {}
-    verdicts: list[PhotoVerdict] = []
-    failures: list[PanokitError] = []
-    for _, path in _each({str(p): p for p in paths}, "validating", failures):
-        try:
-            given = read_dump(path)
-            verdicts.append(validate_dump(given, _segmenter_for(given, bundle, artifact, opened)))
-        except PanokitError as error:
-            failures.append(error)
-    table = Table("photo", "verdict", "first bad stage", "why")
-    for v in verdicts:
-        color = "red" if v.verdict is Verdict.FAIL else "green"
-        bad = [f"{s.stage} {s.message}" for s in v.stages if s.verdict is Verdict.FAIL]
-        agreeing = ", ".join(s.stage for s in v.stages if s.verdict is not Verdict.FAIL)
-        figures = "\n".join(bad) or f"agree: {agreeing}"
-        notes = "".join(f"\n[yellow]{w}[/yellow]" for w in v.warnings)
-        verdict = f"[{color}]{v.verdict.value}[/{color}]"
-        table.add_row(v.photo, verdict, v.first_bad_stage or "-", figures + notes)
-    Console().print(table)
-    disagree = any(v.verdict is Verdict.FAIL for v in verdicts)
-    if json:
-        write_json(
-            json,
-            {
-                "verdict": "fail" if disagree or failures else "pass",
-                "photos": [v.to_json() for v in verdicts],
-                "refused": [str(f) for f in failures],
-            },
-        )
-    if failures:
-        raise typer.Exit(2)
-    if disagree:
-        raise typer.Exit(1)
-
-
-def _segmenter_for(
-    given: Dump, bundle: Path | None, artifact: str | None, opened: dict[str | None, Segmenter]
-) -> Segmenter:
-    """The segmenter of the artifact that the dump says it ran (or the one that was asked for)."""
-    name = artifact or given.metadata.get("artifact")
-    if name not in opened:
-        opened[name] = Segmenter.open(bundle, name)
-    return opened[name]
 
 
 def _finish(

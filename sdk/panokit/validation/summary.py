@@ -22,7 +22,8 @@ MAX_REFUSALS = 1000
 @dataclass(frozen=True, slots=True)
 class Row:
     """One judged photo: ``sqnr_db`` of its worst head, ``pq`` 0..100 and ``equal_pixels`` 0..1 of
-    its map; None where it has no such stage."""
+    its map, given the device's previous stage; ``chain_pixels`` 0..1 the map's equal pixels along
+    the chain from the photo. None where there is no such stage."""
 
     photo: str
     dump: str
@@ -34,6 +35,7 @@ class Row:
     sqnr_db: float | None
     pq: float | None
     equal_pixels: float | None
+    chain_pixels: float | None = None
 
 
 @dataclass
@@ -136,4 +138,5 @@ def _row(photo: Mapping[str, Any]) -> Row:
         sqnr_db=min(heads) if heads else None,
         pq=figures.get("pq"),
         equal_pixels=figures.get("equal_pixels"),
+        chain_pixels=(stages.get("panoptic", {}).get("chain") or {}).get("equal_pixels"),
     )
