@@ -6,13 +6,16 @@ Converting from torch is slow and quantizing is quick, so one float file serves 
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import numpy as np
 
 from panokit.errors import ArgumentError, MissingExtraError
 from panokit_compression.calibration import CalibrationSet
+from panokit_compression.layers import match_layers, tflite_layers
 from panokit_compression.quiet import quiet
+from panokit_compression.ranges import COUNT, Statistics, clipped_ranges, mean_update
 from panokit_compression.recipes import Quantize, Recipe
 
 __all__ = ["quantize"]
@@ -22,31 +25,25 @@ log = logging.getLogger(__name__)
 # Calibration adds numbers up in an order that depends on the threads; one order, one artifact.
 CALIBRATION_THREADS = 1
 
-Statistics = dict[str, dict[str, Any]]
-
-_COUNT = "photos"  # how many photos a mean has seen; not one of the tool's own keys
-
 
 def quantize(
     float_tflite: bytes, recipe: Recipe, calibration: CalibrationSet | None = None
 ) -> bytes:
-    """Apply ``recipe`` to a float TFLite file (its content, not its path).
+    """Apply the :class:`Quantize` step of ``recipe`` to a float TFLite file (its content, not its
+    path); a recipe without one leaves it as it is.
 
-    int8 needs ``calibration`` inputs of the file's input size. The int8 file takes the pixels
-    themselves: its input has scale 1 and zero point -128, so that q = pixel - 128. The same
-    arguments give the same bytes.
+    int8 and int16x8 need ``calibration`` inputs of the file's input size. The int8 file takes the
+    pixels themselves: its input has scale 1 and zero point -128, so that q = pixel - 128. The
+    same arguments give the same bytes.
     """
     step = recipe.step(Quantize) or Quantize("float32")
     if step.precision == "float32":
         return float_tflite
-    if step.precision == "float16":
-        return _apply(float_tflite, _float16_steps(), None)
-    if calibration is None or len(calibration) < recipe.calibration_photos:
-        got = 0 if calibration is None else len(calibration)
-        expected = f"a set of at least {recipe.calibration_photos} inputs for {recipe.name}"
-        raise ArgumentError("calibration", expected, f"{got} of them")
-    steps = _int8_steps()
-    statistics = _calibrate(float_tflite, steps, step, calibration)
+    steps = _with_kept(_tool_steps(step), step, float_tflite)
+    if not step.needs_calibration:
+        return _apply(float_tflite, steps, None)
+    calibration = _checked(calibration, step, recipe.name, float_tflite)
+    statistics = _measure(float_tflite, steps, step, calibration)
     if step.rounding == "compensated":
         from panokit_compression.rounding import round_weights
 
@@ -54,70 +51,107 @@ def quantize(
     return _apply(float_tflite, steps, statistics)
 
 
-def _int8_steps() -> Any:
+def _checked(
+    calibration: CalibrationSet | None, step: Quantize, name: str, float_tflite: bytes
+) -> CalibrationSet:
+    """The calibration set, if it is large enough and of the file's input size."""
+    if calibration is None or len(calibration) < step.calibration_photos:
+        got = 0 if calibration is None else len(calibration)
+        expected = f"a set of at least {step.calibration_photos} inputs for {name}"
+        raise ArgumentError("calibration", expected, f"{got} of them")
+    _, _, _, shape = _input_of(float_tflite)
+    if calibration.images[0].shape != shape[1:]:
+        expected = f"images of the file's input size {shape[1:]}"
+        raise ArgumentError("calibration", expected, calibration.images[0].shape)
+    return calibration
+
+
+def _tool_steps(step: Quantize) -> Any:
+    """The step in the tool's own words, for all layers alike."""
     aeq = _tool()
     manager = aeq.recipe_manager.RecipeManager()
-    manager.add_static_config(
-        regex=".*", operation_name="*", activation_num_bits=8, weight_num_bits=8
-    )
+    every: dict[str, Any] = {"regex": ".*", "operation_name": "*"}
+    if step.precision == "float16":
+        manager.add_quantization_config(
+            **every, op_config=_float16_config(aeq), algorithm_key="float_casting"
+        )
+    elif step.precision in ("int8-weights", "int4-weights"):
+        manager.add_weight_only_config(**every, num_bits=8)
+        if step.precision == "int4-weights":  # depthwise kernels know no 4 bits; they stay int8
+            manager.add_weight_only_config(regex=".*", operation_name="CONV_2D", num_bits=4)
+    elif step.precision == "int8-dynamic":
+        manager.add_dynamic_config(**every, num_bits=8)
+    else:
+        bits = _activation_bits(step)
+        manager.add_static_config(**every, activation_num_bits=bits, weight_num_bits=8)
     return manager.get_quantization_recipe()
 
 
-def _float16_steps() -> Any:
+def _with_kept(steps: Any, step: Quantize, float_tflite: bytes) -> Any:
+    """``steps`` with the kept layers told apart, by the exact names of their outputs."""
+    if not step.keep:
+        return steps
     aeq = _tool()
     manager = aeq.recipe_manager.RecipeManager()
-    manager.add_quantization_config(
-        regex=".*",
-        operation_name="*",
-        op_config=aeq.qtyping.OpQuantizationConfig(
-            weight_tensor_config=aeq.qtyping.TensorQuantizationConfig(
-                num_bits=16, dtype=aeq.qtyping.TensorDataType.FLOAT
-            ),
-            compute_precision=aeq.qtyping.ComputePrecision.FLOAT,
-            explicit_dequantize=True,
+    manager.load_quantization_recipe(steps)
+    layers = {layer.name: layer for layer in tflite_layers(float_tflite)}
+    for name in match_layers(layers, step.keep, "keep"):
+        regex = f"^{re.escape(layers[name].scope)}$"
+        if step.keep_precision == "int16x8":
+            manager.add_static_config(
+                regex=regex, operation_name="*", activation_num_bits=16, weight_num_bits=8
+            )
+        else:
+            manager.add_quantization_config(
+                regex=regex, operation_name="*", algorithm_key="no_quantize"
+            )
+    return manager.get_quantization_recipe()
+
+
+def _float16_config(aeq: _Tool) -> Any:
+    return aeq.qtyping.OpQuantizationConfig(
+        weight_tensor_config=aeq.qtyping.TensorQuantizationConfig(
+            num_bits=16, dtype=aeq.qtyping.TensorDataType.FLOAT
         ),
-        algorithm_key="float_casting",
+        compute_precision=aeq.qtyping.ComputePrecision.FLOAT,
+        explicit_dequantize=True,
     )
-    return manager.get_quantization_recipe()
 
 
-def _calibrate(
+def _activation_bits(step: Quantize) -> int:
+    return 16 if step.precision == "int16x8" else 8
+
+
+def _measure(
     float_tflite: bytes, steps: Any, step: Quantize, calibration: CalibrationSet
 ) -> Statistics:
     """The range of every activation over the calibration inputs."""
     aeq = _tool()
-    signature, input_name, input_tensor = _input_of(float_tflite)
-    updates = {"min_max": aeq.qsv_utils.min_max_update, "mean": _mean_update}
+    signature, input_name, input_tensor, _ = _input_of(float_tflite)
+    update = mean_update if step.ranges == "mean" else aeq.qsv_utils.min_max_update
     manager = aeq.recipe_manager.RecipeManager()
     manager.load_quantization_recipe(steps)
     with quiet(log):
         calibrator = aeq.calibrator.Calibrator(
-            float_tflite, num_threads=CALIBRATION_THREADS, qsv_update_func=updates[step.ranges]
+            float_tflite, num_threads=CALIBRATION_THREADS, qsv_update_func=update
         )
         inputs = [{input_name: x} for x in calibration.inputs()]
         calibrator.calibrate({signature: inputs}, manager)
     statistics: Statistics = calibrator.get_model_qsvs()
     for found in statistics.values():
-        found.pop(_COUNT, None)
-    if input_tensor not in statistics:
-        raise ArgumentError("calibration", "to reach the input", sorted(statistics)[:3])
-    # Pixels are 0..255 whatever the photos were; this makes the input's scale exactly 1.
-    shape = np.shape(statistics[input_tensor]["min"])
-    statistics[input_tensor] = {
-        "min": np.zeros(shape, np.float32),
-        "max": np.full(shape, 255, np.float32),
-    }
+        found.pop(COUNT, None)
+    if step.ranges in ("percentile", "mse"):
+        bits = _activation_bits(step)
+        statistics = clipped_ranges(float_tflite, statistics, calibration, step.ranges, bits)
+    if step.precision == "int8" and input_tensor in statistics:
+        # Pixels are 0..255 whatever the photos were; this makes the input's scale exactly 1.
+        # (It has no range where the first layer stays in float.)
+        shape = np.shape(statistics[input_tensor]["min"])
+        statistics[input_tensor] = {
+            "min": np.zeros(shape, np.float32),
+            "max": np.full(shape, 255, np.float32),
+        }
     return statistics
-
-
-def _mean_update(merged: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The mean of both ends over the photos. (The tool's own moving average depends on their
-    order and gives the first photo most of the weight.)"""
-    if not merged:
-        return dict(new)
-    count = merged.get(_COUNT, 1)
-    ends = {k: (merged[k] * count + new[k]) / (count + 1) for k in ("min", "max")}
-    return {**ends, _COUNT: count + 1}
 
 
 def _apply(float_tflite: bytes, steps: Any, statistics: Statistics | None) -> bytes:
@@ -130,8 +164,8 @@ def _apply(float_tflite: bytes, steps: Any, statistics: Statistics | None) -> by
     return bytes(result.quantized_model)
 
 
-def _input_of(tflite: bytes) -> tuple[str, str, str]:
-    """Signature, the input's name in it, and the name of its tensor."""
+def _input_of(tflite: bytes) -> tuple[str, str, str, tuple[int, ...]]:
+    """Signature, the input's name in it, the name of its tensor and its shape."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=tflite)
@@ -143,7 +177,7 @@ def _input_of(tflite: bytes) -> tuple[str, str, str]:
     if len(details) != 1:
         raise ArgumentError("float_tflite", "a file with one input", sorted(details))
     name, detail = next(iter(details.items()))
-    return signature, name, str(detail["name"])
+    return signature, name, str(detail["name"]), tuple(int(v) for v in detail["shape"])
 
 
 class _Tool:

@@ -12,7 +12,7 @@ from panokit.errors import ArgumentError
 from panokit.preprocessing import PreprocessConfig
 from panokit.runtime import dequantize
 from panokit_compression import CalibrationSet, calibration_from_photos, load_recipe, quantize
-from panokit_compression.quantize import _mean_update
+from panokit_compression.ranges import mean_update
 from panokit_compression.recipes import Quantize, Recipe
 from panokit_compression.rounding import round_weights
 from panokit_converters.agreement import Agreement, compare_heads
@@ -154,7 +154,7 @@ def test_mean_of_ranges_does_not_depend_on_order() -> None:
     for order in ((0, 1, 2), (2, 0, 1)):
         merged: dict = {}
         for index in order:
-            merged = _mean_update(merged, ends[index])
+            merged = mean_update(merged, ends[index])
         assert (merged["min"], merged["max"]) == pytest.approx((-4, 6))
 
 

@@ -1,0 +1,151 @@
+"""The layers of a TFLite file: names, weights and multiply-accumulates.
+
+A layer is an operator with constant weights. Its name is the path of the torch module it came
+from, as the converter recorded it (``ModuleList`` and ``Sequential`` containers that a forward
+method loops over leave no trace in it), or the name of its weights in files of other converters.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from panokit.errors import ArgumentError
+
+__all__ = ["TfliteLayer", "match_layers", "tflite_layers", "tflite_macs"]
+
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+# "package.module.Class_attribute" in the converter's tensor names; a class may begin with "_".
+_COMPONENT = re.compile(r"^_*[^_]+_(.+)$")
+
+
+@dataclass(frozen=True)
+class TfliteLayer:
+    """One layer.
+
+    ``scope`` is what ai-edge-quantizer knows the operator by; ``weight_shape`` as stored
+    (``[out,kh,kw,in]``, depthwise ``[1,kh,kw,C]``); ``macs`` for one image; ``weight_bytes`` as
+    stored, without scales.
+    """
+
+    name: str
+    operator: str
+    scope: str
+    weight_shape: tuple[int, ...]
+    macs: int
+    weight_bytes: int
+
+    @property
+    def weights(self) -> int:
+        """How many weights there are."""
+        return math.prod(self.weight_shape)
+
+
+def tflite_layers(tflite: bytes) -> list[TfliteLayer]:
+    """The layers of a file in order of execution; names are unique."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(tflite, 0)
+    graph = model.Subgraphs(0)
+    operators = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    weights = _constants(model, graph)
+    layers: list[TfliteLayer] = []
+    taken: set[str] = set()
+    for k in range(graph.OperatorsLength()):
+        operator = graph.Operators(k)
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        kind = operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        if kind not in WEIGHTED:
+            continue
+        index = weights.get(operator.Inputs(1), -1)
+        if index < 0:
+            continue
+        tensor, output = graph.Tensors(index), graph.Tensors(operator.Outputs(0))
+        shape = tuple(int(v) for v in tensor.ShapeAsNumpy())
+        name = _unique(layer_name(tensor.Name().decode()), taken)
+        layers.append(
+            TfliteLayer(
+                name=name,
+                operator=kind,
+                scope=_scope(graph, operator),
+                weight_shape=shape,
+                macs=_macs(kind, shape, [int(v) for v in output.ShapeAsNumpy()]),
+                weight_bytes=_stored(model.Buffers(tensor.Buffer())),
+            )
+        )
+    return layers
+
+
+def tflite_macs(tflite: bytes) -> int:
+    """Multiply-accumulates of all layers for one image."""
+    return sum(layer.macs for layer in tflite_layers(tflite))
+
+
+def match_layers(names: Iterable[str], patterns: Iterable[str], what: str) -> list[str]:
+    """The names that any pattern matches at their start; ``ArgumentError`` for a pattern that
+    matches none, because a misspelt one would silently protect nothing."""
+    names = list(names)
+    found: set[str] = set()
+    for pattern in patterns:
+        hits = [n for n in names if re.match(pattern, n)]
+        if not hits:
+            expected = f"patterns of layer names such as {', '.join(names[:4])}"
+            raise ArgumentError(what, expected, pattern)
+        found.update(hits)
+    return [n for n in names if n in found]
+
+
+def layer_name(tensor_name: str) -> str:
+    """``a.b.Class_x/c.d.Class_y;1`` → ``x.y``; the wrapper around the network is left out."""
+    path = tensor_name.split(";")[0].split("/")
+    named = (_COMPONENT.match(component.rpartition(".")[2]) for component in path)
+    parts = [m.group(1) for m in named if m]
+    if parts and parts[0] == "module":
+        parts = parts[1:]
+    return ".".join(parts) or tensor_name
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}#{number}"
+    taken.add(candidate)
+    return candidate
+
+
+def _constants(model: Any, graph: Any) -> dict[int, int]:
+    """Tensor index → the constant behind it, through DEQUANTIZE of stored weights."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    found = {
+        i: i
+        for i in range(graph.TensorsLength())
+        if _stored(model.Buffers(graph.Tensors(i).Buffer()))
+    }
+    for k in range(graph.OperatorsLength()):
+        operator = graph.Operators(k)
+        code = model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
+        if code == schema.BuiltinOperator.DEQUANTIZE and operator.Inputs(0) in found:
+            found[operator.Outputs(0)] = found[operator.Inputs(0)]
+    return found
+
+
+def _stored(buffer: Any) -> int:
+    """Bytes of a buffer; large ones lie behind the flatbuffer and are only pointed to."""
+    return int(buffer.DataLength()) or int(buffer.Size())
+
+
+def _scope(graph: Any, operator: Any) -> str:
+    indices = [operator.Outputs(i) for i in range(operator.OutputsLength())]
+    return "".join(graph.Tensors(i).Name().decode() + ";" for i in indices if i >= 0)
+
+
+def _macs(kind: str, weight: tuple[int, ...], output: list[int]) -> int:
+    if kind == "DEPTHWISE_CONV_2D":
+        return math.prod(output) * weight[1] * weight[2]
+    return math.prod(output) * math.prod(weight[1:])
