@@ -85,7 +85,11 @@ _THRESHOLDS = {
     "float32": Thresholds(60, 0.999, 99),
     "float16": Thresholds(40, 0.99, 95),
     "int16x8": Thresholds(20, 0.90, 70),
+    "int8-weights": Thresholds(18, 0.90, 65),
+    "palette8": Thresholds(18, 0.90, 65),
     "int8": Thresholds(12, 0.75, 45),
+    "int8-dynamic": Thresholds(12, 0.75, 45),
+    "palette6": Thresholds(12, 0.75, 45),
 }
 _LOW_BITS = Thresholds(6, 0.5, 20)
 

@@ -147,6 +147,22 @@ class CoreMLProgram:
         """All operators in the order of the program, constants included."""
         return tuple(self._operators)
 
+    def wiring(self) -> tuple[tuple[Operator, dict[str, tuple[str | Array, ...]]], ...]:
+        """The operators that :meth:`run` computes, each with its operands by name: the name of a
+        computed tensor or an input, or the array of a constant (texts as 0-d arrays)."""
+        constants = self._memory.values
+
+        def resolve(part: _Ref | Value) -> str | Array:
+            if not isinstance(part, _Ref):
+                return np.asarray(part)
+            value = constants.get(part.name)
+            return part.name if value is None else np.asarray(value)
+
+        return tuple(
+            (step.operator, {k: tuple(map(resolve, v)) for k, v in step.operands.items()})
+            for step in self._steps
+        )
+
     def run(
         self, inputs: Mapping[str, Array], keep: Literal["all"] | None = None
     ) -> dict[str, Array]:
