@@ -58,7 +58,7 @@ def _scene(seed: int, size_wh: tuple[int, int]) -> Scene:
         background = _drawn(name, size_wh, rng)
     if seed % 2:
         background = _with_lamps(background, rng)
-    hair, body, alpha = _figure(size_wh, rng)
+    body, alpha = _figure(size_wh, rng)
     cloth = _photo_light(names[(seed * 3 + 1) % len(names)], size_wh, rng)
     shades = ([0.010, 0.006, 0.004], [0.10, 0.055, 0.025], [0.45, 0.30, 0.13], [0.30, 0.30, 0.32])
     shade = np.array(shades[seed % 4], np.float32)
@@ -107,10 +107,8 @@ def _with_lamps(light: FloatArray, rng: np.random.Generator) -> FloatArray:
     return out
 
 
-def _figure(
-    size_wh: tuple[int, int], rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Hair, body and their union, each float32 ``[H,W]`` 0..1."""
+def _figure(size_wh: tuple[int, int], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """The body, and body and hair together, each float32 ``[H,W]`` 0..1."""
     w, h = size_wh[0] * FINER, size_wh[1] * FINER
     hair, body = Image.new("L", (w, h)), Image.new("L", (w, h))
     cx, cy = w * rng.uniform(0.42, 0.58), h * rng.uniform(0.36, 0.44)
@@ -132,7 +130,7 @@ def _figure(
             angle += bend / 24
         draw.line(points, fill=255, width=int(rng.integers(3, 9)), joint="curve")
     parts = [np.asarray(i.reduce(FINER), np.float32) / 255 for i in (hair, body)]
-    return parts[0], parts[1], np.maximum(*parts)
+    return parts[1], np.maximum(*parts)
 
 
 def _smooth_noise(size_hw: tuple[int, int], cells: int, rng: np.random.Generator) -> FloatArray:

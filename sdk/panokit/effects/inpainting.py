@@ -1,31 +1,333 @@
-"""Filling a hole from what lies around it."""
+"""Filling a hole with what lies around it: patches of the photo, found coarse to fine.
+
+The completion is the one of Wexler, Shechtman and Irani (CVPR 2004, TPAMI 2007): every pixel of the
+hole is the mean of the pixels that the best-matching patches around it propose, in turn with the
+search for the patches. The search is PatchMatch (Barnes et al., SIGGRAPH 2009), all pixels at once.
+It runs on a small picture; the full photo takes smooth colour from it and fine detail from the
+places where the patches were found.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.effects._grid import reduce_mean
-from panokit.photo import Photo
+from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear
+from panokit.effects.matting import dilate
+from panokit.photo import Photo, Pixels
 
 __all__ = ["inpaint"]
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+WORK_CELLS = 16_000
+"""About so many cells has the hole on the finest grid that patches are sought on."""
+
+WORK_SIDE = 640
+"""That grid's longest side."""
+
+HALF = 3
+"""Patches are 7 × 7."""
+
+SMALLEST = 24
+"""The coarsest picture's shorter side, at least."""
+
+SEED = 7
 
 
 def inpaint(photo: Photo, hole: NDArray[np.bool_], avoid: NDArray[np.bool_] | None = None) -> Photo:
     """The photo with the ``hole`` bool ``[H,W]`` filled; the rest stays bit for bit. Pixels in
-    ``avoid`` are not taken as a source."""
-    pixels = photo.pixels_hwc.copy()
-    light = photo.space.to_linear(pixels)
-    weight = (~hole).astype(np.float32)[..., None]
-    filled = np.concatenate([light * weight, weight], axis=-1)
-    levels = [filled]
+    ``avoid`` are not taken as a source, unless nothing else is left."""
+    if not hole.any():
+        return photo
+    window = _window(hole)
+    full = photo.pixels_hwc[window]
+    own = hole[window]
+    barred = own if avoid is None else own | avoid[window]
+    if (~barred).mean() < 0.05:
+        barred = own
+    h, w = own.shape
+    cells = max(1.0, float(np.sqrt(own.sum() / WORK_CELLS)), max(h, w) / WORK_SIDE)
+    factor = int(np.ceil(cells)) if cells > 1 else 1
+    tones = _tones(full, own, factor)
+    coarse_hole = reduce_mean(own.astype(np.float32), factor) > 0
+    coarse_barred = reduce_mean(barred.astype(np.float32), factor) > 0
+    filled, offsets = _complete(tones, coarse_hole, coarse_barred)
+    out = photo.pixels_hwc.copy()
+    out[window][own] = _detailed(full, own, barred, filled, offsets, factor)
+    return photo.with_pixels(out)
+
+
+def _window(hole: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The part of the photo that matters: the hole and as much again on each side."""
+    slices = []
+    for axis in (0, 1):
+        where = np.nonzero(hole.any(axis=1 - axis))[0]
+        low, high = int(where[0]), int(where[-1]) + 1
+        around = max(32, high - low)
+        slices.append(slice(max(0, low - around), min(hole.shape[axis], high + around)))
+    return slices[0], slices[1]
+
+
+def _tones(full: Pixels, own: NDArray[np.bool_], factor: int) -> FloatArray:
+    """Codes 0..1 on the coarse grid, of the pixels outside the hole alone; float32 ``[h,w,3]``."""
+    top = np.float32(np.iinfo(full.dtype).max)
+    out = np.empty((-(-own.shape[0] // factor), -(-own.shape[1] // factor), 3), np.float32)
+
+    def do(rows: slice) -> None:
+        known = (~own[rows]).astype(np.float32)[..., None]
+        sums = reduce_mean(np.concatenate([full[rows] / top * known, known], axis=-1), factor)
+        part = slice(rows.start // factor, -(-rows.stop // factor))
+        out[part] = sums[..., :3] / np.maximum(sums[..., 3:], 1e-6)
+
+    each_stripe(do, (own.shape[0], own.shape[1]), factor)
+    return out
+
+
+@dataclass
+class _Level:
+    """One picture of the pyramid. ``image`` float32 ``[h,w,3]``; ``hole`` and ``barred`` bool."""
+
+    image: FloatArray
+    hole: NDArray[np.bool_]
+    barred: NDArray[np.bool_]
+
+
+def _complete(
+    image: FloatArray, hole: NDArray[np.bool_], barred: NDArray[np.bool_]
+) -> tuple[FloatArray, IntArray]:
+    """The filled picture and, for every pixel, how far away its source lies: ``[h,w,2]`` (dy, dx),
+    zeros outside the hole."""
+    levels = [_Level(image, hole, barred)]
+    while min(levels[-1].hole.shape) >= 2 * SMALLEST and levels[-1].hole.sum() > 60:
+        last = levels[-1]
+        known = (~last.hole).astype(np.float32)[..., None]
+        sums = reduce_mean(np.concatenate([last.image * known, known], axis=-1), 2)
+        levels.append(
+            _Level(
+                sums[..., :3] / np.maximum(sums[..., 3:], 1e-6),
+                reduce_mean(last.hole.astype(np.float32), 2) > 0.5,
+                reduce_mean(last.barred.astype(np.float32), 2) > 0,
+            )
+        )
+    rng = np.random.default_rng(SEED)
+    guess, offsets = _diffuse(levels[-1].image, levels[-1].hole), None
+    for k, level in enumerate(reversed(levels)):
+        if offsets is not None:
+            guess, offsets = _grow(guess, offsets, level)
+        rounds = max(2, 10 - 2 * k)
+        guess, offsets = _solve(level, guess, offsets, rounds, rng, last=level is levels[0])
+    return guess, offsets  # type: ignore[return-value]
+
+
+def _diffuse(image: FloatArray, hole: NDArray[np.bool_]) -> FloatArray:
+    """The hole filled smoothly: means of ever larger cells."""
+    known = (~hole).astype(np.float32)[..., None]
+    levels = [np.concatenate([image * known, known], axis=-1)]
     while max(levels[-1].shape[:2]) > 1:
         levels.append(reduce_mean(levels[-1], 2))
     value = levels[-1][..., :3] / np.maximum(levels[-1][..., 3:], 1e-6)
     for level in reversed(levels[:-1]):
         h, w = level.shape[:2]
-        up = np.repeat(np.repeat(value, 2, 0), 2, 1)[:h, :w]
-        known = np.minimum(level[..., 3:], 1)
-        value = up * (1 - known) + level[..., :3]
-    pixels[hole] = photo.space.to_codes(value[hole], pixels.dtype)
-    return photo.with_pixels(pixels)
+        rows, cols = (np.arange(n) for n in (h, w))
+        y, x = np.repeat(rows, w), np.tile(cols, h)
+        up = sample_bilinear(value, 2, y, x).reshape(h, w, 3)
+        weight = level[..., 3:]
+        value = np.where(weight > 0, level[..., :3] / np.maximum(weight, 1e-6), up)
+    return value
+
+
+def _grow(guess: FloatArray, offsets: IntArray, level: _Level) -> tuple[FloatArray, IntArray]:
+    """Guess and offsets of the level below, from those of the coarser one."""
+    h, w = level.hole.shape
+    grown = np.repeat(np.repeat(offsets * 2, 2, 0), 2, 1)[:h, :w]
+    y, x = np.nonzero(level.hole)
+    out = level.image.copy()
+    out[y, x] = sample_bilinear(guess, 2, y, x)
+    return out, grown
+
+
+def _solve(
+    level: _Level,
+    guess: FloatArray,
+    offsets: IntArray | None,
+    rounds: int,
+    rng: np.random.Generator,
+    *,
+    last: bool,
+) -> tuple[FloatArray, IntArray]:
+    """Search and vote in turn."""
+    search = _Search(level, offsets, rng)
+    for r in range(rounds):
+        search.improve(guess, propagations=2 if r else 3)
+        guess = search.vote(guess, sharp=r >= rounds - 1 and last)
+    return guess, search.offsets()
+
+
+class _Search:
+    """Nearest patches of the patches that touch the hole."""
+
+    def __init__(self, level: _Level, offsets: IntArray | None, rng: np.random.Generator) -> None:
+        self.level, self.rng = level, rng
+        h, w = level.hole.shape
+        inside = np.zeros((h, w), bool)
+        inside[HALF : h - HALF, HALF : w - HALF] = True
+        # A source patch lies wholly inside the picture and outside what is barred.
+        self.allowed = inside & ~dilate(level.barred, HALF)
+        if not self.allowed.any():
+            self.allowed = inside & ~level.barred
+        if not self.allowed.any():
+            self.allowed = ~level.barred
+        self.sources = np.flatnonzero(self.allowed)
+        self.target = dilate(level.hole, HALF) & inside
+        self.rows, self.cols = np.nonzero(self.target)
+        self.index = np.full((h, w), -1, np.int64)
+        self.index[self.rows, self.cols] = np.arange(len(self.rows))
+        dy, dx = np.mgrid[-HALF : HALF + 1, -HALF : HALF + 1]
+        self.steps = (dy * w + dx).ravel()
+        self.taps = list(zip(dy.ravel().tolist(), dx.ravel().tolist(), strict=True))
+        self.width = w
+        # Known pixels of a patch say more than guessed ones.
+        self.trust = np.where(level.hole, np.float32(0.6), np.float32(1.3)).ravel()
+        self.best = self._first(offsets)
+
+    def _first(self, offsets: IntArray | None) -> IntArray:
+        """Flat index of the first source of every target."""
+        random = self.rng.choice(self.sources, len(self.rows))
+        if offsets is None:
+            return random
+        h, w = self.level.hole.shape
+        off = offsets[self.rows, self.cols]
+        y, x = np.clip(self.rows + off[:, 0], 0, h - 1), np.clip(self.cols + off[:, 1], 0, w - 1)
+        good = self.allowed[y, x] & (off != 0).any(axis=1)
+        return np.where(good, y * w + x, random)
+
+    def _cost(self, where: IntArray, sources: IntArray) -> FloatArray:
+        """Weighted squared difference of patches; ``where`` indexes the targets."""
+        mine = self.mine[where]  # [n,49·3]
+        theirs = self.flat.take(sources[:, None] + self.steps, axis=0).reshape(len(where), -1)
+        theirs -= mine
+        theirs *= theirs
+        return np.einsum("np,np->n", theirs, self.weights[where])
+
+    def improve(self, guess: FloatArray, propagations: int) -> None:
+        """One round of PatchMatch, all targets at once."""
+        h, w = self.level.hole.shape
+        self.flat = np.ascontiguousarray(guess.reshape(-1, 3))
+        center = self.rows * w + self.cols
+        patches = center[:, None] + self.steps
+        self.mine = self.flat.take(patches, axis=0).reshape(len(center), -1)
+        self.weights = np.repeat(self.trust.take(patches), 3, axis=1)
+        everyone = np.arange(len(center))
+        self.cost = self._cost(everyone, self.best)
+        for n in range(propagations):
+            jump = 1 if n % 2 == 0 else 4
+            for dy, dx in ((0, jump), (jump, 0), (0, -jump), (-jump, 0)):
+                self._propagate(dy, dx)
+        reach = max(h, w) / 2
+        while reach >= 1:
+            self._jitter(everyone, reach)
+            reach /= 4
+
+    def _propagate(self, dy: int, dx: int) -> None:
+        h, w = self.level.hole.shape
+        y, x = self.rows - dy, self.cols - dx
+        inside = (y >= 0) & (y < h) & (x >= 0) & (x < w)
+        neighbour = np.where(inside, self.index[np.clip(y, 0, h - 1), np.clip(x, 0, w - 1)], -1)
+        has = np.nonzero(neighbour >= 0)[0]
+        from_ = self.best[neighbour[has]]
+        self._offer(has, from_ // w + dy, from_ % w + dx)
+
+    def _jitter(self, everyone: IntArray, reach: float) -> None:
+        w = self.width
+        shift = self.rng.uniform(-reach, reach, (len(everyone), 2)).round().astype(np.int64)
+        self._offer(everyone, self.best // w + shift[:, 0], self.best % w + shift[:, 1])
+
+    def _offer(self, where: IntArray, y: IntArray, x: IntArray) -> None:
+        """Try sources (row, column) for some targets; keep the better ones."""
+        h, w = self.level.hole.shape
+        fits = (y >= 0) & (y < h) & (x >= 0) & (x < w)
+        fits &= self.allowed[np.clip(y, 0, h - 1), np.clip(x, 0, w - 1)]
+        sources = y * w + x
+        fits &= sources != self.best[where]
+        where, sources = where[fits], sources[fits]
+        if not len(where):
+            return
+        cost = self._cost(where, sources)
+        better = cost < self.cost[where]
+        self.best[where[better]] = sources[better]
+        self.cost[where[better]] = cost[better]
+
+    def vote(self, guess: FloatArray, *, sharp: bool) -> FloatArray:
+        """Every pixel of the hole becomes the mean of what the patches over it propose, good
+        matches first; ``sharp`` takes what the patch around the pixel itself proposes most."""
+        level, w = self.level, self.width
+        y, x = np.nonzero(level.hole)
+        sigma = np.quantile(self.cost, 0.75) + 1e-6
+        weight = np.exp(-self.cost / sigma).astype(np.float32) + np.float32(1e-4)
+        total = np.zeros((len(y), 4), np.float32)
+        h = level.hole.shape[0]
+        for dy, dx in self.taps:
+            if sharp and abs(dy) + abs(dx) > 2:
+                continue
+            py, px = y - dy, x - dx
+            ok = (py >= 0) & (py < h) & (px >= 0) & (px < w)
+            near = np.where(ok, self.index[np.clip(py, 0, h - 1), np.clip(px, 0, w - 1)], -1)
+            has = np.nonzero(near >= 0)[0]
+            who = near[has]
+            share = weight[who] * np.float32(np.exp(-(dy * dy + dx * dx) / 8.0))
+            total[has, :3] += self.flat[self.best[who] + dy * w + dx] * share[:, None]
+            total[has, 3] += share
+        out = guess.copy()
+        got = total[:, 3] > 0
+        out[y[got], x[got]] = total[got, :3] / total[got, 3:]
+        return out
+
+    def offsets(self) -> IntArray:
+        """How far each pixel's source lies, ``[h,w,2]``; zeros where there is none."""
+        h, w = self.level.hole.shape
+        out = np.zeros((h, w, 2), np.int64)
+        out[self.rows, self.cols, 0] = self.best // w - self.rows
+        out[self.rows, self.cols, 1] = self.best % w - self.cols
+        return out
+
+
+def _detailed(
+    full: Pixels,
+    own: NDArray[np.bool_],
+    barred: NDArray[np.bool_],
+    filled: FloatArray,
+    offsets: IntArray,
+    factor: int,
+) -> Pixels:
+    """The hole's pixels at full size, in raster order: smooth colour of the coarse picture plus the
+    fine detail at the pixel's source (its code less the coarse picture there)."""
+    top = np.float32(np.iinfo(full.dtype).max)
+    h, w = own.shape
+    y, x = np.nonzero(own)
+    value = sample_bilinear(filled, factor, y, x) * top
+    if factor > 1:
+        detail = np.zeros_like(value)
+        total = np.zeros((len(y), 1), np.float32)
+        # The sources of the four cells around fade into one another, or their borders would show.
+        cell_y, cell_x = (y + 0.5) / factor - 0.5, (x + 0.5) / factor - 0.5
+        for step_y in (0, 1):
+            for step_x in (0, 1):
+                cy = np.clip(np.floor(cell_y).astype(np.intp) + step_y, 0, filled.shape[0] - 1)
+                cx = np.clip(np.floor(cell_x).astype(np.intp) + step_x, 0, filled.shape[1] - 1)
+                share = (1 - np.abs(cell_y - np.floor(cell_y) - step_y)) * (
+                    1 - np.abs(cell_x - np.floor(cell_x) - step_x)
+                )
+                shift = offsets[cy, cx] * factor
+                sy, sx = np.clip(y + shift[:, 0], 0, h - 1), np.clip(x + shift[:, 1], 0, w - 1)
+                share = np.where(barred[sy, sx], 0, share).astype(np.float32)[:, None]
+                residual = full[sy, sx].astype(np.float32)
+                residual -= sample_bilinear(filled, factor, sy, sx) * top
+                detail += residual * share
+                total += share * share
+        # Means of unlike details are weaker than each; this gives their strength back.
+        value += detail / np.sqrt(np.maximum(total, 0.25))
+    return np.clip(value + np.float32(0.5), 0, top).astype(full.dtype)
