@@ -5,6 +5,7 @@
  */
 
 const PRECISION = 22; // bits of a coefficient's fraction: 32 - 8 of a pixel - 2 of headroom
+const HALF = 2 ** (PRECISION - 1);
 
 /** Where a photo lies in an input: scale to fit, centred, the odd pixel right and below. */
 export function letterbox([w0, h0], [w, h]) {
@@ -50,14 +51,19 @@ function resizeWidth(pixels, w0, h0, channels, w) {
   if (w === w0 && channels === 3) return pixels;
   const out = new Uint8Array(w * h0 * 3);
   const { starts, counts, weights, most } = coefficients(w0, w);
-  for (let y = 0; y < h0; y++) {
+  for (let y = 0, to = 0; y < h0; y++) {
     for (let x = 0; x < w; x++) {
-      for (let c = 0; c < 3; c++) {
-        let at = (y * w0 + starts[x]) * channels + c;
-        let sum = 2 ** (PRECISION - 1);
-        for (let i = 0; i < counts[x]; i++, at += channels) sum += pixels[at] * weights[x * most + i];
-        out[(y * w + x) * 3 + c] = clip(sum);
+      let at = (y * w0 + starts[x]) * channels;
+      let [r, g, b] = [HALF, HALF, HALF];
+      for (let i = x * most; i < x * most + counts[x]; i++, at += channels) {
+        // Whole numbers below 2^31: 255·2^22 and a half.
+        r = (r + pixels[at] * weights[i]) | 0;
+        g = (g + pixels[at + 1] * weights[i]) | 0;
+        b = (b + pixels[at + 2] * weights[i]) | 0;
       }
+      out[to++] = clip(r);
+      out[to++] = clip(g);
+      out[to++] = clip(b);
     }
   }
   return out;
@@ -71,8 +77,10 @@ function resizeHeight(pixels, w, h0, h) {
   for (let y = 0; y < h; y++) {
     for (let i = 0; i < row; i++) {
       let at = starts[y] * row + i;
-      let sum = 2 ** (PRECISION - 1);
-      for (let k = 0; k < counts[y]; k++, at += row) sum += pixels[at] * weights[y * most + k];
+      let sum = HALF;
+      for (let k = y * most; k < y * most + counts[y]; k++, at += row) {
+        sum = (sum + pixels[at] * weights[k]) | 0;
+      }
       out[y * row + i] = clip(sum);
     }
   }
@@ -80,8 +88,7 @@ function resizeHeight(pixels, w, h0, h) {
 }
 
 function clip(sum) {
-  const value = Math.floor(sum / 2 ** PRECISION);
-  return value < 0 ? 0 : value > 255 ? 255 : value;
+  return Math.min(sum >> PRECISION, 255);
 }
 
 /** For each output the first input, the number of inputs and their fixed-point weights. */
