@@ -6,6 +6,9 @@ import json
 import re
 import shutil
 import subprocess
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +190,61 @@ def test_damaged_files_are_refused(tmp_path: Path, content: bytes, message: str)
     done = run(code, tmp_path, path)
     assert done.returncode == 1
     assert message in done.stderr
+
+
+PAGE = """<!doctype html><meta charset="utf-8"><pre id="out">running</pre><script type="module">
+import { makeHeads, postprocess } from "/js/postprocessing.js";
+import { preprocess } from "/js/preprocessing.js";
+import { readSafetensors } from "/js/safetensors.js";
+const { cases } = await (await fetch("/suite/suite.json")).json();
+const wrong = [];
+for (const entry of cases.filter((c) => !c.expected.error)) {
+  const file = await (await fetch(`/suite/${entry.file}`)).arrayBuffer();
+  const { tensors } = readSafetensors(file);
+  let found, truth;
+  if (entry.kind === "preprocess") {
+    const [h, w] = tensors["in.photo"].shape;
+    found = preprocess(tensors["in.photo"].data, [w, h], entry.size_wh).input;
+    truth = tensors.input.data;
+  } else {
+    const raw = Object.fromEntries(
+      ["semantic", "center", "offset"].map((name) => [name, tensors[`in.${name}`]])
+    );
+    const heads = makeHeads(raw, entry.quantization);
+    found = postprocess(heads, entry.taxonomy, entry.transform, entry.postprocessing).ids;
+    truth = tensors.ids.data;
+  }
+  if (found.length !== truth.length || found.some((v, i) => v !== truth[i])) wrong.push(entry.name);
+}
+document.getElementById("out").textContent = `done: ${wrong.length} wrong ${wrong}`;
+</script>"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_the_same_files_run_in_a_browser(suite: Path, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    site = tmp_path / "site"
+    site.mkdir()
+    shutil.copytree(JS, site / "js")
+    shutil.copytree(suite, site / "suite")
+    (site / "index.html").write_text(PAGE, encoding="utf-8")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        command = [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=60000", "--dump-dom",
+            f"http://127.0.0.1:{server.server_port}/index.html",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "done: 0 wrong" in done.stdout, done.stdout[-500:] + done.stderr[-500:]
