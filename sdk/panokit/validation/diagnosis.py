@@ -115,10 +115,11 @@ class Diagnosis:
 
     @property
     def causes(self) -> tuple[Cause, ...]:
-        """Best first: what was concluded at each stage in the order of the pipeline (alarms
-        before notes), then what else was considered."""
+        """Best first: what was concluded at each stage in the order of the pipeline, then what
+        else was considered, then what needs no mending."""
         concluded = [c for f in self.findings for c in f.causes]
-        concluded.sort(key=lambda c: not c.alarm)
+        alarms = [c for c in concluded if c.alarm]
+        notes = [c for c in concluded if not c.alarm]
         seen = {(c.name, c.stage) for c in concluded}
         rest: list[Cause] = []
         if not any(c.name == UNKNOWN for c in concluded):
@@ -127,7 +128,7 @@ class Diagnosis:
                 if (cause.name, cause.stage) not in seen:
                     seen.add((cause.name, cause.stage))
                     rest.append(cause)
-        return (*concluded, *rest)
+        return (*alarms, *rest, *notes)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""

@@ -35,6 +35,9 @@ RealHeads = dict[str, FloatArray]
 INPUT_STEPS = (Step.ORIENTATION, Step.COLOR, Step.LAYOUT, Step.TENSOR)
 INPUT_FLOOR = (0.5 / 64) ** 2
 """Half an 8-bit step of a picture with a deviation of 64: rounding."""
+SAME_SCENE, SAME_COLORS = 0.45, 0.7
+"""Pictures below both show different things: two photos reach 0.4 and 0.6 by chance, a photo and
+itself zoomed 0.5, turned by some degrees 0.8 of the colours."""
 LARGE_PHOTO = 1_500_000
 """Photos of more pixels have their colours changed after the resize, which is quicker."""
 
@@ -205,12 +208,18 @@ class Examination:
             residual = evidence.noise_to_signal(values, self._picture(App(), other)[0])
             if residual <= INPUT_FLOOR:
                 return stale("input", base, 1 - residual / base, other.name, certain=True)
-        singles = hypotheses(INPUT_STEPS, self.artifact.input.scale is not None)
-        finding = conclude("input", base, singles, judge, config, config.explains)
-        if finding.causes[0].name == "unknown" and evidence.looks_like_a_photo(values):
+
+        def unrelated() -> Finding | None:
+            if not evidence.looks_like_a_photo(values):
+                return None
             likeness = evidence.same_scene(values, expected)
-            if likeness < 0.3:
-                return stale("input", base, 1 - likeness)
+            alike = evidence.same_colors(values, expected)
+            if likeness >= SAME_SCENE or alike >= SAME_COLORS:
+                return None
+            return stale("input", base, 1 - likeness)
+
+        singles = hypotheses(INPUT_STEPS, self.artifact.input.scale is not None)
+        finding = conclude("input", base, singles, judge, config, config.explains, unrelated)
         self._adopt(finding)
         return finding
 

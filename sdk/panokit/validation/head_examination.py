@@ -75,7 +75,10 @@ def examine_heads(x: Examination) -> Finding | None:
         steps += INPUT_STEPS
     singles = [*hypotheses(steps, x.quantised), *_saturated(x, judge)]
     singles = [s for s in singles if s[0].name != "fp16-rounding"]
-    finding = conclude("heads", base.residual, singles, judge.app, x.config, x.config.explains)
+    beam = None if x.values is not None else 2
+    finding = conclude(
+        "heads", base.residual, singles, judge.app, x.config, x.config.explains, beam=beam
+    )
     finding = Finding("heads", difference, finding.causes, finding.considered)
     if finding.causes[0].name != UNKNOWN:
         return finding

@@ -53,19 +53,27 @@ def conclude(
     judge: Judge,
     config: DiagnosisConfig,
     least: float,
+    unrelated: Callable[[], Finding | None] = lambda: None,
+    beam: int | None = None,
 ) -> Finding:
     """What explains a stage that lies ``base`` from the reference; ``least`` share is needed.
 
     A pair is judged only where no single fault fits, and needs half of what a single fault may
-    leave unexplained, because so many pairs are tried.
+    leave unexplained, because so many pairs are tried. ``unrelated`` is asked for another
+    explanation before that, if no single fault explains half. ``beam`` replaces the config's where
+    a replay is dear.
     """
     scored = [Scored((p,), judge(App.of([p]))) for p in singles]
     # What changes nothing on this photo explains nothing.
     scored = [s for s in scored if abs(s.score.residual - base) > 1e-9 * base]
     scored.sort(key=lambda s: (not s.score.fits, s.score.residual))
     best = scored[0] if scored else None
+    if best is None or _explained(best, base) < 0.5:
+        finding = unrelated()
+        if finding is not None:
+            return finding
     if best is not None and not best.score.fits:
-        pairs = _pairs(scored, singles, judge, config)
+        pairs = _pairs(scored, singles, judge, beam or config.beam)
         pair = min(pairs, key=lambda s: s.score.residual, default=None)
         gain = config.pair_gain * best.score.residual
         if pair is not None and (pair.score.fits or pair.score.residual <= gain):
@@ -78,12 +86,12 @@ def conclude(
 
 
 def _pairs(
-    scored: Sequence[Scored], singles: Sequence[Planted], judge: Judge, config: DiagnosisConfig
+    scored: Sequence[Scored], singles: Sequence[Planted], judge: Judge, beam: int
 ) -> list[Scored]:
     """Pairs of a promising fault with any other."""
     found: list[Scored] = []
     tried: set[frozenset[tuple[str, str]]] = set()
-    for first in _leaders(scored, config.beam):
+    for first in _leaders(scored, beam):
         for second in singles:
             pair = (first, second)
             key = frozenset((f.name, v.label) for f, v in pair)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -119,7 +119,7 @@ class Simulator:
                 return artifact, self._others[artifact.name], artifact.sha256
         return own, self.network, _NO_SHA
 
-    def _dumped(self, real: RawHeads | dict[str, FloatArray]) -> RawHeads:
+    def _dumped(self, real: Mapping[str, FloatArray]) -> RawHeads:
         kind = np.float16 if self.noise.fp16 else np.float32
         return {n: np.ascontiguousarray(v.astype(kind)) for n, v in real.items()}
 

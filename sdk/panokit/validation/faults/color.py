@@ -108,8 +108,9 @@ def _curves() -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 def _through_light(rgb_hwc: Pixels, matrix: Matrix) -> Pixels:
     light, encoded = _curves()
     mixed = light[rgb_hwc] @ matrix.T.astype(np.float32)
-    return encoded[np.round(np.clip(mixed, 0, 1) * (len(encoded) - 1)).astype(np.intp)]
+    codes: Pixels = encoded[np.round(np.clip(mixed, 0, 1) * (len(encoded) - 1)).astype(np.intp)]
+    return codes
 
 
 def _round(values: NDArray[np.floating]) -> Pixels:
-    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.floor(values + 0.5), 0, 255), np.uint8)

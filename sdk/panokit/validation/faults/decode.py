@@ -146,7 +146,8 @@ class Decoder:
         step_y, step_x = np.float32(h_in / h), np.float32(w_in / w)
         cy = (cells[:, 0] + np.float32(0.5)) * step_y
         cx = (cells[:, 1] + np.float32(0.5)) * step_x
-        factor = {0: h_in / h, -1: h / h_in}.get(plan.offset_factor, plan.offset_factor)
+        units = {0.0: h_in / h, -1.0: h / h_in}
+        factor = units.get(plan.offset_factor, plan.offset_factor)
         # Sampled per pixel only where things are.
         offset = _sample(self._offset, thing.shape, rows, cols, plan.upsample) * np.float32(factor)
         if plan.offset_axes == "xy":

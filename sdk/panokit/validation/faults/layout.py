@@ -109,11 +109,11 @@ def _sampled(
             total = total + np.take(values, index, axis) * w.astype(np.float32).reshape(shape)
             mass += w
         values = total / mass.astype(np.float32).reshape(shape)
-    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.floor(values + 0.5), 0, 255), np.uint8)
 
 
 def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(0, 1 - np.abs(x))
+    return np.asarray(np.maximum(0, 1 - np.abs(x)))
 
 
 def _cubic(x: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
@@ -121,11 +121,11 @@ def _cubic(x: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
     x = np.abs(x)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((x - 5) * x + 8) * x * a - 4 * a
-    return np.where(x <= 1, near, np.where(x < 2, far, 0))
+    return np.asarray(np.where(x <= 1, near, np.where(x < 2, far, 0)))
 
 
 def _lanczos(x: NDArray[np.float64], reach: int = 4) -> NDArray[np.float64]:
-    return np.where(np.abs(x) < reach, np.sinc(x) * np.sinc(x / reach), 0)
+    return np.asarray(np.where(np.abs(x) < reach, np.sinc(x) * np.sinc(x / reach), 0))
 
 
 def _nearest(grid: str, rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
@@ -135,7 +135,7 @@ def _nearest(grid: str, rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
         i = np.arange(n_out)
         at = (2 * i + 1) * n_in // (2 * n_out) if grid == "centre" else i * n_in // n_out
         index.append(np.minimum(at, n_in - 1))
-    return rgb_hwc[index[0][:, None], index[1]]
+    return np.asarray(rgb_hwc[index[0][:, None], index[1]])
 
 
 KERNELS: dict[str, Resize] = {

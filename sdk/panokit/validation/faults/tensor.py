@@ -35,7 +35,7 @@ def as_stored(values: FloatArray, spec: TensorSpec) -> FloatArray:
         return np.asarray(values, np.float32)
     info, zero = np.iinfo(spec.dtype), spec.zero_point or 0
     q = np.clip(np.round(values / np.float32(spec.scale)) + zero, info.min, info.max)
-    return ((q - zero) * np.float32(spec.scale)).astype(np.float32)
+    return np.asarray((q - zero) * np.float32(spec.scale), np.float32)
 
 
 def scaled(factor: float, shift: float = 0.0) -> Change:
