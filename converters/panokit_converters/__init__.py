@@ -3,11 +3,14 @@
 ::
 
     contract       does a torch module obey the head contract?
-    tflite         → TFLite file, by litert-torch
-    coreml         → Core ML package, by coremltools
+    tflite         → TFLite file, by litert-torch; tflite_file, tflite_metadata: its borders, labels
+    coreml         → Core ML package, by coremltools; coreml_forms: how it stores weights
+    onnx           → ONNX file, by torch and onnxruntime
+    coreai         → Core AI asset, by coreai-torch (experimental)
+    artifacts      one recipe in one format, and how it is run here
     agreement      how close are two sets of heads?
     bundle_writer  artifacts + manifest + golden vectors → NAME.panokit
-    export         all of it, from a weight file
+    export         all of it, from a weight file or a module of one's own
 """
 
 from __future__ import annotations
@@ -20,29 +23,64 @@ if TYPE_CHECKING:
     from panokit_converters.bundle_writer import BundlePart, write_bundle
     from panokit_converters.contract import HEADS, HeadContract, check_contract
     from panokit_converters.coreml import coreml_specs, write_coreml
-    from panokit_converters.export import ExportRequest, export_bundle
+    from panokit_converters.coreml_forms import CoreMlForm, coreml_form
+    from panokit_converters.export import (
+        ExportRequest,
+        ExportResult,
+        ExportSource,
+        export_bundle,
+        run_export,
+        source_from_weights,
+    )
+    from panokit_converters.onnx import convert_onnx, onnx_operators, quantize_onnx
     from panokit_converters.tflite import convert_tflite, tflite_operators, tflite_specs
+    from panokit_converters.tflite_file import with_input
+    from panokit_converters.tflite_metadata import ModelInfo, with_metadata
 
 __all__ = [
     "HEADS",
     "Agreement",
     "BundlePart",
+    "CoreMlForm",
     "ExportRequest",
+    "ExportResult",
+    "ExportSource",
     "HeadAgreement",
     "HeadContract",
+    "ModelInfo",
     "check_contract",
     "compare_heads",
+    "convert_onnx",
     "convert_tflite",
+    "coreml_form",
     "coreml_specs",
     "export_bundle",
+    "onnx_operators",
+    "quantize_onnx",
+    "run_export",
+    "source_from_weights",
     "tflite_operators",
     "tflite_specs",
+    "with_input",
+    "with_metadata",
     "write_bundle",
     "write_coreml",
 ]
 
 # Loaded when first used: the Core ML interpreter beside these needs no torch.
 _MODULE_OF = {
+    "with_metadata": "tflite_metadata",
+    "ModelInfo": "tflite_metadata",
+    "with_input": "tflite_file",
+    "quantize_onnx": "onnx",
+    "onnx_operators": "onnx",
+    "convert_onnx": "onnx",
+    "source_from_weights": "export",
+    "run_export": "export",
+    "ExportSource": "export",
+    "ExportResult": "export",
+    "coreml_form": "coreml_forms",
+    "CoreMlForm": "coreml_forms",
     "Agreement": "agreement",
     "HeadAgreement": "agreement",
     "compare_heads": "agreement",

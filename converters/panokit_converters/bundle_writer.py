@@ -44,7 +44,7 @@ class BundlePart:
 
     ``source`` is a file or folder to copy to ``file``; ``raw`` holds for each photo, by name, the
     heads ``[h,w,C]`` as the artifact gives them (quantised ones stay so); ``origin`` says what
-    computed them, ``"litert"`` or ``"torch-fp32"``.
+    computed them, a runtime's name; ``quality`` is what is measured of it, for the manifest.
     """
 
     name: str
@@ -58,6 +58,7 @@ class BundlePart:
     raw: Mapping[str, RawHeads]
     minimum_os: str = ""
     tools: dict[str, str] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
 
 
 def write_bundle(
@@ -65,7 +66,8 @@ def write_bundle(
 ) -> Bundle:
     """Write ``path`` (``NAME.panokit``) and open it again, which checks it.
 
-    ``manifest`` comes without artifacts and vectors; they are made from ``parts``. Each part gets
+    ``manifest`` comes without artifacts and vectors; they are made from ``parts``, whose quality
+    is entered as well. Each part gets
     one golden vector per photo of its ``raw``, at least three. An existing bundle is replaced
     only when the new one is complete; a folder that is no bundle is refused.
     """
@@ -84,7 +86,11 @@ def write_bundle(
                 vectors.append(
                     _write_vector(folder, manifest, artifact, part.origin, photos[name], name, raw)
                 )
-        whole = replace(manifest, artifacts=tuple(artifacts), vectors=tuple(vectors))
+        measured = {part.name: part.quality for part in parts if part.quality}
+        quality = {**manifest.quality, "artifacts": measured} if measured else manifest.quality
+        whole = replace(
+            manifest, artifacts=tuple(artifacts), vectors=tuple(vectors), quality=quality
+        )
         write_json(folder / MANIFEST, whole.to_json())
         Bundle.open(folder)
     return Bundle.open(path, verify=False)  # hashed a moment ago, before the rename

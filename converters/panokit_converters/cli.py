@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from panokit._files import write_json
-from panokit.bundle import Bundle
-from panokit_converters.export import ExportRequest, export_bundle
+from panokit_converters.export import ExportRequest, ExportResult, run_export
 
 __all__ = ["export"]
 
@@ -27,8 +32,16 @@ def export(
         typer.Option("--recipe", help="Recipe, by name or JSON file; several with commas."),
     ] = None,
     formats: Annotated[
-        str, typer.Option("--formats", help="tflite, coreml; several with commas.")
+        str, typer.Option("--formats", help="tflite, coreml, onnx, coreai; several with commas.")
     ] = "tflite,coreml",
+    input: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            help="Image that TFLite and ONNX take: uint8 (camera bytes), float32 (0..255), or "
+            "native (int8 for int8 recipes, else float32).",
+        ),
+    ] = "native",
     calibration_data: Annotated[
         Path | None,
         typer.Option("--calibration-data", help="COCO-panoptic folder; its training photos."),
@@ -38,57 +51,98 @@ def export(
         typer.Option("--photos", help="Photos or folders for checks and golden vectors."),
     ] = None,
     size: Annotated[int, typer.Option("--size", help="Side of the input, a multiple of 32.")] = 320,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict/--no-strict",
+            help="Fail where an artifact misses its thresholds, or write it and say so.",
+        ),
+    ] = True,
     json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
 ) -> None:
-    """Export weights to a bundle: TFLite and Core ML, checked against torch."""
+    """Export weights to a bundle: TFLite, Core ML, ONNX, each checked against torch."""
     started = time.monotonic()
     request = ExportRequest(
         weights=weights,
         out=out,
-        recipes=tuple(_split(recipe or ["float32,int8"])),
+        recipes=tuple(_split(recipe or ["float32,float16,int8"])),
         formats=tuple(_split([formats])),
         size=size,
+        input=input,  # type: ignore[arg-type]  # checked by the request
         calibration_data=calibration_data,
         photos=tuple(photos or ()),
+        strict=strict,
     )
-    with _console.status("exporting") as status:
-        bundle = export_bundle(request, status.update)
+    with _console.status("exporting") as status, _terminated_like_interrupted():
+        result = run_export(request, lambda text: status.update(escape(text)))
     seconds = time.monotonic() - started
-    _print_summary(bundle, seconds)
+    _print_summary(result, seconds)
     if json:
-        write_json(json, _summary(bundle, seconds))
+        write_json(json, _summary(result, seconds))
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that no temporary folder stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _split(values: list[str]) -> list[str]:
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
 
 
-def _summary(bundle: Bundle, seconds: float) -> dict[str, Any]:
-    manifest = bundle.manifest
+def _summary(result: ExportResult, seconds: float) -> dict[str, Any]:
+    manifest = result.bundle.manifest
     return {
-        "bundle": str(bundle.root),
+        "bundle": str(result.bundle.root),
         "artifacts": [
-            {"name": a.name, "file": a.file, "bytes": a.bytes, "sha256": a.sha256}
+            {
+                "name": a.name,
+                "file": a.file,
+                "bytes": a.bytes,
+                "sha256": a.sha256,
+                "seconds": result.seconds[a.name],
+            }
             for a in manifest.artifacts
         ],
+        "skipped": result.skipped,
         "quality": manifest.quality,
         "seconds": round(seconds, 1),
+        "peak_memory_bytes": result.peak_memory,
     }
 
 
-def _print_summary(bundle: Bundle, seconds: float) -> None:
-    table = Table(title=f"{bundle.root.name}, {seconds:.0f} s")
-    for column in ("artifact", "MB", "semantic dB", "center dB", "offset dB", "same class"):
-        table.add_column(column, justify="left" if column == "artifact" else "right")
-    for artifact in bundle.manifest.artifacts:
-        figures = bundle.manifest.quality["artifacts"][artifact.name]
-        row = [artifact.name, f"{artifact.bytes / 1e6:.2f}"]
-        if "heads" in figures:
-            row += [
-                f"{figures['heads'][h]['sqnr_db']:.1f}" for h in ("semantic", "center", "offset")
-            ]
-            row.append(f"{figures['argmax_agreement']:.4f}")
-        else:
-            row += ["–"] * 4
-        table.add_row(*row)
+def _print_summary(result: ExportResult, seconds: float) -> None:
+    peak = result.peak_memory / 2**30
+    table = Table(title=f"{result.bundle.root.name}, {seconds:.0f} s, peak {peak:.1f} GiB")
+    columns = ("artifact", "MB", "semantic dB", "center dB", "offset dB", "equal pixels", "s")
+    for column in columns:
+        first = column == "artifact"
+        table.add_column(column, justify="left" if first else "right", no_wrap=first)
+    manifest = result.bundle.manifest
+    for artifact in manifest.artifacts:
+        figures = manifest.quality["artifacts"][artifact.name]
+        missed = " [red]below thresholds[/]" if "failures" in figures else ""
+        decibels = [f"{figures['heads'][h]['sqnr_db']:.1f}" for h in _HEADS]
+        equal = f"{figures['panoptic']['equal_pixels']:.4f}"
+        taken = f"{result.seconds[artifact.name]:.0f}"
+        table.add_row(
+            escape(artifact.name) + missed, f"{artifact.bytes / 1e6:.2f}", *decibels, equal, taken
+        )
     _console.print(table)
+    for name, reason in result.skipped.items():
+        _console.print(f"left out: {escape(name)} ({escape(reason)})")
+
+
+_HEADS = ("semantic", "center", "offset")

@@ -1,7 +1,8 @@
 """Torch → Core ML package (ML Program) by coremltools.
 
 The package takes an RGB image as it is (scale 1, no bias: normalisation is in the graph) and
-computes in float16. Writing works on any system; running one needs an Apple one.
+computes in float16 unless told otherwise. Writing works on any system; running one needs an Apple
+one, or the interpreter of this package.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +20,34 @@ from torch import nn
 
 from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError
-from panokit.taxonomy import Taxonomy
 from panokit_compression.quiet import quiet
 from panokit_converters.contract import HEADS, HeadContract, TupleHeads
+from panokit_converters.coreml_forms import CoreMlForm
+from panokit_converters.tflite_metadata import ModelInfo
 
-__all__ = ["MINIMUM_OS", "CoreMlInfo", "coreml_specs", "write_coreml"]
+__all__ = ["coreml_specs", "write_coreml"]
 
 log = logging.getLogger(__name__)
 
 INPUT = "image"
-MINIMUM_OS = "iOS 16, macOS 13"
 
 
-@dataclass(frozen=True)
-class CoreMlInfo:
-    """What the package says about itself: shown by Xcode, readable by apps."""
-
-    name: str
-    taxonomy: Taxonomy
-    licence: str
-    version: str
-    author: str = "Panokit"
-
-
-def write_coreml(module: nn.Module, contract: HeadContract, info: CoreMlInfo, path: Path) -> None:
+def write_coreml(
+    module: nn.Module,
+    contract: HeadContract,
+    info: ModelInfo,
+    path: Path,
+    form: CoreMlForm | None = None,
+) -> None:
     """Write ``module`` (head contract, eval mode) as the folder ``path`` (``….mlpackage``).
 
-    The same weights give the same bytes: the conversion date is left out, identifiers come from
-    names.
+    ``form`` says how weights are stored (float16 by default). The same weights give the same
+    bytes: the conversion date is left out, identifiers come from names.
     """
-    width, height = contract.size_wh
+    form = form or CoreMlForm()
     with _tool() as ct, quiet(log), torch.no_grad():
-        trace: Any = torch.jit.trace  # without types of its own
-        traced = trace(TupleHeads(module).eval(), torch.zeros(1, 3, height, width))
         try:
-            model = ct.convert(
-                traced,
-                convert_to="mlprogram",
-                minimum_deployment_target=ct.target.iOS16,
-                inputs=[
-                    ct.ImageType(
-                        name=INPUT,
-                        shape=(1, 3, height, width),
-                        scale=1.0,
-                        color_layout=ct.colorlayout.RGB,
-                    )
-                ],
-                outputs=[ct.TensorType(name=name) for name in HEADS],
-                compute_precision=ct.precision.FLOAT16,
-                skip_model_load=True,
-            )
+            model = form.compress(ct, _convert(ct, module, contract, form))
         except (RuntimeError, ValueError, NotImplementedError) as error:
             reason = f"coremltools cannot convert the module ({type(error).__name__}: {error})"
             raise ExportError(path, reason) from error
@@ -78,40 +56,67 @@ def write_coreml(module: nn.Module, contract: HeadContract, info: CoreMlInfo, pa
     _make_reproducible(path)
 
 
-def coreml_specs(contract: HeadContract) -> tuple[TensorSpec, dict[str, TensorSpec]]:
-    """The input (an image) and the heads (float16, NCHW) of a package written here."""
+def _convert(ct: Any, module: nn.Module, contract: HeadContract, form: CoreMlForm) -> Any:
+    width, height = contract.size_wh
+    trace: Any = torch.jit.trace  # without types of its own
+    traced = trace(TupleHeads(module).eval(), torch.zeros(1, 3, height, width))
+    half = form.compute == "float16"
+    return ct.convert(
+        traced,
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.iOS18 if form.needs_ios18 else ct.target.iOS16,
+        inputs=[
+            ct.ImageType(
+                name=INPUT,
+                shape=(1, 3, height, width),
+                scale=1.0,
+                color_layout=ct.colorlayout.RGB,
+            )
+        ],
+        outputs=[ct.TensorType(name=name) for name in HEADS],
+        compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+        skip_model_load=True,
+    )
+
+
+def coreml_specs(
+    contract: HeadContract, form: CoreMlForm | None = None
+) -> tuple[TensorSpec, dict[str, TensorSpec]]:
+    """The input (an image) and the heads (of the form's compute type, NCHW) of a package."""
+    dtype = (form or CoreMlForm()).compute
     width, height = contract.size_wh
     image = TensorSpec(INPUT, (1, height, width, 3), "uint8", "image")
-    heads = {
-        name: TensorSpec(name, (1, *contract.shape(name)), "float16", "nchw") for name in HEADS
-    }
+    heads = {name: TensorSpec(name, (1, *contract.shape(name)), dtype, "nchw") for name in HEADS}
     return image, heads
 
 
-def _describe(model: Any, contract: HeadContract, info: CoreMlInfo) -> None:
-    width, height = contract.size_wh
+def _describe(model: Any, contract: HeadContract, info: ModelInfo) -> None:
     model.author = info.author
     model.license = info.licence
     model.version = info.version
-    model.short_description = (
-        f"{info.name}: panoptic segmentation, raw heads. Decode them as Panokit's postprocessing "
-        "says; the manifest of the bundle holds its parameters."
-    )
+    model.short_description = info.description
     model.input_description[INPUT] = (
-        f"Photo, RGB, scaled to fit {width}x{height} and centred on black (Vision: scaleFit)."
+        f"{info.input_description(contract.size_wh)} In Vision: scaleFit."
     )
-    model.output_description["semantic"] = "Logits per category, in the order of the labels."
-    model.output_description["center"] = "Logit of an object's centre; apply the sigmoid."
-    model.output_description["offset"] = "(dy, dx) in input pixels to the object's centre."
-    labels = [category.name for category in info.taxonomy]
+    for name, text in info.head_descriptions.items():
+        model.output_description[name] = text
+    colors = ["#{:02x}{:02x}{:02x}".format(*category.color) for category in info.taxonomy]
     model.user_defined_metadata.update(
         {
-            "panokit.labels": json.dumps(labels, ensure_ascii=False),
-            "panokit.taxonomy": json.dumps(info.taxonomy.to_json(), ensure_ascii=False),
+            # The key under which Apple's segmentation models keep their labels.
+            "com.apple.coreml.model.preview.params": _json(
+                {"labels": info.labels, "colors": colors}
+            ),
+            "panokit.labels": _json(info.labels),
+            "panokit.taxonomy": _json(info.taxonomy.to_json()),
             "panokit.stride": str(contract.stride),
         }
     )
-    del model.user_defined_metadata["com.github.apple.coremltools.conversion_date"]
+    model.user_defined_metadata.pop("com.github.apple.coremltools.conversion_date", None)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _make_reproducible(path: Path) -> None:

@@ -22,7 +22,13 @@ from panokit.errors import ExportError, MissingExtraError
 from panokit_compression.quiet import quiet
 from panokit_converters.contract import HEADS, run_heads
 
-__all__ = ["convert_tflite", "tflite_operators", "tflite_specs", "xnnpack_share"]
+__all__ = [
+    "convert_tflite",
+    "odd_operators",
+    "tflite_operators",
+    "tflite_specs",
+    "xnnpack_share",
+]
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +93,17 @@ def tflite_operators(tflite: bytes) -> dict[str, int]:
                 name = f"CUSTOM:{(code.CustomCode() or b'').decode()}"
             counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items()))
+
+
+def odd_operators(tflite: bytes) -> dict[str, int]:
+    """The operators of a file that are not plain: custom and Flex ones, and those that move data
+    about (TRANSPOSE, GATHER_ND), which a converter leaves where layouts did not meet."""
+    odd = ("CUSTOM:", "TRANSPOSE", "GATHER_ND", "STABLEHLO")
+    return {
+        name: count
+        for name, count in tflite_operators(tflite).items()
+        if name.startswith(odd) and name != "TRANSPOSE_CONV"
+    }
 
 
 def xnnpack_share(tflite: bytes) -> float:

@@ -12,7 +12,8 @@ import pytest
 from panokit.bundle import hash_path
 from panokit.taxonomy import Taxonomy
 from panokit_converters.contract import HEADS, check_contract
-from panokit_converters.coreml import CoreMlInfo, coreml_specs, write_coreml
+from panokit_converters.coreml import coreml_specs, write_coreml
+from panokit_converters.tflite_metadata import ModelInfo
 from tests.converters.toy_network import ToyNetwork
 
 SIZE = (64, 32)
@@ -20,7 +21,7 @@ SIZE = (64, 32)
 
 def write(path: Path, taxonomy: Taxonomy) -> None:
     module = ToyNetwork().eval()
-    info = CoreMlInfo("toy", taxonomy, "test only", "1.2.3")
+    info = ModelInfo("toy", taxonomy, "test only", "1.2.3")
     write_coreml(module, check_contract(module, SIZE, 4), info, path)
 
 
