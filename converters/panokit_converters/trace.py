@@ -22,10 +22,19 @@ from panokit.bundle import Artifact, Bundle
 from panokit.errors import ArgumentError, BundleError, ExportError
 from panokit_converters.coreml_interpreter import CoreMLProgram, Operator
 
-__all__ = ["Trace", "TracedOperator", "trace_artifact", "trace_coreml", "trace_tflite"]
+__all__ = [
+    "TRACEABLE",
+    "Trace",
+    "TracedOperator",
+    "short_name",
+    "trace_artifact",
+    "trace_coreml",
+    "trace_tflite",
+]
 
 Array = NDArray[Any]
 INPUT = "image"
+TRACEABLE = ("tflite", "coreml")
 
 
 @dataclass(frozen=True)
