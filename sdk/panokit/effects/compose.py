@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear, stripes
+from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear
 from panokit.effects.matting import box_sum
 from panokit.photo import Photo, Pixels
 
@@ -62,24 +62,7 @@ def split_layers(photo: Photo, alpha_hw: FloatArray, reach: float) -> Layers:
     light = space.to_linear(pixels[rows, cols])
     if not len(rows):
         return Layers(rows, cols, a, light, light, light)
-    size_hw = alpha_hw.shape[0], alpha_hw.shape[1]
-    factor = max(1, round(max(size_hw) / COARSE_SIDE))
-    sums = []
-    for part in stripes(size_hw, factor):
-        alpha = alpha_hw[part]
-        here = space.to_linear(pixels[part])
-        solid, clear = (alpha >= 1).astype(np.float32), (alpha <= 0).astype(np.float32)
-        # A little of the band itself, for objects that are soft all over.
-        solid += 1e-3 * alpha**4
-        clear += 1e-3 * (1 - alpha) ** 4
-        both = [
-            here * solid[..., None],
-            solid[..., None],
-            here * clear[..., None],
-            clear[..., None],
-        ]
-        sums.append(reduce_mean(np.concatenate(both, axis=-1), factor))
-    coarse = np.concatenate(sums)
+    coarse, factor = _clean_colors(photo, alpha_hw)
     near = max(1, round(reach / factor))
     kernel = np.zeros_like(coarse)
     for k in range(4):
@@ -93,6 +76,31 @@ def split_layers(photo: Photo, alpha_hw: FloatArray, reach: float) -> Layers:
     return Layers(
         rows, cols, a, light, np.clip(f + a * rest, 0, 1), np.clip(b + (1 - a) * rest, 0, 1)
     )
+
+
+def _clean_colors(photo: Photo, alpha_hw: FloatArray) -> tuple[FloatArray, int]:
+    """Light and count of the pixels that are all foreground, and all background, on a coarse grid:
+    float32 ``[h,w,8]``; and the grid's factor."""
+    pixels, space = photo.pixels_hwc, photo.space
+    size_hw = alpha_hw.shape[0], alpha_hw.shape[1]
+    factor = -(-max(size_hw) // COARSE_SIDE)
+    step = 1 if factor < 4 else 2  # every other pixel is enough for a mean of many
+    factor = -(-factor // step) * step
+    out = np.empty((-(-size_hw[0] // factor), -(-size_hw[1] // factor), 8), np.float32)
+
+    def do(rows: slice) -> None:
+        alpha = alpha_hw[rows][::step, ::step, None]
+        light = space.to_linear(pixels[rows][::step, ::step])
+        layers = np.empty((*light.shape[:2], 8), np.float32)
+        # A little of the band itself, for objects that are soft all over.
+        for at, share in ((0, alpha), (4, 1 - alpha)):
+            weight = np.where(share >= 1, np.float32(1), np.float32(1e-3) * share * share)
+            np.multiply(light, weight, out=layers[..., at : at + 3])
+            layers[..., at + 3 : at + 4] = weight
+        out[rows.start // factor : -(-rows.stop // factor)] = reduce_mean(layers, factor // step)
+
+    each_stripe(do, size_hw, factor)
+    return out, factor
 
 
 def compose(
@@ -125,18 +133,25 @@ def compose(
     return photo.with_pixels(out)
 
 
-def repaint(photo: Photo, alpha_hw: FloatArray, layers: Layers, paint: Paint) -> Photo:
-    """The photo with its foreground painted anew; pixels whose matte is 0 stay bit for bit, and
-    in the band the change of the foreground is added by its share."""
+def repaint(
+    photo: Photo, alpha_hw: FloatArray, layers: Layers, paint: Callable[[FloatArray], FloatArray]
+) -> Photo:
+    """The photo with its foreground painted anew, by a function of light ``[n,3]`` alone; pixels
+    whose matte is 0 stay bit for bit, and in the band the change of the foreground is added by its
+    share."""
     pixels, space = photo.pixels_hwc, photo.space
     out = pixels.copy()
 
-    def do(part: slice) -> None:
-        _paint(photo, out, part, alpha_hw[part] >= 1, paint)
-
-    each_stripe(do, (out.shape[0], out.shape[1]))
+    solid = alpha_hw >= 1
+    if out.dtype == np.uint8:
+        _paint_colors(photo, out, solid, paint)
+    else:
+        each_stripe(
+            lambda part: _paint(photo, out, part, solid[part], lambda _r, _c, x: paint(x)),
+            (out.shape[0], out.shape[1]),
+        )
     if len(layers.rows):
-        new = paint(layers.rows, layers.cols, layers.foreground)
+        new = paint(layers.foreground)
         mixed = layers.light + layers.alpha * (new - layers.foreground)
         out[layers.rows, layers.cols] = space.to_codes(mixed, out.dtype)
     return photo.with_pixels(out)
@@ -158,3 +173,25 @@ def _paint(photo: Photo, out: Pixels, part: slice, where: NDArray[np.bool_], pai
         rows += part.start
         painted = paint(rows, cols, space.to_linear(pixels[rows, cols]))
         out[rows, cols] = space.to_codes(painted, out.dtype)
+
+
+def _paint_colors(
+    photo: Photo,
+    out: Pixels,
+    where: NDArray[np.bool_],
+    paint: Callable[[FloatArray], FloatArray],
+) -> None:
+    """Paint pixels of 8 bits by painting each colour that occurs once: a photo of 12 megapixels
+    has far fewer colours."""
+    codes = out[where].astype(np.uint32)
+    keys = codes[:, 0] << 16 | codes[:, 1] << 8 | codes[:, 2]
+    seen = np.zeros(1 << 24, bool)
+    seen[keys] = True
+    colors = np.flatnonzero(seen)
+    table = np.empty((1 << 24, 3), np.uint8)
+    for start in range(0, len(colors), 1 << 18):
+        part = colors[start : start + (1 << 18)]
+        old = np.stack([part >> 16, part >> 8 & 255, part & 255], axis=1).astype(np.uint8)
+        new = photo.space.to_codes(paint(photo.space.to_linear(old)), np.uint8)
+        table[part] = new
+    out[where] = table[keys]

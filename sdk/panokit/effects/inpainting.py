@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear
+from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear, upsample_rows
 from panokit.effects.matting import dilate
 from panokit.photo import Photo, Pixels
 
@@ -23,7 +23,7 @@ __all__ = ["inpaint"]
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-WORK_CELLS = 16_000
+WORK_CELLS = 20_000
 """About so many cells has the hole on the finest grid that patches are sought on."""
 
 WORK_SIDE = 640
@@ -57,7 +57,7 @@ def inpaint(photo: Photo, hole: NDArray[np.bool_], avoid: NDArray[np.bool_] | No
     coarse_barred = reduce_mean(barred.astype(np.float32), factor) > 0
     filled, offsets = _complete(tones, coarse_hole, coarse_barred)
     out = photo.pixels_hwc.copy()
-    out[window][own] = _detailed(full, own, barred, filled, offsets, factor)
+    _draw(out[window], own, barred, filled, offsets, factor)
     return photo.with_pixels(out)
 
 
@@ -137,7 +137,7 @@ def _diffuse(image: FloatArray, hole: NDArray[np.bool_]) -> FloatArray:
         up = sample_bilinear(value, 2, y, x).reshape(h, w, 3)
         weight = level[..., 3:]
         value = np.where(weight > 0, level[..., :3] / np.maximum(weight, 1e-6), up)
-    return value
+    return np.asarray(value, np.float32)
 
 
 def _grow(guess: FloatArray, offsets: IntArray, level: _Level) -> tuple[FloatArray, IntArray]:
@@ -211,7 +211,7 @@ class _Search:
         theirs = self.flat.take(sources[:, None] + self.steps, axis=0).reshape(len(where), -1)
         theirs -= mine
         theirs *= theirs
-        return np.einsum("np,np->n", theirs, self.weights[where])
+        return np.asarray(np.einsum("np,np->n", theirs, self.weights[where]), np.float32)
 
     def improve(self, guess: FloatArray, propagations: int) -> None:
         """One round of PatchMatch, all targets at once."""
@@ -295,39 +295,65 @@ class _Search:
         return out
 
 
-def _detailed(
+def _draw(
     full: Pixels,
     own: NDArray[np.bool_],
     barred: NDArray[np.bool_],
     filled: FloatArray,
     offsets: IntArray,
     factor: int,
-) -> Pixels:
-    """The hole's pixels at full size, in raster order: smooth colour of the coarse picture plus the
-    fine detail at the pixel's source (its code less the coarse picture there)."""
+) -> None:
+    """Fill the hole at full size, in place: smooth colour of the coarse picture plus the fine
+    detail at the pixel's source (its code less the coarse picture there)."""
     top = np.float32(np.iinfo(full.dtype).max)
     h, w = own.shape
-    y, x = np.nonzero(own)
-    value = sample_bilinear(filled, factor, y, x) * top
+    detail = np.zeros(full.shape, np.int16 if full.dtype == np.uint8 else np.int32)
+
+    def find_detail(rows: slice) -> None:
+        smooth = upsample_rows(filled, factor, (h, w), rows) * top
+        detail[rows] = full[rows] - smooth
+
+    def fill(rows: slice) -> None:
+        y, x = np.nonzero(own[rows])
+        if not len(y):
+            return
+        y += rows.start
+        value = sample_bilinear(filled, factor, y, x) * top
+        if factor > 1:
+            value += _borrowed(detail, barred, offsets, factor, y, x)
+        full[y, x] = np.clip(value + np.float32(0.5), 0, top).astype(full.dtype)
+
     if factor > 1:
-        detail = np.zeros_like(value)
-        total = np.zeros((len(y), 1), np.float32)
-        # The sources of the four cells around fade into one another, or their borders would show.
-        cell_y, cell_x = (y + 0.5) / factor - 0.5, (x + 0.5) / factor - 0.5
-        for step_y in (0, 1):
-            for step_x in (0, 1):
-                cy = np.clip(np.floor(cell_y).astype(np.intp) + step_y, 0, filled.shape[0] - 1)
-                cx = np.clip(np.floor(cell_x).astype(np.intp) + step_x, 0, filled.shape[1] - 1)
-                share = (1 - np.abs(cell_y - np.floor(cell_y) - step_y)) * (
-                    1 - np.abs(cell_x - np.floor(cell_x) - step_x)
-                )
-                shift = offsets[cy, cx] * factor
-                sy, sx = np.clip(y + shift[:, 0], 0, h - 1), np.clip(x + shift[:, 1], 0, w - 1)
-                share = np.where(barred[sy, sx], 0, share).astype(np.float32)[:, None]
-                residual = full[sy, sx].astype(np.float32)
-                residual -= sample_bilinear(filled, factor, sy, sx) * top
-                detail += residual * share
-                total += share * share
-        # Means of unlike details are weaker than each; this gives their strength back.
-        value += detail / np.sqrt(np.maximum(total, 0.25))
-    return np.clip(value + np.float32(0.5), 0, top).astype(full.dtype)
+        each_stripe(find_detail, (h, w))
+    each_stripe(fill, (h, w))
+
+
+def _borrowed(
+    detail: NDArray[np.integer],
+    barred: NDArray[np.bool_],
+    offsets: IntArray,
+    factor: int,
+    y: NDArray[np.intp],
+    x: NDArray[np.intp],
+) -> FloatArray:
+    """Detail for some pixels, float32 ``[n,3]``: the sources of the four cells around each fade
+    into one another, or the cells' borders would show."""
+    h, w = barred.shape
+    total = np.zeros((len(y), 3), np.float32)
+    power = np.zeros(len(y), np.float32)
+    cell_y, cell_x = (y + 0.5) / factor - 0.5, (x + 0.5) / factor - 0.5
+    low_y, low_x = np.floor(cell_y).astype(np.intp), np.floor(cell_x).astype(np.intp)
+    part_y, part_x = (cell_y - low_y).astype(np.float32), (cell_x - low_x).astype(np.float32)
+    for step_y in (0, 1):
+        for step_x in (0, 1):
+            cy = np.clip(low_y + step_y, 0, offsets.shape[0] - 1)
+            cx = np.clip(low_x + step_x, 0, offsets.shape[1] - 1)
+            share = (part_y if step_y else 1 - part_y) * (part_x if step_x else 1 - part_x)
+            shift = offsets[cy, cx] * factor
+            sy = np.clip(y + shift[:, 0], 0, h - 1)
+            sx = np.clip(x + shift[:, 1], 0, w - 1)
+            share[barred[sy, sx]] = 0
+            total += detail[sy, sx] * share[:, None]
+            power += share * share
+    # Means of unlike details are weaker than each; this gives their strength back.
+    return np.asarray(total / np.sqrt(np.maximum(power, 0.25))[:, None], np.float32)

@@ -25,6 +25,9 @@ HIGHLIGHT_GAIN = 5.0
 """How much more a full white pixel weighs than a dark one. Lamps are brighter than white in truth;
 the file has cut them off, so that without this their discs would be dull."""
 
+TINY = 1e-9
+"""A weight below this is what rounding leaves of none."""
+
 FAINT = 1e-4
 """Weight of background pixels near the subject, whose colour may be the subject's: they count only
 where the disc reaches no clean ones (the gap between arm and body)."""
@@ -90,7 +93,9 @@ def blur_background(
             local = sample_bilinear(blurred, factor, rows, cols)
         # Where alpha is 1 all around there is no background to blur; the pixel keeps its own.
         weight = local[..., 3:]
-        np.divide(local[..., :3], weight, out=light, where=weight > 0)
+        if weight.min() > TINY:
+            return np.asarray(local[..., :3] / weight, np.float32)
+        np.divide(local[..., :3], weight, out=light, where=weight > TINY)
         return light
 
     return compose(photo, alpha_hw, matte.layers(photo), blurry)
@@ -110,13 +115,15 @@ def _weighted_background(
 
     def do(rows: slice) -> None:
         light = photo.space.to_linear(photo.pixels_hwc[rows])
-        weight = light.max(axis=-1)
+        weight = np.maximum(np.maximum(light[..., 0], light[..., 1]), light[..., 2])
         weight *= weight
         weight *= weight
         weight *= gain
         weight += 1
         weight *= 1 - alpha_hw[rows]
-        layers = np.concatenate([light * weight[..., None], weight[..., None]], axis=-1)
+        layers = np.empty((*weight.shape, 4), np.float32)
+        np.multiply(light, weight[..., None], out=layers[..., :3])
+        layers[..., 3] = weight
         part = slice(rows.start // factor, -(-rows.stop // factor))
         out[part] = reduce_mean(layers, factor) * trust[part]
 

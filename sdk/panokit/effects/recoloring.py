@@ -73,7 +73,7 @@ def recolor(
     turn, shift = _plan(photo, matte.alpha_hw, target)
     into, out_of = photo.space.to_srgb.astype(np.float32), np.linalg.inv(photo.space.to_srgb)
 
-    def paint(rows: NDArray[np.intp], cols: NDArray[np.intp], light: FloatArray) -> FloatArray:
+    def paint(light: FloatArray) -> FloatArray:
         lab = to_oklab(light @ into.T)
         new = lab[..., 1:] @ turn.T + shift * _body(lab[..., :1])
         lab[..., 1:] += np.float32(amount) * (new - lab[..., 1:])
