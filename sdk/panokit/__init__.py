@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
+    from panokit.detections import Detections
     from panokit.dump import Dump, read_dump, write_dump
     from panokit.effects import portrait_blur
     from panokit.errors import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         PanokitError,
         PhotoError,
     )
+    from panokit.outlines import Outline
     from panokit.photo import Photo
     from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
     from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
@@ -39,6 +41,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "bundle": ("Artifact", "Bundle", "Manifest", "TensorSpec"),
+    "detections": ("Detections",),
     "dump": ("Dump", "read_dump", "write_dump"),
     "effects": ("portrait_blur",),
     "errors": (
@@ -52,6 +55,7 @@ _HOME = {
         "PanokitError",
         "PhotoError",
     ),
+    "outlines": ("Outline",),
     "photo": ("Photo",),
     "postprocessing": ("Heads", "PanopticMap", "PostprocessConfig", "postprocess"),
     "preprocessing": ("PreprocessConfig", "TransformRecord", "preprocess"),
@@ -69,6 +73,7 @@ __all__ = [
     "BundleError",
     "Category",
     "DataError",
+    "Detections",
     "Dump",
     "DumpError",
     "ExportError",
@@ -76,6 +81,7 @@ __all__ = [
     "Heads",
     "Manifest",
     "MissingExtraError",
+    "Outline",
     "PanokitError",
     "PanopticMap",
     "PanopticResult",
