@@ -71,7 +71,7 @@ class ColorSpace:
             index += np.float32(0.5)
             return np.asarray(self._codes_8.take(index.astype(np.uint16)))
         codes = np.interp(np.clip(linear, 0.0, 1.0), self.curve, np.arange(float(_CODES)))
-        return (codes + 0.5).astype(np.uint16)
+        return np.asarray(codes + 0.5, np.float64).astype(np.uint16)
 
 
 def _srgb_curve() -> FloatArray:
@@ -141,7 +141,8 @@ def _curve(tag: bytes) -> FloatArray:
     (form,) = struct.unpack_from(">H", tag, 8)
     g, *rest = (v / 65536 for v in struct.unpack_from(f">{(1, 3, 4, 5, 7)[form]}i", tag, 12))
     # Forms 0-4: (a x + b)^g + e from x = d up, c x + f below it.
-    a, b, c, d, e, f = [*rest, *[1.0, 0.0, 0.0, 0.0, 0.0, 0.0][len(rest) :]]
+    given = [*rest, *[1.0, 0.0, 0.0, 0.0, 0.0, 0.0][len(rest) :]]
+    a, b, c, d, e, f = (float(v) for v in given)
     if form in (1, 2):
         d = -b / a
         e = f = c if form == 2 else 0.0

@@ -95,7 +95,7 @@ def _root(
 
 def main() -> None:
     """Run the program; every deliberate error becomes one sentence and exit code 2."""
-    from panokit.cli import commands, evaluate, simulate, validate  # noqa: F401 - registers them
+    from panokit.cli import commands, effects, evaluate, simulate, validate  # noqa: F401 - registers them
 
     try:
         app()

@@ -1,4 +1,4 @@
-"""The commands of the thin SDK: segment, blur, dump."""
+"""The commands of the thin SDK: segment, dump."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from panokit import coco
 from panokit._files import replacing, write_json
 from panokit.cli.app import app
 from panokit.dump import dump_stages, write_dump
-from panokit.errors import ArgumentError, PanokitError, PhotoError
-from panokit.photo import Photo, photo_paths
+from panokit.errors import PanokitError, PhotoError
+from panokit.photo import photo_paths
 from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter
 
-__all__ = ["blur", "dump", "segment"]
+__all__ = ["dump", "segment"]
 
 Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")]
 BundleOption = Annotated[
@@ -84,33 +84,6 @@ def segment(
         results.append({**result.to_json(), "photo": str(path), "files": files})
         table.add_row(path.name, _summary(result))
     _finish(results, failures, table, json)
-
-
-@app.command()
-def blur(
-    photo: Annotated[Path, typer.Argument(help="The photo.")],
-    out: Annotated[Path, typer.Option("--out", help="Picture to write (.jpg, .png, .webp).")],
-    strength: Annotated[float, typer.Option(min=0.0, max=1.0, help="How strong, 0..1.")] = 0.5,
-    bundle: BundleOption = None,
-    artifact: ArtifactOption = None,
-    threads: Threads = 2,
-    json: JsonOption = None,
-) -> None:
-    """Blur the background behind the people in a photo."""
-    from PIL import Image
-
-    from panokit.effects import portrait_blur
-
-    if out.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
-        raise ArgumentError("out", "a name ending in .jpg, .png or .webp", str(out))
-    opened = Photo.open(photo)
-    result = Segmenter.open(bundle, artifact, threads).segment(opened)
-    effect = portrait_blur(opened, result, strength=strength)
-    with replacing(out) as partial:
-        Image.fromarray(effect.image_hwc).save(partial, quality=95)
-    typer.echo(effect.message)
-    if json:
-        write_json(json, {"applied": effect.applied, "message": effect.message, "out": str(out)})
 
 
 @app.command()

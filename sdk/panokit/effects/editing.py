@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -81,10 +81,12 @@ class Edit:
             for k, v in data.items()
             if k != "do"
         }
-        try:
-            return kind(**values)
-        except TypeError:
-            raise ArgumentError(f"edit {kind.do}", "an object with its parameters", data) from None
+        needed = [
+            f.name for f in fields(kind) if f.default is MISSING and values.get(f.name) is None
+        ]
+        if needed:
+            raise ArgumentError(f"edit {kind.do}", f"given with its {needed[0]}", dict(data))
+        return kind(**values)
 
 
 @dataclass(frozen=True)
