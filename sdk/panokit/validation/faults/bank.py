@@ -142,7 +142,7 @@ _LAYOUT = (
         "resized by area averaging",
         Step.LAYOUT,
         _KERNEL + "area averaging was used.",
-        _one({"kernel": "area"}),
+        _fields(exact={"kernel": "area"}, box={"kernel": "box"}),
     ),
     Fault(
         "resize-align-corners",

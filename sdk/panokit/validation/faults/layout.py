@@ -76,8 +76,11 @@ def _pillow(name: str) -> Resize:
     def resize(rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
         from PIL import Image
 
-        kernel = Image.Resampling[name]
-        return np.asarray(Image.fromarray(np.ascontiguousarray(rgb_hwc)).resize(size_wh, kernel))
+        image = Image.fromarray(np.ascontiguousarray(rgb_hwc))
+        for size in ((size_wh[0], image.height), size_wh):  # x first, as the reference does
+            if image.size != size:
+                image = image.resize(size, Image.Resampling[name])
+        return np.asarray(image)
 
     return resize
 
@@ -138,6 +141,22 @@ def _nearest(grid: str, rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
     return np.asarray(rgb_hwc[index[0][:, None], index[1]])
 
 
+def _area(rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
+    """The mean over each output pixel's area, parts of pixels counting as parts."""
+    values = rgb_hwc.astype(np.float64)
+    for axis, n_out in ((0, size_wh[1]), (1, size_wh[0])):
+        n_in = values.shape[axis]
+        zero = np.zeros_like(np.take(values, [0], axis))
+        sums = np.concatenate([zero, np.cumsum(values, axis)], axis)
+        edge = np.arange(n_out + 1) * (n_in / n_out)
+        low = np.minimum(edge.astype(np.intp), n_in - 1)
+        part = (edge - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        below = np.take(sums, low, axis)
+        at_edge = below + (np.take(sums, low + 1, axis) - below) * part
+        values = np.diff(at_edge, axis=axis) * (n_out / n_in)
+    return np.asarray(np.clip(np.floor(values + 0.5), 0, 255), np.uint8)
+
+
 KERNELS: dict[str, Resize] = {
     "pillow-bilinear": _pillow("BILINEAR"),
     "nearest": partial(_nearest, "centre"),
@@ -149,6 +168,7 @@ KERNELS: dict[str, Resize] = {
     "bicubic-plain": partial(_sampled, _cubic, 2, "half-pixel"),
     "lanczos": _pillow("LANCZOS"),
     "lanczos-plain": partial(_sampled, _lanczos, 4, "half-pixel"),
-    "area": _pillow("BOX"),
+    "area": _area,
+    "box": _pillow("BOX"),
 }
 """Resize kernels by name: ``plain`` ones look at single points (no antialias)."""
