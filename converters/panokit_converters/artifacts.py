@@ -162,7 +162,8 @@ class Maker:
         if form is None:
             raise ExportError(path.name, why_not("coreml", recipe) or "")
         write_coreml(self.module, self.contract, self.info, path, form)
-        return _Facts(form.precision, *coreml_specs(self.contract, form), form.minimum_os)
+        image, heads = coreml_specs(self.contract, form)
+        return _Facts(form.precision, image, heads, form.minimum_os)
 
     def _onnx(self, path: Path, recipe: Recipe) -> _Facts:
         content = quantize_onnx(self._float_onnx, recipe.precision, self.calibration)
@@ -174,7 +175,8 @@ class Maker:
 
         half = recipe.precision == "float16"
         write_coreai(self.module, self.contract, self.info, path, half=half)
-        return _Facts(recipe.precision, *coreai_specs(self.contract, half=half), MINIMUM_OS)
+        image, heads = coreai_specs(self.contract)
+        return _Facts(recipe.precision, image, heads, MINIMUM_OS)
 
 
 @dataclass(frozen=True)
