@@ -110,15 +110,23 @@ def test_overlay_colours_segments_and_leaves_void_alone(result: PanopticResult) 
     assert result.overlay().size == (4, 2)
 
 
-def test_instances_of_one_class_get_colours_of_their_own() -> None:
-    person = Taxonomy("p", (Category(1, "person", True, (220, 20, 60)),))
-    ids = np.arange(1, 9, dtype=np.int32)[None].repeat(8, 0)
-    segments = tuple(DecodedSegment(i, 0, True, 1.0, 8, (4.0, i - 0.5)) for i in range(1, 9))
-    photo = Photo.from_array(np.zeros((8, 8, 3), np.uint8))
+@pytest.mark.parametrize(
+    "color", [(220, 20, 60), (128, 128, 128), (0, 0, 0), (255, 255, 255)], ids=str
+)
+def test_instances_of_one_class_get_colours_of_their_own(color: tuple[int, int, int]) -> None:
+    person = Taxonomy("p", (Category(1, "person", True, color),))
+    ids = np.arange(1, 31, dtype=np.int32)[None].repeat(30, 0)
+    segments = tuple(DecodedSegment(i, 0, True, 1.0, 30, (4.0, i - 0.5)) for i in range(1, 31))
+    photo = Photo.from_array(np.zeros((30, 30, 3), np.uint8))
     found = PanopticResult.from_map(
-        photo, PanopticMap(ids, segments), person, letterbox((8, 8), (8, 8))
+        photo, PanopticMap(ids, segments), person, letterbox((30, 30), (30, 30))
     )
-    assert len(set(segment_colors(found).values())) == 8
+    colors = segment_colors(found)
+    assert len(set(colors.values())) == 30
+    assert colors[1] == color
+    first = np.array([colors[i] for i in range(1, 9)])
+    apart = np.abs(first[:, None] - first).max(-1) + 999 * np.eye(8)
+    assert apart.min() >= 20
 
 
 def test_coco_panoptic_files(result: PanopticResult, tmp_path: Path) -> None:
