@@ -32,7 +32,7 @@ def segment_colors(result: PanopticResult) -> dict[int, tuple[int, int, int]]:
         if nth:
             h += 0.055 * ((nth + 1) // 2) * (1 if nth % 2 else -1)
             v = min(1.0, max(0.55, v * (0.8 if nth % 3 == 2 else 1.15)))
-            s = max(s, 0.45)  # a grey has no hue to turn
+            s = max(s, 0.6)  # a grey has no hue to turn
         r, g, b = colorsys.hsv_to_rgb(h % 1.0, s, v)
         colors[segment.id] = (round(r * 255), round(g * 255), round(b * 255))
     return colors
