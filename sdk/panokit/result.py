@@ -96,9 +96,8 @@ class PanopticResult:
         (w_in, h_in), (h, w) = transform.input_wh, ids.shape
         if (h, w) != (h_in, w_in):  # decoded on the head grid
             rows, cols = (2 * rows + 1) * h // (2 * h_in), (2 * cols + 1) * w // (2 * w_in)
-        id_map = np.ascontiguousarray(ids[rows[:, None], cols])
-        areas = np.bincount(id_map.ravel(), minlength=len(decoded.segments) + 1)
-        boxes = _boxes(id_map, len(decoded.segments) + 1)
+        id_map = ids.take(cols, axis=1).take(rows, axis=0)
+        areas, boxes = _areas_and_boxes(ids, rows, cols, len(decoded.segments) + 1)
         segments = []
         for s in decoded.segments:
             if areas[s.id] == 0:
@@ -250,6 +249,26 @@ class PanopticResult:
     @property
     def _highest(self) -> int:
         return max((s.id for s in self.segments), default=0)
+
+
+def _areas_and_boxes(
+    ids: NDArray[np.int32], rows: NDArray[np.intp], cols: NDArray[np.intp], count: int
+) -> tuple[NDArray[np.intp], list[tuple[int, int, int, int]]]:
+    """Area and box on the photo of every id below ``count``, from the small grid: each of its
+    pixels that is used (``rows`` and ``cols`` ascend) covers a rectangle of the photo."""
+    y, first_y, high = np.unique(rows, return_index=True, return_counts=True)
+    x, first_x, wide = np.unique(cols, return_index=True, return_counts=True)
+    used = ids[y[:, None], x]
+    pixels = (high[:, None] * wide).ravel()
+    areas = np.bincount(used.ravel(), pixels, count).astype(np.intp)
+    last_y, last_x = first_y + high, first_x + wide
+    boxes = [
+        (int(first_x[x0]), int(first_y[y0]), int(last_x[x1 - 1]), int(last_y[y1 - 1]))
+        if x1
+        else (0, 0, 0, 0)
+        for x0, y0, x1, y1 in _boxes(used, count)
+    ]
+    return areas, boxes
 
 
 def _boxes(id_map: NDArray[np.int32], count: int) -> list[tuple[int, int, int, int]]:

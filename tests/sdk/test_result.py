@@ -65,6 +65,31 @@ def test_a_map_on_the_head_grid_covers_the_same_photo(taxonomy: Taxonomy) -> Non
     assert found.id_map.tolist() == [[1, 1, 1, 1], [2, 2, 2, 2]]
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    photo=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    head_grid=st.booleans(),
+)
+def test_areas_and_boxes_are_those_of_the_map(
+    seed: int, photo: tuple[int, int], head_grid: bool
+) -> None:
+    shape = (3, 4) if head_grid else (12, 16)
+    ids = np.random.default_rng(seed).integers(0, 6, shape).astype(np.int32)
+    segments = tuple(DecodedSegment(i, 0, True, 1.0, 1, (1.0, 1.0)) for i in range(1, 6))
+    person = Taxonomy("p", (Category(1, "person", True, (1, 2, 3)),))
+    pixels = Photo.from_array(np.zeros((photo[1], photo[0], 3), np.uint8))
+    found = PanopticResult.from_map(
+        pixels, PanopticMap(ids, segments), person, letterbox(photo, (16, 12))
+    )
+    assert found.id_map.shape == photo[::-1]
+    assert found.id_map.flags.c_contiguous
+    assert {s.id for s in found} == set(np.unique(found.id_map).tolist()) - {0}
+    for segment in found:
+        ys, xs = np.nonzero(found.id_map == segment.id)
+        assert segment.area == len(ys)
+        assert segment.box_xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+
+
 def test_counts_views_and_queries(result: PanopticResult) -> None:
     assert result.counts == {"dog": 1, "person": 1}
     assert result.semantic_map().tolist() == [[2, 2, 2, 2], [1, 1, 3, 0]]
