@@ -120,7 +120,9 @@ def _flat(
     table = np.zeros((max((s.id for s in result), default=0) + 1, 3), np.uint8)
     for segment_id, color in colors.items():
         table[segment_id] = color
-    pixels = table[result.id_map]
+    pixels = np.empty((*result.id_map.shape, 3), np.uint8)
+    for channel in range(3):
+        pixels[..., channel] = table[:, channel].take(result.id_map)
     if parted:
         pixels[_edges(result.id_map, max(1, round(min(result.id_map.shape) / 800)))] = 0
     return Image.fromarray(pixels)

@@ -167,14 +167,14 @@ class PanopticResult:
         table = np.zeros(self._highest + 1, np.int32)
         for s in self.segments:
             table[s.id] = s.category.id
-        return np.asarray(table[self.id_map])
+        return table.take(self.id_map)
 
     def instance_map(self) -> NDArray[np.int32]:
         """The instance view: segment ids of things, int32 ``[H,W]``, 0 elsewhere."""
         table = np.zeros(self._highest + 1, np.int32)
         for s in self.segments:
             table[s.id] = s.id if s.is_thing else 0
-        return np.asarray(table[self.id_map])
+        return table.take(self.id_map)
 
     def rle(self, segment: int | Segment) -> dict[str, Any]:
         """A segment's mask as COCO's compressed run lengths: ``size`` [H, W] and ``counts``."""
