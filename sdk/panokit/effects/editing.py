@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from panokit._files import write_json
 from panokit.effects._checks import flag, in_range, one_of, whole
 from panokit.effects.fill import Fill, check_color
+from panokit.effects.held import with_held
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.picking import Pick, found_nothing
 from panokit.errors import ArgumentError, DataError
@@ -369,7 +370,9 @@ class EditList:
             if not done.applied:
                 continue
             photo = done.photo
-            gone = [s.id for s in edit.pick.find(result)] if isinstance(edit, Remove) else []
+            gone: tuple[int, ...] = ()
+            if isinstance(edit, Remove):
+                gone = with_held(result, edit.pick.find(result), edit.pick.but)
             result = _without(result, photo, gone)
             lifted = done if done.transparent else lifted
         message = " ".join(s.message for s in steps)

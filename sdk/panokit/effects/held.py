@@ -8,7 +8,7 @@ import numpy as np
 
 from panokit.result import PanopticResult, Segment
 
-__all__ = ["held_by", "is_person", "wearable"]
+__all__ = ["held_by", "is_person", "wearable", "with_held"]
 
 _WORDS = """
 accessory apple backpack bag ball banana bat bird book bottle bowl camera cat clothing cup
@@ -31,6 +31,16 @@ def wearable(segment: Segment) -> bool:
     """Whether people wear or hold such things, judged by the name of the class."""
     words = segment.category.name.lower().replace("_", " ").replace("-", " ").split()
     return not _CARRIED.isdisjoint(words)
+
+
+def with_held(
+    result: PanopticResult, subject: Sequence[Segment], but: Sequence[int] = ()
+) -> tuple[int, ...]:
+    """Ids of the subject, and of what the persons among it wear or hold; never those in ``but``."""
+    persons = [s.id for s in subject if is_person(s)]
+    held = held_by(result, persons) if persons else ()
+    ids = dict.fromkeys((*(s.id for s in subject), *held))
+    return tuple(i for i in ids if i not in but)
 
 
 def held_by(result: PanopticResult, subject: Sequence[int]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from panokit.effects._checks import in_range
 from panokit.effects.compose import compose
+from panokit.effects.held import with_held
 from panokit.effects.matting import matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.picking import Pick, found_nothing, names_of
@@ -28,7 +29,7 @@ def highlight(
     segments = pick.find(result)
     if not segments:
         return unchanged(photo, found_nothing(pick))
-    matte = matte_of(photo, result, [s.id for s in segments], quality)
+    matte = matte_of(photo, result, with_held(result, segments, pick.but), quality)
     weights = photo.space.luminance
     kept = np.float32((1 - dim) ** 2.2)  # even steps to the eye
 

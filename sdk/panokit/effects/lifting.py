@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from panokit.effects.held import with_held
 from panokit.effects.matting import matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.picking import Pick, found_nothing, names_of
@@ -24,7 +25,7 @@ def lift(
     segments = pick.find(result)
     if not segments:
         return unchanged(photo, found_nothing(pick))
-    matte = matte_of(photo, result, [s.id for s in segments], quality)
+    matte = matte_of(photo, result, with_held(result, segments, pick.but), quality)
     layers = matte.layers(photo)
     pixels = photo.pixels_hwc.copy()
     pixels[layers.rows, layers.cols] = photo.space.to_codes(layers.foreground, pixels.dtype)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from panokit.effects._checks import flag, in_range, one_of
-from panokit.effects.held import held_by, is_person, wearable
+from panokit.effects.held import is_person, wearable, with_held
 from panokit.effects.lens import blur_background
 from panokit.effects.matting import cell_of, matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
@@ -16,7 +16,7 @@ from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.result import PanopticResult
 
-__all__ = ["NO_PERSON", "portrait_blur", "with_held"]
+__all__ = ["NO_PERSON", "portrait_blur"]
 
 LARGEST_DISC = 0.04
 """Radius of the disc at full strength, as a share of the photo's mean side √(width·height)."""
@@ -56,7 +56,7 @@ def portrait_blur(
     subject = _subject(result, focus)
     if not subject:
         return unchanged(photo, NO_PERSON)
-    kept = with_held(result, subject)
+    kept = with_held(result, [result.get(i) for i in subject])
     matte = matte_of(photo, result, kept, quality)
     radius = strength * LARGEST_DISC * float(np.sqrt(matte.alpha_hw.size))
     share = None
@@ -77,13 +77,6 @@ def portrait_blur(
     if depth_ramp:
         message += " The depth of the ground is an approximation."
     return EffectResult(done, True, message, matte.alpha_hw)
-
-
-def with_held(result: PanopticResult, subject: Sequence[int]) -> tuple[int, ...]:
-    """The subject's ids, and of what the persons among them wear or hold."""
-    persons = [i for i in subject if is_person(result.get(i))]
-    held = held_by(result, persons) if persons else ()
-    return tuple(dict.fromkeys((*subject, *held)))
 
 
 def _subject(result: PanopticResult, focus: Sequence[int] | None) -> tuple[int, ...]:

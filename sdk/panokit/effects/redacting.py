@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from panokit.effects._checks import one_of, whole
 from panokit.effects._grid import sample_bilinear
+from panokit.effects.held import is_person, with_held
 from panokit.effects.matting import cell_of, dilate
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.picking import Pick, found_nothing, names_of
@@ -53,8 +54,8 @@ def _redact(
     covered = np.zeros(result.id_map.shape, np.float32)
     margin = max(1, round(MARGIN_CELLS * cell_of(photo, result)))
     for segment in segments:
-        mask = result.id_map == segment.id
-        if part == "head" and segment.category.name == "person":
+        mask = result.mask(*with_held(result, [segment], pick.but))
+        if part == "head" and is_person(segment):
             mask &= head_mask(mask)
         _cover(photo, pixels, mask, margin, blocks, soft=soft)
         covered[dilate(mask, margin)] = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from panokit.effects._checks import in_range
+from panokit.effects.held import with_held
 from panokit.effects.inpainting import inpaint
 from panokit.effects.matting import cell_of, dilate
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
@@ -32,7 +33,7 @@ def remove(
     segments = pick.find(result)
     if not segments:
         return unchanged(photo, found_nothing(pick))
-    ids = [s.id for s in segments]
+    ids = with_held(result, segments, pick.but)
     wide = round(margin * cell_of(photo, result))
     hole = result.mask(*ids)
     hole = dilate(hole, wide) if wide else hole

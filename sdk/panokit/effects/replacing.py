@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from panokit.effects._checks import in_range
 from panokit.effects.compose import Paint, compose
 from panokit.effects.fill import Fill
+from panokit.effects.held import with_held
 from panokit.effects.matting import Matte, matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.picking import Pick, found_nothing, names_of
@@ -41,7 +42,7 @@ def replace_background(
     in place of the old; at 0 pixels whose matte is 1 stay bit for bit. ``folder`` is where a photo
     named by the fill may lie.
     """
-    from panokit.effects.portrait import NO_PERSON, with_held
+    from panokit.effects.portrait import NO_PERSON
 
     check_same_photo(photo, result)
     in_range("match_light", match_light, 0, 1)
@@ -51,7 +52,7 @@ def replace_background(
     segments = chosen.find(result)
     if not segments:
         return unchanged(photo, NO_PERSON if pick is None else found_nothing(chosen))
-    ids = with_held(result, [s.id for s in segments])
+    ids = with_held(result, segments, chosen.but)
     matte = matte_of(photo, result, ids, quality)
     done = _before(photo, matte, fill, match_light, folder)
     message = f"Put {names_of(segments)} before another background."
