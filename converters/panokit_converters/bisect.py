@@ -22,7 +22,15 @@ from panokit_converters.trace import INPUT, Trace, TracedOperator, short_name
 __all__ = ["BisectResult", "Finding", "OperatorAgreement", "bisect_traces", "match"]
 
 # Noise that an operator may add of its own (SQNR in dB), by the candidate's precision.
-_FLOORS_DB = {"float32": 80.0, "float16": 50.0, "int16x8": 35.0, "int8": 25.0}
+_FLOORS_DB = {
+    "float32": 80.0,
+    "float16": 50.0,
+    "int16x8": 35.0,
+    "int8": 25.0,
+    "int8-weights": 25.0,
+    "int8-dynamic": 25.0,
+    "palette8": 25.0,
+}
 _LOW_BITS_DB = 12.0
 
 MAX_LOSS_DB = 9.0
@@ -112,10 +120,15 @@ class BisectResult:
         }
 
 
-def bisect_traces(candidate: Trace, reference: Trace, precision: str = "float32") -> BisectResult:
+def bisect_traces(
+    candidate: Trace,
+    reference: Trace,
+    precision: str = "float32",
+    reference_precision: str = "float32",
+) -> BisectResult:
     """Compare two traces of one image; ``precision`` is the candidate's."""
     pairs, unmatched = match(candidate, reference)
-    floor = _FLOORS_DB.get(precision, _LOW_BITS_DB)
+    floor = min(_FLOORS_DB.get(p, _LOW_BITS_DB) for p in (precision, reference_precision))
     noise = {INPUT: INFINITE_DB}  # one image: what a program makes of it is its own doing
     compared: list[OperatorAgreement] = []
     findings: list[Finding] = []

@@ -106,10 +106,12 @@ def _float_artifact(bundle: Bundle) -> tuple[Bundle, Artifact]:
 def _print_verdicts(bundle: Bundle, verdicts: tuple[ArtifactVerdict, ...]) -> None:
     references = {v.reference for v in verdicts if v.reference}
     title = f"{bundle.root.name}, reference: {', '.join(references) or 'golden vectors only'}"
-    table = Table("artifact", "verdict", "golden", title=title)
-    for column in ("semantic dB", "center dB", "offset dB", "equal px %", "ties %", "PQ"):
-        table.add_column(column, justify="right")
-    table.add_column("s/photo", justify="right")
+    table = Table(title=title, pad_edge=False)
+    table.add_column("artifact", no_wrap=True)
+    for column in ("verdict", "golden"):
+        table.add_column(column)
+    for column in ("dB sem/ctr/off", "equal %", "ties %", "PQ", "s/photo"):
+        table.add_column(column, justify="right", no_wrap=True)
     for verdict in verdicts:
         table.add_row(*_row(verdict))
     _console.print(table)
@@ -127,8 +129,8 @@ def _row(verdict: ArtifactVerdict) -> list[str]:
     row = [verdict.artifact, "[green]pass[/green]" if verdict.passed else "[red]fail[/red]", golden]
     agreement = verdict.agreement
     if agreement is None:
-        return [*row, *["–"] * 7]
-    row += [f"{agreement.heads[h].sqnr_db:.1f}" for h in HEADS]
+        return [*row, *["–"] * 5]
+    row.append(" ".join(f"{agreement.heads[h].sqnr_db:.0f}" for h in HEADS))
     panoptic = agreement.panoptic
     if panoptic is None:
         row += ["–"] * 3
@@ -162,6 +164,7 @@ def _bisect_failures(
             trace_artifact(bundle, artifact, image[0]),
             trace_artifact(*twin, image[0]),
             artifact.precision,
+            twin[1].precision,
         )
         _print_bisect(found)
         results.append(found.to_json())
@@ -206,8 +209,8 @@ def bisect(
     image, _ = preprocess(next(iter(photos.values())), PreprocessConfig(size))
     with _console.status("running both, keeping every tensor"):
         traces = [_trace(*target, image) for target in ((bundle, artifact), other)]
-    known = artifact.precision if isinstance(artifact, Artifact) else None
-    found = bisect_traces(traces[0], traces[1], precision or known or "float32")
+    known = [a.precision if isinstance(a, Artifact) else "float32" for a in (artifact, other[1])]
+    found = bisect_traces(traces[0], traces[1], precision or known[0], known[1])
     _print_bisect(found)
     if json:
         write_json(json, found.to_json())
