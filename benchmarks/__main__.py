@@ -1,8 +1,10 @@
 """Run every benchmark."""
 
-from benchmarks import import_time, postprocessing, stages
+from benchmarks import effects, effects_quality, import_time, postprocessing, stages
 
 if __name__ == "__main__":
     import_time.main()
     stages.main()
     postprocessing.main()
+    effects.main()
+    effects_quality.main()

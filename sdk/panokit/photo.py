@@ -207,9 +207,9 @@ class Photo:
                 pixels = image.width * image.height
                 if pixels > MAX_PIXELS:
                     raise PhotoError(label, f"has {pixels} pixels, expected at most {MAX_PIXELS}")
+                low = _low_bytes(data, image)  # first: reading EXIF may load the pixels
                 orientation = int(image.getexif().get(0x0112, 1))
                 icc = image.info.get("icc_profile") or None
-                low = _low_bytes(data, image)
                 image.load()
                 upright = ImageOps.exif_transpose(image)
                 rgb, had_alpha, color = _to_srgb(upright, icc)
