@@ -1,0 +1,301 @@
+"""Damaged and hostile TFLite files: a clear BundleError before LiteRT sees them, never a crash."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from panokit._tflite_check import check_tflite, check_tflite_bytes
+from panokit.bundle import Bundle, shipped_bundle_path
+from panokit.errors import BundleError
+from panokit.runtime import open_runtime
+from tests.converters.tflite_edit import edit_tflite, operators
+from tests.converters.toy_artifacts import toy_tflite
+
+MUTATIONS = 1000  # of each toy file; 60 of what passes the check is run in a child process
+LIMIT_BYTES = 4 << 30  # address space of the child
+
+
+def refused(content: Any, *words: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        check_tflite_bytes(content)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("recipe", ["float32", "float16", "int8"])
+def test_sound_files_pass_and_are_read_right(recipe: str) -> None:
+    graph = check_tflite_bytes(toy_tflite(recipe)).main
+    names = [op.name for op in graph.operators]
+    assert names.count("CONV_2D") == 6
+    (source,) = graph.inputs
+    assert graph.tensors[source].shape == (1, 64, 64, 3)
+    first = next(op for op in graph.operators if op.name == "CONV_2D")
+    assert (first.options["stride_h"], first.activation) == (2, "RELU6")
+    model = schema.ModelT.InitFromPackedBuf(toy_tflite(recipe), 0)
+    for ours, theirs in zip(graph.tensors, model.subgraphs[0].tensors, strict=True):
+        assert ours.name == theirs.name.decode()
+        assert ours.shape == tuple(theirs.shape)
+        scale = theirs.quantization.scale if theirs.quantization is not None else None
+        np.testing.assert_array_equal(ours.scale, [] if scale is None else scale)
+        data = model.buffers[theirs.buffer].data
+        assert (ours.data is None) == (data is None)
+        if ours.data is not None:
+            assert ours.data.tobytes() == bytes(bytearray(data))
+
+
+def test_the_shipped_file_cut_at_every_kilobyte() -> None:
+    """3,800 files; each is refused, and quickly: nothing is read twice."""
+    path = Bundle.open().path(Bundle.open().manifest.artifact("tflite-int8"))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        view = memoryview(data)
+        sound = 0
+        for size in range(0, len(data), 1024):
+            part = view[:size]
+            try:
+                check_tflite_bytes(part)
+                sound += 1
+            except BundleError:
+                pass
+            finally:
+                part.release()
+        view.release()
+    assert sound == 0
+
+
+@pytest.mark.parametrize("recipe", ["float32", "int8"])
+def test_the_toy_file_cut_at_every_byte(recipe: str) -> None:
+    content = toy_tflite(recipe)
+    for size in range(0, len(content) - 1, 7):
+        refused(content[:size])
+
+
+def test_a_cut_file_in_a_bundle(tmp_path: Path) -> None:
+    """Even with a manifest that agrees with the cut file, LiteRT never sees it."""
+    import shutil
+
+    from panokit.bundle import hash_path
+
+    copy = Path(shutil.copytree(shipped_bundle_path(), tmp_path / "cut.panokit"))
+    file = copy / "model.tflite"
+    file.write_bytes(file.read_bytes()[: 1 << 20])
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["artifacts"][0] |= {"bytes": 1 << 20, "sha256": hash_path(file)}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    bundle = Bundle.open(copy)
+    with pytest.raises(BundleError, match=r"model\.tflite: is damaged or not made for LiteRT"):
+        open_runtime(bundle, bundle.manifest.artifact())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"TFL3", bytes(64), b"\xff" * 64, b"\x08\0\0\0TFL3" + bytes(8), b"PK\3\4" + bytes(60)],
+    ids=["empty", "short", "zeros", "ones", "no-table", "zip"],
+)
+def test_no_model(content: bytes, tmp_path: Path) -> None:
+    refused(content)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match="model"):
+        check_tflite(path)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no such"):
+        check_tflite(tmp_path / "absent.tflite")
+    with pytest.raises(BundleError, match="no such"):
+        check_tflite(tmp_path)
+
+
+def _tensor(model: Any, index: int) -> Any:
+    return model.subgraphs[0].tensors[index]
+
+
+def _conv(model: Any) -> Any:
+    return operators(model, schema.BuiltinOperator.CONV_2D)[0]
+
+
+def _ten_gigabytes(model: Any) -> None:
+    _tensor(model, model.subgraphs[0].inputs[0]).shape = [1, 50_000, 50_000, 1]
+
+
+def _ten_gigabytes_constant(model: Any) -> None:
+    _tensor(model, _conv(model).inputs[1]).shape = [50_000, 50_000, 1, 1]
+
+
+def _huge_resize(model: Any) -> None:
+    (resize,) = operators(model, schema.BuiltinOperator.RESIZE_BILINEAR)
+    size = model.buffers[_tensor(model, resize.inputs[1]).buffer]
+    size.data = np.frombuffer(struct.pack("<ii", 40_000, 40_000), np.uint8)
+
+
+def _weights_outside(model: Any) -> None:
+    buffer = model.buffers[_tensor(model, _conv(model).inputs[1]).buffer]
+    buffer.data, buffer.offset, buffer.size = None, 1 << 40, 864
+
+
+def _short_weights(model: Any) -> None:
+    buffer = model.buffers[_tensor(model, _conv(model).inputs[1]).buffer]
+    buffer.data = buffer.data[:100]
+
+
+def _tensor_out_of_list(model: Any) -> None:
+    _conv(model).inputs = [9999, *_conv(model).inputs[1:]]
+
+
+def _buffer_out_of_list(model: Any) -> None:
+    _tensor(model, 0).buffer = 9999
+
+
+def _writes_a_constant(model: Any) -> None:
+    conv = _conv(model)
+    conv.outputs = [conv.inputs[1]]
+
+
+def _cycle(model: Any) -> None:
+    conv = _conv(model)
+    conv.inputs = [conv.outputs[0], *conv.inputs[1:]]
+
+
+def _no_stride(model: Any) -> None:
+    _conv(model).builtinOptions.strideH = 0
+
+
+def _no_options(model: Any) -> None:
+    _conv(model).builtinOptions = None
+    _conv(model).builtinOptionsType = 0
+
+
+def _missing_operand(model: Any) -> None:
+    conv = _conv(model)
+    conv.inputs = conv.inputs[:1]
+
+
+def _unknown_type(model: Any) -> None:
+    _tensor(model, 0).type = 99
+
+
+def _custom_while(model: Any) -> None:
+    model.operatorCodes[0].builtinCode = schema.BuiltinOperator.WHILE
+    model.operatorCodes[0].deprecatedBuiltinCode = schema.BuiltinOperator.WHILE
+
+
+def _nan_scale(model: Any) -> None:
+    quantization = _tensor(model, _conv(model).inputs[0]).quantization
+    quantization.scale = np.array([np.nan], np.float32)
+
+
+def _few_scales(model: Any) -> None:
+    quantization = _tensor(model, _conv(model).inputs[1]).quantization
+    quantization.scale = np.array([1, 1], np.float32)
+
+
+def _wrong_shape(model: Any) -> None:
+    _tensor(model, _conv(model).outputs[0]).shape = [1, 32, 32, 9]
+
+
+def _signature_elsewhere(model: Any) -> None:
+    model.signatureDefs[0].outputs[0].tensorIndex = 3
+
+
+def _no_inputs(model: Any) -> None:
+    model.subgraphs[0].inputs = []
+
+
+CHANGES: list[tuple[Callable[[Any], None], str]] = [
+    (_ten_gigabytes, "10000000000 bytes, the limit"),
+    (_ten_gigabytes_constant, "the limit"),
+    (_huge_resize, "computes the shape (1, 40000, 40000, 16)"),
+    (_weights_outside, f"weights up to byte {(1 << 40) + 864}"),
+    (_short_weights, "it has 100"),
+    (_tensor_out_of_list, "number 9999 of"),
+    (_buffer_out_of_list, "number 9999 of"),
+    (_writes_a_constant, "has a value already"),
+    (_cycle, "before it is computed"),
+    (_no_stride, "stride 0"),
+    (_no_options, "options are missing"),
+    (_missing_operand, "at least 2 operands"),
+    (_unknown_type, "number 99"),
+    (_custom_while, "control flow"),
+    (_nan_scale, "a scale that is not above zero"),
+    (_few_scales, "2 scales and"),
+    (_wrong_shape, "declares (1, 32, 32, 9)"),
+    (_signature_elsewhere, "no output of the graph"),
+    (_no_inputs, "no input of the graph"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), CHANGES, ids=[change.__name__[1:] for change, _ in CHANGES]
+)
+def test_a_hostile_model(change: Callable[[Any], None], words: str) -> None:
+    recipe = "int8" if change in (_nan_scale, _few_scales) else "float32"
+    refused(edit_tflite(toy_tflite(recipe), change), words)
+
+
+def _mutations(content: bytes, count: int) -> list[bytes]:
+    """One to eight bytes at random, or one or two 32-bit numbers that hurt."""
+    rng = np.random.default_rng(7)
+    found = []
+    for turn in range(count):
+        data = np.frombuffer(content, np.uint8).copy()
+        places = rng.integers(0, len(data) - 4, rng.integers(1, 9))
+        if turn % 2:
+            for place in (places[:2] // 4) * 4:
+                evil = (0, 1, -1, 2**31 - 1, -(2**31), len(data), int(rng.integers(300)))
+                data[place : place + 4] = list(struct.pack("<i", evil[rng.integers(len(evil))]))
+        else:
+            data[places] = rng.integers(0, 256, len(places))
+        found.append(data.tobytes())
+    return found
+
+
+_CHILD = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))
+import numpy as np
+from pathlib import Path
+from ai_edge_litert.interpreter import Interpreter
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    print(path.name, flush=True)
+    try:
+        runner = Interpreter(model_path=str(path), num_threads=1)
+        runner.allocate_tensors()
+        for detail in runner.get_input_details():
+            runner.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+        runner.invoke()
+    except (ValueError, RuntimeError):
+        pass
+print("end")
+"""
+
+
+@pytest.mark.parametrize("recipe", ["float32", "int8"])
+def test_a_thousand_mutations_crash_nothing(recipe: str, tmp_path: Path) -> None:
+    """Each is refused; or LiteRT, in a process of its own, runs it or raises."""
+    passed = 0
+    for content in _mutations(toy_tflite(recipe), MUTATIONS):
+        try:
+            check_tflite_bytes(content)
+        except BundleError:
+            continue
+        passed += 1
+        if passed <= 60:
+            (tmp_path / f"{passed:03}.tflite").write_bytes(content)
+    assert 60 < passed < MUTATIONS // 2
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD.format(limit=LIMIT_BYTES), str(tmp_path)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-40:] + done.stderr[-300:]
+    assert done.stdout.endswith("end\n")
