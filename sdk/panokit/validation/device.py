@@ -14,7 +14,7 @@ from panokit.errors import ArgumentError, BundleError
 from panokit.runtime import dequantize
 from panokit.segmenter import Segmenter
 
-__all__ = ["DeviceNoise", "Network", "parse_noise", "real_heads"]
+__all__ = ["DeviceNoise", "Network", "half_precision", "parse_noise", "real_heads"]
 
 FloatArray = NDArray[np.float32]
 RawHeads = dict[str, NDArray[Any]]
@@ -103,17 +103,21 @@ class Network:
             spec = self.artifact.input
             outputs = self._runner(**{spec.name: _stored(values_hwc, spec)})
             raw = {head: outputs[s.name][0] for head, s in self.artifact.outputs.items()}
-        return self._rounded(raw, seed) if self.noise.fp16 else raw
+        if not self.noise.fp16:
+            return raw
+        return half_precision(dequantize(raw, self.artifact.outputs), seed)
 
-    def _rounded(self, raw: RawHeads, seed: int) -> RawHeads:
-        rng = np.random.default_rng(seed)
-        out: RawHeads = {}
-        for name, values in dequantize(raw, self.artifact.outputs).items():
-            size = 2.0**-11 * np.sqrt(DEPTH / 3)
-            spread = np.hypot(values, 0.1 * values.std())  # sums cancel: small values err too
-            noisy = values + rng.normal(0, size, values.shape) * spread
-            out[name] = noisy.astype(np.float16)
-        return out
+
+def half_precision(real: Mapping[str, FloatArray], seed: int = 0) -> RawHeads:
+    """Heads float16 as a network gives that computes in half precision; ``seed`` chooses errors."""
+    rng = np.random.default_rng(seed)
+    out: RawHeads = {}
+    for name, values in real.items():
+        size = 2.0**-11 * np.sqrt(DEPTH / 3)
+        spread = np.hypot(values, 0.1 * values.std())  # sums cancel: small values err too
+        noisy = values + rng.normal(0, size, values.shape) * spread
+        out[name] = noisy.astype(np.float16)
+    return out
 
 
 def _stored(values: FloatArray, spec: TensorSpec) -> NDArray[Any]:

@@ -46,7 +46,7 @@ class DiagnosisConfig:
     float_head_sqnr_db: float = 35.0
     map_share: float = 0.002
     replayed_map_share: float = 0.005
-    explains: float = 0.8
+    explains: float = 0.95
     map_explains: float = 0.7
     pair_gain: float = 0.25
     beam: int = 5

@@ -72,6 +72,8 @@ class Examination:
             finding = examine(found)
             if finding is None:
                 continue
+            if any(c.name == "stale-photo" for c in finding.causes):
+                return [*found, finding]  # what follows belongs to the other photo
             lost = any(c.name == "unknown" for f in found for c in f.causes)
             if not (lost and any(c.name == "unknown" for c in finding.causes)):
                 found.append(finding)

@@ -14,6 +14,10 @@ from panokit.validation.faults.model import Fault, Step, Variant
 __all__ = ["Score", "Scored", "conclude", "hypotheses", "unknown"]
 
 Planted = tuple[Fault, Variant]
+PROMISING = 0.02
+"""The share that one fault of a pair has to explain by itself."""
+FITTING = 0.6
+"""The least share that a fault explains that leaves only rounding."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,16 @@ def conclude(
         if finding is not None:
             return finding
     if best is not None and not best.score.fits:
-        pairs = _pairs(scored, singles, judge, beam or config.beam)
+        promising = [s for s in scored if _explained(s, base) > PROMISING]
+        pairs = _pairs(promising, singles, judge, beam or config.beam)
         pair = min(pairs, key=lambda s: s.score.residual, default=None)
         gain = config.pair_gain * best.score.residual
         if pair is not None and (pair.score.fits or pair.score.residual <= gain):
             share = _explained(pair, base)
             if pair.score.fits or share >= (1 + least) / 2:
                 return _finding(stage, base, pair, scored)
-    if best is None or (_explained(best, base) < least):
+    # What leaves only rounding counts even if rounding is a good part of a small difference.
+    if best is None or _explained(best, base) < (FITTING if best.score.fits else least):
         return unknown(stage, base, [c for s in scored[:3] for c in _causes(stage, base, s)])
     return _finding(stage, base, best, scored)
 
