@@ -28,6 +28,7 @@ from panokit.effects import (
     Remove,
     ReplaceBackground,
     ReplaceSky,
+    shrink,
 )
 from panokit.effects.held import held_by, wearable
 from panokit.effects.ramp import ground_ramp
@@ -455,3 +456,31 @@ def test_the_ramp_starts_at_the_feet() -> None:
     # The bag's lowest row is 104; the ramp is 0.35 · 120 = 42 rows long.
     assert share[104, 150] == 0
     assert share[ground, 150] == pytest.approx((104 - ground) / 42)
+
+
+def test_an_object_lying_on_another_is_replaced_by_it() -> None:
+    # A name tag on a coat: what is behind it is the coat, although that is an object too.
+    ids = np.full((120, 160), 2, np.int32)
+    ids[20:, 30:130] = 1
+    ids[60:75, 60:90] = 3
+    rgb = np.full((120, 160, 3), (90, 140, 220), np.uint8)
+    rgb[ids == 1], rgb[ids == 3] = (30, 30, 60), (240, 240, 240)
+    photo, result = segmented(rgb, ids, {1: "person", 2: "sky", 3: "bag"})
+    done = Remove(Pick(segment=3)).apply(photo, result)
+    inside = done.image_hwc[done.alpha_hw == 1]
+    np.testing.assert_allclose(inside, np.tile([30, 30, 60], (len(inside), 1)), atol=2)
+
+
+def test_a_preview_is_the_same_edit_on_a_small_photo() -> None:
+    photo, result = scene(0.0)
+    small, found = shrink(photo, result, 120 * 160 // 4)
+    assert small.size_wh == (80, 60)
+    assert [s.id for s in found] == [1, 2, 3, 4]
+    assert found.get(3).area == 15 * 18
+    assert (found.id_map == result.id_map[1::2, 1::2]).all()
+    edits = EditList((Recolor(BAG, color="#d02020"),))
+    shown = edits.preview(photo, result, pixels=120 * 160 // 4)
+    assert shown.message == "Recoloured the bag."
+    assert shown.photo.size_wh == (80, 60)
+    assert edits.preview(photo, result).photo.size_wh == (160, 120)
+    assert not EditList((Recolor(Pick(segment=9)),)).preview(photo, result, pixels=900).applied

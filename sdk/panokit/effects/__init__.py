@@ -25,6 +25,7 @@ from panokit.effects.matting import matte
 from panokit.effects.outcome import EffectResult
 from panokit.effects.picking import Pick
 from panokit.effects.portrait import portrait_blur
+from panokit.effects.preview import shrink
 from panokit.effects.recoloring import recolor
 from panokit.effects.redacting import blur, pixelate
 from panokit.effects.removing import remove
@@ -56,4 +57,5 @@ __all__ = [
     "remove",
     "replace_background",
     "replace_sky",
+    "shrink",
 ]

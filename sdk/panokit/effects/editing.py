@@ -19,6 +19,7 @@ from panokit.effects.fill import Fill, check_color
 from panokit.effects.held import with_held
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.picking import Pick, found_nothing
+from panokit.effects.preview import shrink
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.result import PanopticResult
@@ -381,6 +382,22 @@ class EditList:
             return replace(lifted, photo=photo, message=message)
         return replace(applied[-1] if applied else steps[-1], photo=photo, message=message)
 
+    def preview(
+        self,
+        photo: Photo,
+        result: PanopticResult,
+        *,
+        pixels: int = 1_000_000,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> EffectResult:
+        """As :meth:`replay`, on a photo shrunk to about ``pixels`` pixels. Taps still mean points
+        of the whole photo. Keep what :func:`panokit.effects.shrink` gives for several previews."""
+        small, found = shrink(photo, result, pixels)
+        if small is photo:
+            return self.replay(photo, result, folder=folder)
+        edits = tuple(_without_tap(e, result) for e in self.edits)
+        return replace(self, edits=edits).replay(small, found, folder=folder)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
         edits = [e.to_json() for e in self.edits]
@@ -413,6 +430,18 @@ class EditList:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(path, f"expected edits in JSON, but {error}") from None
+
+
+def _without_tap(edit: Edit, result: PanopticResult) -> Edit:
+    """The edit with its tap replaced by the segment that lies there; void becomes an id that no
+    segment has."""
+    pick = getattr(edit, "pick", None)
+    if pick is None or pick.tap is None:
+        return edit
+    hit = result.at(*pick.tap)
+    nothing = 1 + max((s.id for s in result), default=0)
+    chosen = Pick(segment=nothing if hit is None else hit.id, but=pick.but)
+    return replace(edit, pick=chosen)  # type: ignore[call-arg]
 
 
 def _without(result: PanopticResult, photo: Photo, gone: Sequence[int]) -> PanopticResult:

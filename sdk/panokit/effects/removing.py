@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from panokit.effects._checks import in_range
 from panokit.effects.held import with_held
@@ -14,6 +17,9 @@ from panokit.photo import Photo
 from panokit.result import PanopticResult
 
 __all__ = ["remove"]
+
+ON_IT = 0.3
+"""An object that makes up this share of the hole's surroundings may be what is behind it."""
 
 LARGE = 0.35
 """Share of the photo from which on the message warns that most of the picture is made up."""
@@ -39,10 +45,25 @@ def remove(
     hole = dilate(hole, wide) if wide else hole
     if hole.all():
         return unchanged(photo, "Nothing of the photo would be left, so it was left as it is.")
-    others = [s.id for s in result if s.is_thing and s.id not in ids]
+    others = _bystanders(result, ids, hole, max(2, wide))
     avoid = result.mask(*others) if others else None
     done = inpaint(photo, hole, avoid)
     message = f"Removed {names_of(segments)}."
     if hole.mean() > LARGE:
         message += " It filled much of the photo: what is there now is made up."
     return EffectResult(done, True, message, hole.astype(np.float32))
+
+
+def _bystanders(
+    result: PanopticResult, ids: Sequence[int], hole: NDArray[np.bool_], wide: int
+) -> list[int]:
+    """Ids of the other things that must not be copied into the hole: not those it lies on, such as
+    the coat under a name tag."""
+    ring = dilate(hole, wide) & ~hole
+    around = np.bincount(result.id_map[ring], minlength=1)
+    share = around / max(1, around.sum())
+    return [
+        s.id
+        for s in result
+        if s.is_thing and s.id not in ids and (s.id >= len(share) or share[s.id] < ON_IT)
+    ]
