@@ -5,6 +5,7 @@ Expected values come from the definitions written as plain loops, or can be deri
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +17,7 @@ from panokit._icc import SRGB
 from panokit.effects import portrait_blur
 from panokit.effects._grid import reduce_mean, stripes, upsample_rows
 from panokit.effects.held import held_by
-from panokit.effects.lens import disc_blur, disc_half_widths
+from panokit.effects.lens import aperture_spans, disc_blur, disc_half_widths
 from panokit.effects.matting import box_sum, guided_coefficients, soft_matte
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
@@ -340,3 +341,46 @@ def test_a_result_of_another_photo_is_refused() -> None:
     other = Photo.from_array(np.zeros((5, 5, 3), np.uint8))
     with pytest.raises(ArgumentError, match="the result's photo, 320 by 240 pixels"):
         portrait_blur(other, red_person())
+
+
+@pytest.mark.parametrize("blades", [5, 6, 7, 8, 9])
+def test_a_polygon_has_the_area_of_a_polygon(blades: int) -> None:
+    radius = 40
+    spans = aperture_spans(radius, blades)
+    area = sum(last - first + 1 for first, last in spans)
+    expected = blades / 2 * (radius + 0.5) ** 2 * np.sin(2 * np.pi / blades)
+    assert area == pytest.approx(expected, rel=0.02)
+    # A corner at the top, and left and right alike.
+    assert spans[0][1] - spans[0][0] <= 2
+    assert all(abs(first + last) <= 1 for first, last in spans if last >= first)
+
+
+@pytest.mark.parametrize("blades", [0, 5, 6])
+def test_one_light_becomes_the_aperture(blades: int) -> None:
+    values = np.zeros((31, 31, 1))
+    values[15, 15] = 1
+    drawn = disc_blur(values, 10, blades)[..., 0] > 0
+    expected = np.zeros((31, 31), bool)
+    for dy, (first, last) in zip(range(-10, 11), aperture_spans(10, blades), strict=True):
+        for dx in range(first, last + 1):
+            expected[15 - dy, 15 - dx] = True
+    np.testing.assert_array_equal(drawn, expected)
+
+
+def test_the_ramp_keeps_the_ground_at_the_feet_sharper() -> None:
+    ids = np.full((200, 240), 2, np.int32)
+    ids[60:180, 90:150] = 1
+    ids[120:] = np.where(ids[120:] == 1, 1, 4)
+    rgb = np.random.default_rng(8).integers(0, 256, (200, 240, 3), dtype=np.uint8)
+    taxonomy = Taxonomy(
+        "ground", (*TAXONOMY.categories, Category(4, "ground_natural", False, (1, 2, 3)))
+    )
+    plain = result_of(rgb, ids, {1: "person", 2: "sky"})
+    ground = Segment(4, taxonomy.get("ground_natural"), 0.9, 9, (0, 120, 240, 200))
+    result = replace(plain, taxonomy=taxonomy, segments=(*plain.segments, ground))
+    done = portrait_blur(result.photo, result, strength=1.0, depth_ramp=True)
+    assert done.message.endswith("The depth of the ground is an approximation.")
+    spread = [done.image_hwc[rows, :50].std() for rows in (slice(176, 183), slice(122, 129))]
+    assert spread[0] > 3 * spread[1]
+    far = portrait_blur(result.photo, result, strength=1.0).image_hwc
+    np.testing.assert_array_equal(done.image_hwc[:50], far[:50])

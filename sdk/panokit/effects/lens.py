@@ -13,11 +13,14 @@ from panokit.effects.matting import Matte, box_sum
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 
-__all__ = ["blur_background", "disc_blur", "disc_half_widths"]
+__all__ = ["aperture_spans", "blur_background", "disc_blur", "disc_half_widths"]
 
 FloatArray = NDArray[np.float32]
 
-COARSE_RADIUS = 8
+RAMP_STEPS = 3
+"""Radii between which a growing blur is mixed."""
+
+COARSE_RADIUS = 11
 """A larger disc is drawn on a coarser grid, with at most this radius: its blur hides the change
 and the time stays the same for photos of any size."""
 
@@ -40,24 +43,51 @@ def disc_half_widths(radius: int) -> list[int]:
     return [int(np.sqrt(limit - dy * dy)) for dy in range(-radius, radius + 1)]
 
 
-def disc_blur(values_hwc: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
-    """Mean over a disc of ``radius`` pixels, with zeros outside the picture; ``[H,W,C]`` to float64
-    ``[H,W,C]``. Exact: a disc is a stack of horizontal runs, and a run is the difference of two
-    running sums."""
+def aperture_spans(radius: int, blades: int = 0) -> list[tuple[int, int]]:
+    """First and last column offset of the rows ``-radius..radius`` of the lens's opening; a row
+    that it does not reach has the last before the first.
+
+    ``blades`` 0 is the disc; 5..9 the regular polygon whose corners lie on the disc's rim, one of
+    them at the top.
+    """
+    if blades == 0:
+        return [(-width, width) for width in disc_half_widths(radius)]
+    reach = radius + 0.5
+    corners = -np.pi / 2 + 2 * np.pi * np.arange(blades) / blades
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    inside = np.ones(y.shape, bool)
+    for one, two in zip(corners, np.roll(corners, -1), strict=True):
+        middle = (one + two) / 2 if two > one else (one + two) / 2 + np.pi
+        # Left of a side: nearer to the middle than the side's distance.
+        side = reach * np.cos(np.pi / blades)
+        inside &= x * np.cos(middle) + y * np.sin(middle) <= side
+    spans = []
+    for row in inside:
+        columns = np.nonzero(row)[0] - radius
+        spans.append((int(columns[0]), int(columns[-1])) if len(columns) else (1, 0))
+    return spans
+
+
+def disc_blur(
+    values_hwc: NDArray[np.floating], radius: int, blades: int = 0
+) -> NDArray[np.float64]:
+    """Mean over a disc of ``radius`` pixels (or a polygon), with zeros outside the picture;
+    ``[H,W,C]`` to float64 ``[H,W,C]``. Exact: an aperture is a stack of horizontal runs, and a run
+    is the difference of two running sums."""
     if radius < 0:
         raise ArgumentError("radius", "at least 0", radius)
     h, w = values_hwc.shape[:2]
-    widths = disc_half_widths(radius)
+    spans = aperture_spans(radius, blades)
     total = np.zeros((h, w + 1, *values_hwc.shape[2:]))  # [H,W+1,C]
     np.cumsum(values_hwc, axis=1, dtype=np.float64, out=total[:, 1:])
     out = np.zeros(values_hwc.shape)
     x = np.arange(w)
-    for width in sorted(set(widths)):
-        run = total[:, np.minimum(x + width + 1, w)] - total[:, np.maximum(x - width, 0)]
-        for dy, own in zip(range(-radius, radius + 1), widths, strict=True):
-            if own == width and abs(dy) < h:
+    for span in sorted({s for s in spans if s[1] >= s[0]}):
+        run = total[:, np.clip(x + span[1] + 1, 0, w)] - total[:, np.clip(x + span[0], 0, w)]
+        for dy, own in zip(range(-radius, radius + 1), spans, strict=True):
+            if own == span and abs(dy) < h:
                 out[max(0, -dy) : h - max(0, dy)] += run[max(0, dy) : h - max(0, -dy)]
-    out /= sum(2 * width + 1 for width in widths)
+    out /= sum(last - first + 1 for first, last in spans)
     return out
 
 
@@ -74,7 +104,9 @@ def blur_background(
     """The photo with everything behind the matte blurred; pixels whose matte is 1 stay bit for bit.
 
     ``radius`` of the disc and ``margin``, the width along the subject whose colours are not trusted
-    to be the background's, are in pixels.
+    to be the background's, are in pixels; ``blades`` and ``highlights`` as in ``portrait_blur``.
+    ``share`` float32 ``[H,W]`` 0..1 makes the radius smaller here and there (None: 1 everywhere);
+    in between some radii, neighbours are mixed.
     """
     alpha_hw = matte.alpha_hw
     size_hw = alpha_hw.shape[0], alpha_hw.shape[1]
@@ -83,20 +115,36 @@ def blur_background(
     if coarse_radius == 0:
         return photo
     coarse = _weighted_background(photo, alpha_hw, factor, margin, highlights)
-    blurred = disc_blur(coarse, coarse_radius).astype(np.float32)  # [h,w,4]
+    steps = 1 if share is None else RAMP_STEPS
+    radii = [max(1, round(coarse_radius * (k + 1) / steps)) for k in range(steps)]
+    blurred = [disc_blur(coarse, r, blades).astype(np.float32) for r in radii]  # [h,w,4] each
 
-    def blurry(rows: NDArray[np.intp], cols: NDArray[np.intp], light: FloatArray) -> FloatArray:
+    def at(
+        level: FloatArray, rows: NDArray[np.intp], cols: NDArray[np.intp], light: FloatArray
+    ) -> FloatArray:
         if rows.ndim == 2:
             part = slice(int(rows[0, 0]), int(rows[-1, 0]) + 1)
-            local = upsample_rows(blurred, factor, size_hw, part)
+            local = upsample_rows(level, factor, size_hw, part)
         else:
-            local = sample_bilinear(blurred, factor, rows, cols)
+            local = sample_bilinear(level, factor, rows, cols)
         # Where alpha is 1 all around there is no background to blur; the pixel keeps its own.
         weight = local[..., 3:]
         if weight.min() > TINY:
             return np.asarray(local[..., :3] / weight, np.float32)
-        np.divide(local[..., :3], weight, out=light, where=weight > TINY)
-        return light
+        own = light.copy()
+        np.divide(local[..., :3], weight, out=own, where=weight > TINY)
+        return np.asarray(own, np.float32)
+
+    def blurry(rows: NDArray[np.intp], cols: NDArray[np.intp], light: FloatArray) -> FloatArray:
+        if share is None:
+            return at(blurred[0], rows, cols, light)
+        position = share[rows, cols][..., None] * np.float32(steps)
+        mixed = light * np.clip(1 - position, 0, 1)
+        for k, level in enumerate(blurred):
+            weight = np.clip(1 - np.abs(position - (k + 1)), 0, 1)
+            if weight.any():
+                mixed += at(level, rows, cols, light) * weight
+        return np.asarray(mixed, np.float32)
 
     return compose(photo, alpha_hw, matte.layers(photo), blurry)
 
