@@ -29,6 +29,8 @@ from panokit.validation.diagnosis import (
 from panokit.validation.faults import FAULTS, Step, fault
 from panokit.validation.faults.decode import DecodePlan, Decoder
 from panokit.validation.simulate import Simulator
+from panokit.validation.thresholds import thresholds_for
+from panokit.validation.verdict import Verdict, _as_kernels_differ, validate_dump
 
 # These act or not by what the network finds in a photo, so that other weights may change them.
 DEPENDS_ON_WEIGHTS = {
@@ -137,6 +139,26 @@ def test_clean_devices_raise_no_alarm(
     assert not found.alarm
     expected = ["fp16-rounding"] if noise == "fp16" and "center" in view else []
     assert names(found) == expected
+
+
+def test_the_verdict_knows_how_far_kernels_differ(segmenter: Segmenter) -> None:
+    """Plain kernels round int8 sums otherwise; a fault in the same dump still fails."""
+    device = Simulator(segmenter, parse_noise("xnnpack=off"))
+    photo = Photo.open(sample_photos()["chelsea"])
+    strict = replace(
+        thresholds_for(segmenter.bundle.manifest, segmenter.artifact)[0], exact_sqnr_db=200
+    )
+    dump = device.simulate(photo)
+    judged = validate_dump(dump, segmenter, strict, diagnose=True)
+    assert judged.verdict is not Verdict.FAIL
+    failed = replace(judged.stages[1], verdict=Verdict.FAIL, message="far")
+    first, second = (replace(s, verdict=Verdict.FAIL) for s in (judged.stages[0], failed))
+    excused = _as_kernels_differ(replace(judged, stages=(first, second))).stages
+    assert [s.stage for s in excused] == ["input", "semantic"]
+    assert [s.verdict for s in excused] == [Verdict.FAIL, Verdict.ROUNDING]
+    assert excused[1].message.startswith("far; no more than")
+    broken = device.simulate(photo, [fault("head-transposed")])
+    assert validate_dump(broken, segmenter, diagnose=True).verdict is Verdict.FAIL
 
 
 # What is not in the bank.
