@@ -16,6 +16,7 @@ __all__ = ["BEGIN", "END", "markdown", "picture", "summary", "write_into"]
 
 BEGIN = "<!-- confusion table: begin (written by scripts/diagnosis_table.py) -->"
 END = "<!-- confusion table: end -->"
+BANK_BEGIN, BANK_END = "<!-- bank: begin -->", "<!-- bank: end -->"
 _VIEW_TITLES = {
     "all": "All stages in the dump",
     "heads": "Photo, heads and map (no input tensor)",
@@ -123,6 +124,21 @@ def _table(confusion: Confusion, view: str) -> list[str]:
     return lines
 
 
+def _with_bank(text: str) -> str:
+    """The document with the bank listed between its own marks, if it has them."""
+    if BANK_BEGIN not in text or BANK_END not in text:
+        return text
+    before, _, rest = text.partition(BANK_BEGIN)
+    lines = ["| name | what | stage | variants | advice |", "|---|---|---|---|---|"]
+    for f in FAULTS.values():
+        only = {"any": "", "integer": " (quantised artifacts)", "float": " (float artifacts)"}
+        labels = ", ".join(v.label for v in f.variants if v.label)
+        title = f"{f.title}{only[f.precision]}"
+        lines.append(f"| `{f.name}` | {title} | {f.step.stage} | {labels} | {f.advice} |")
+    body = "\n".join(lines)
+    return f"{before}{BANK_BEGIN}\n{body}\n{BANK_END}{rest.partition(BANK_END)[2]}"
+
+
 def picture(confusion: Confusion, path: Path, view: str = "all") -> None:
     """A heat map: planted down, named first across, as shares of the cases that act (PNG)."""
     try:
@@ -166,7 +182,8 @@ def write_into(path: Path, confusion: Confusion, image: Path | None = None) -> N
         raise ArgumentError("document", f"one with the lines {BEGIN} and {END}", str(path))
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
+    text = _with_bank(f"{before}{BEGIN}\n{markdown(confusion)}\n{END}{after}")
     with replacing(path) as partial:
-        partial.write_text(f"{before}{BEGIN}\n{markdown(confusion)}\n{END}{after}", "utf-8")
+        partial.write_text(text, encoding="utf-8")
     if image is not None:
         picture(confusion, image)
