@@ -87,13 +87,20 @@ class History:
         self._sa, self._shown = sqlalchemy, url.rsplit("@", 1)[-1]
         try:
             self._engine: Engine = sqlalchemy.create_engine(history_url(url))
-            self._define(sqlalchemy)
-            with self._engine.begin() as connection:
-                self._prepare(connection)
         except ImportError as error:
             raise MissingExtraError("`panokit validate --history`", "history") from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise DataError(self._shown, f"the history cannot be opened: {error}") from None
+        self._define(sqlalchemy)
+        try:
+            with self._engine.begin() as connection:
+                self._prepare(connection)
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            self._engine.dispose()
+            raise DataError(self._shown, f"the history cannot be opened: {error}") from None
+        except DataError:
+            self._engine.dispose()
+            raise
 
     def __enter__(self) -> History:
         return self
@@ -168,6 +175,7 @@ class History:
             "failed": 0,
             "refused": 0,
         }
+        values = {k: _storable(v) if isinstance(v, str) else v for k, v in values.items()}
         with self._engine.begin() as connection:
             key = connection.execute(self._runs.insert(), values).inserted_primary_key
         if key is None:

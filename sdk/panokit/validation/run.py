@@ -169,20 +169,29 @@ class _ProcessPool(_Pool):
         try:
             return future.result()
         except BrokenProcessPool:
-            return self._alone(ref)
+            return self._one_by_one(ref)
 
-    def _alone(self, ref: DumpRef) -> Outcome:
+    def _one_by_one(self, first: DumpRef) -> Outcome:
+        """Judge what was under way in a process of its own, which only a culprit's turn ends."""
         self._executor.shutdown(cancel_futures=True)
-        with self._start(1) as single:
+        refs = [first, *(ref for ref, _ in self._futures)]
+        outcomes: list[Outcome] = []
+        single = self._start(1)
+        for ref in refs:
             try:
-                outcome = single.submit(_judge, ref).result()
+                outcomes.append(single.submit(_judge, ref).result())
             except BrokenProcessPool:
-                outcome = Outcome(ref.label, reason=_DIED)
+                outcomes.append(Outcome(ref.label, reason=_DIED))
+                single.shutdown()
+                single = self._start(1)
+        single.shutdown()
+        self._futures.clear()
+        for ref, outcome in zip(refs[1:], outcomes[1:], strict=True):
+            done: Future[Outcome] = Future()
+            done.set_result(outcome)
+            self._futures.append((ref, done))
         self._executor = self._start(self._jobs)
-        pending, self._futures = self._futures, deque()
-        for other, _ in pending:
-            self.submit(other)
-        return outcome
+        return outcomes[0]
 
     def close(self) -> None:
         self._executor.shutdown(cancel_futures=True)
