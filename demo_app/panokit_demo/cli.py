@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from panokit._files import write_json
-from panokit.errors import ArgumentError, PanokitError
+from panokit.errors import ArgumentError, MissingExtraError
 from panokit.photo import PHOTO_SUFFIXES, photo_paths
 from panokit.samples import sample_photos
 from panokit_demo.gallery import GalleryResult, write_gallery
@@ -25,31 +25,98 @@ def demo(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="PHOTOS… OUT",
-            help="Photos, folders of photos, or the word samples for the installed sample photos "
-            "(./samples is a folder); then the page (.html) or the folder to write it in.",
+            metavar="[PHOTOS… OUT]",
+            help="With --gallery: photos, folders of photos, or the word samples for the installed "
+            "sample photos (./samples is a folder); then the page (.html) or the folder to write "
+            "it in.",
         ),
     ] = None,
     gallery: Annotated[
-        bool, typer.Option("--gallery", help="Write one self-contained HTML page about the photos.")
+        bool,
+        typer.Option(
+            "--gallery", help="Write one self-contained HTML page about photos; no server."
+        ),
     ] = False,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Bundle folder; the shipped one without it.")
+        list[Path] | None,
+        typer.Option("--bundle", help="Bundle folder, or several; the shipped one without it."),
     ] = None,
     artifact: Annotated[
-        str | None, typer.Option("--artifact", help="Artifact of the bundle, e.g. tflite-int8.")
+        str | None, typer.Option("--artifact", help="Artifact to begin with, e.g. tflite-int8.")
     ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the results as JSON.")] = None,
+    port: Annotated[
+        int, typer.Option("--port", help="Port of the server; 0 takes a free one.")
+    ] = 8008,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="Address to listen at. The default is this computer alone; 0.0.0.0 lets phones "
+            "in the same network in, and everybody else there.",
+        ),
+    ] = "127.0.0.1",
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+    ] = True,
+    install_litertjs: Annotated[
+        bool,
+        typer.Option(
+            "--install-litertjs", help="Install LiteRT.js with npm, for runs in the browser; end."
+        ),
+    ] = False,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="With --gallery: write the results as JSON.")
+    ] = None,
 ) -> None:
-    """Show what the network sees: `panokit demo --gallery PHOTOS… OUT`."""
+    """Show what the network sees: a page to tap, edit and compare in, or a gallery."""
+    if install_litertjs:
+        _install_litertjs()
+    elif gallery:
+        _gallery(paths or [], bundle[0] if bundle else None, artifact, json)
+    elif paths or json:
+        got = " ".join(map(str, paths or ())) or "--json"
+        raise ArgumentError("arguments", "--gallery with photos and --json", got)
+    else:
+        _serve(bundle or [], artifact, host, port, browser)
+
+
+def _serve(
+    bundles: Sequence[Path], artifact: str | None, host: str, port: int, browser: bool
+) -> None:
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("`panokit demo`", "demo") from None
+    from panokit_demo.litertjs import find_litertjs, missing_sentence
+    from panokit_demo.server import LOOPBACK, create_app, serve
+
+    console = Console(stderr=True)
+    if host not in LOOPBACK:
+        console.print(f"[yellow]Everybody who reaches {host} can use this server.[/yellow]")
+    if find_litertjs() is None:
+        console.print(f"This device: {missing_sentence()}", highlight=False)
+    app = create_app(tuple(bundles) or (None,), artifact, hosts=LOOPBACK | {host})
+
+    def announce(url: str) -> None:
+        typer.echo(f"Panokit demo at {url} (Ctrl-C ends it)")
+
+    serve(app, host, port, announce=announce, browser=browser)
+
+
+def _install_litertjs() -> None:
+    from panokit_demo.litertjs import install_litertjs
+
+    typer.echo(f"LiteRT.js is in {install_litertjs()}")
+
+
+def _gallery(
+    paths: Sequence[Path], bundle: Path | None, artifact: str | None, json: Path | None
+) -> None:
     from panokit.segmenter import Segmenter
 
-    if not gallery:
-        raise PanokitError(
-            "The live demo server is not there yet; "
-            "write a page instead with: panokit demo --gallery PHOTOS… OUT"
-        )
-    photos, out = _photos_and_out(paths or [])
+    photos, out = _photos_and_out(paths)
     result = write_gallery(photos, out, Segmenter.open(bundle, artifact), _with_bar)
     if json:
         write_json(json, result.to_json())

@@ -65,7 +65,9 @@ def test_an_unreadable_photo_gives_exit_code_2_and_the_rest_is_done(run, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ((), PanokitError, "The live demo server is not there yet"),
+        (("a.png", "out"), ArgumentError, "--gallery with photos"),
+        (("--json", "out.json"), ArgumentError, "--gallery with photos"),
+        (("--port", "70000"), ArgumentError, "Expected port to be from 0 to 65535"),
         (("--gallery",), ArgumentError, "photos, and last the page"),
         (("--gallery", "a.png"), ArgumentError, "photos, and last the page"),
         (("--gallery", "a.png", "b.PNG"), ArgumentError, "Expected the last argument to be"),

@@ -1,0 +1,83 @@
+"""What all requests share: the catalog, the workers, the sessions, the sample photos."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi import UploadFile
+
+from panokit.errors import MissingExtraError, PhotoError
+from panokit.samples import sample_photos
+from panokit_demo.catalog import Catalog
+from panokit_demo.jobs import Segmented
+from panokit_demo.limits import DemoLimits
+from panokit_demo.store import Session, SessionStore
+from panokit_demo.uploads import check_name
+from panokit_demo.workers import WorkerPool
+
+__all__ = ["Desk"]
+
+THUMBNAIL_SIDE = 320
+SWEEP_SECONDS = 30
+
+
+@dataclass
+class Desk:
+    """The server's state."""
+
+    limits: DemoLimits
+    catalog: Catalog
+    pool: WorkerPool
+    store: SessionStore
+    samples: Mapping[str, Path] = field(default_factory=dict)
+    thumbnails: dict[str, bytes] = field(default_factory=dict)
+
+    async def open(self) -> None:
+        """Start the workers and draw the samples' thumbnails."""
+        try:
+            self.samples = sample_photos()
+        except MissingExtraError:
+            self.samples = {}
+        for name, path in self.samples.items():
+            self.thumbnails[name] = await asyncio.to_thread(_thumbnail, path)
+        await self.pool.start()
+
+    async def sweep(self) -> None:
+        """Forget old sessions, for ever and a day."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.store.sweep()
+
+    async def read(self, upload: UploadFile) -> tuple[bytes, str]:
+        """An upload's bytes and its name to show."""
+        name = check_name(upload.filename)
+        return await upload.read(), name
+
+    async def read_sample(self, name: str) -> tuple[bytes, str]:
+        """A sample photo's bytes and its file name."""
+        path = self.samples.get(name)
+        if path is None:
+            known = ", ".join(self.samples) or "none"
+            raise PhotoError("sample", f"expected one of {known}, got {name[:80]!r}")
+        return await asyncio.to_thread(path.read_bytes), path.name
+
+    async def found(self, session: Session, artifact: str | None) -> Segmented:
+        """What an artifact found in a session's photo, now or before."""
+        chosen = self.catalog.get(artifact).id
+        if chosen not in session.found:
+            session.found[chosen] = await self.pool.run("segment", session.working, chosen)
+        return session.found[chosen]
+
+
+def _thumbnail(path: Path) -> bytes:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "JPEG", quality=82)
+    return out.getvalue()

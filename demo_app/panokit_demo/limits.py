@@ -1,0 +1,48 @@
+"""How much the demo server takes on: bytes, pixels, seconds, jobs at once, memory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from panokit.errors import ArgumentError
+
+__all__ = ["DemoLimits"]
+
+
+@dataclass(frozen=True)
+class DemoLimits:
+    """Limits of the demo server; each is at least 1.
+
+    ``upload_bytes`` of a photo and ``dump_bytes`` of a device dump; ``pixels`` of a photo, as its
+    header states them, before it is decoded; ``least_side`` and ``longest_side`` in pixels.
+    ``working_side`` is the longest side of the copy that the page shows and edits; a download is
+    made from the whole photo. ``seconds`` a job may take, ``download_seconds`` for a picture at
+    full size. ``workers`` processes work at once and ``waiting`` more jobs may wait; others are
+    sent away with 503. At most ``sessions`` photos of ``session_bytes`` altogether are
+    remembered, each for ``session_minutes`` after its last use.
+    """
+
+    upload_bytes: int = 40_000_000
+    dump_bytes: int = 120_000_000
+    pixels: int = 64_000_000
+    least_side: int = 16
+    longest_side: int = 20_000
+    working_side: int = 1280
+    seconds: int = 30
+    download_seconds: int = 90
+    workers: int = 2
+    waiting: int = 12
+    edits: int = 50
+    sessions: int = 32
+    session_bytes: int = 600_000_000
+    session_minutes: int = 20
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ArgumentError(f.name, "a whole number from 1", value)
+
+    def to_json(self) -> dict[str, int]:
+        """A JSON-ready dict."""
+        return asdict(self)

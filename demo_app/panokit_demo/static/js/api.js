@@ -1,0 +1,79 @@
+/** The server's API. A refusal becomes an Error with its sentence. */
+
+const PATIENCE = [400, 900, 1800, 3500]; // pauses before asking a busy server again
+
+export class Refused extends Error {
+  constructor(sentence, status) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+async function request(path, options = {}) {
+  for (let attempt = 0; ; attempt++) {
+    let answer;
+    try {
+      answer = await fetch(path, options);
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Refused("The server cannot be reached; is it still running?", 0);
+    }
+    if (answer.ok) return answer;
+    if (answer.status === 503 && attempt < PATIENCE.length) {
+      await new Promise((resolve) => setTimeout(resolve, PATIENCE[attempt]));
+      continue;
+    }
+    const detail = await answer.json().then((body) => body.detail, () => null);
+    throw new Refused(detail ?? `The server answered ${answer.status}.`, answer.status);
+  }
+}
+
+const json = (body) => ({
+  method: "POST",
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(body),
+});
+
+function form(fields) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields)) if (value != null) body.append(name, value);
+  return { method: "POST", body };
+}
+
+export const info = async () => (await request("/api/info")).json();
+
+/** Begin with a photo file or a sample's name. */
+export const open = async ({ file, sample, artifact }) =>
+  (await request("/api/sessions", form({ photo: file, sample, artifact }))).json();
+
+export const close = (session) =>
+  fetch(`/api/sessions/${session}`, { method: "DELETE", keepalive: true }).catch(() => {});
+
+export const photo = async (session, format) =>
+  (await request(`/api/sessions/${session}/photo?format=${format}`)).blob();
+
+export const segment = async (session, artifact) =>
+  (await request(`/api/sessions/${session}/segment`, json({ artifact }))).json();
+
+/** The working copy with edits: the picture and what was done, in words. */
+export async function effect(session, edits, artifact) {
+  const answer = await request(`/api/sessions/${session}/effect`, json({ edits, artifact }));
+  return {
+    blob: await answer.blob(),
+    message: decodeURIComponent(answer.headers.get("X-Panokit-Message") ?? ""),
+    applied: answer.headers.get("X-Panokit-Applied") === "1",
+    transparent: answer.headers.get("X-Panokit-Transparent") === "1",
+    milliseconds: Number(answer.headers.get("X-Panokit-Milliseconds")),
+  };
+}
+
+export const download = async (session, edits, artifact, format) =>
+  (await request(`/api/sessions/${session}/download`, json({ edits, artifact, format }))).blob();
+
+export const model = async (artifact) =>
+  new Uint8Array(await (await request(`/api/artifacts/${artifact}/model`)).arrayBuffer());
+
+export const validate = async (dump, name, artifact) => {
+  const file = new File([dump], name, { type: "application/octet-stream" });
+  return (await request("/api/validate", form({ dump: file, artifact, diagnose: "true" }))).json();
+};

@@ -1,0 +1,411 @@
+/** The page: what is open, what is shown, and what happens when something is pressed. */
+
+import * as api from "./api.js";
+import { showDevicePanel } from "./device_panel.js";
+import { showEditPanel } from "./edit_panel.js";
+import { Editor } from "./editor.js";
+import { byId, clearComplaint, complain, element, megabytes, percent, readable, say } from "./page.js";
+import { Stage } from "./stage.js";
+import { colorsLike, insidePoint, makeResult, title } from "./views.js";
+
+const state = {
+  info: null, // what the server offers
+  photo: null, // {session, name, size, full, picture}
+  artifact: null, // id of the chosen one
+  results: new Map(), // by artifact id
+  device: null, // this device's result
+  edited: null, // {picture, transparent, …} or null
+  tab: "segments",
+  view: "panoptic",
+  selected: 0,
+  tap: null, // where the selected segment was tapped, in 0..1
+  compare: false,
+  sides: { left: null, right: null }, // chosen layers, null: what suits the tab
+};
+
+const busyWith = new Map(); // who is busy, and with what
+
+const result = () => state.results.get(state.artifact);
+const offerOf = (id) => state.info.artifacts.find((a) => a.id === id);
+
+const stage = new Stage({ onSelect: select, onHover: hoverInList });
+const editor = new Editor({
+  onChange: () => editPanel.update(),
+  onBusy: (busy) => setBusy("edit", busy ? "Editing" : null),
+  onError: (error) => complain(error.message),
+  onPicture(edited) {
+    state.edited = edited;
+    editPanel.said(edited);
+    draw();
+  },
+});
+const editPanel = showEditPanel({ state, editor, pickOf, nameAt, select });
+const devicePanel = showDevicePanel({ state, offerOf, setBusy, onResult: showDevice });
+
+
+// What is shown.
+
+/** The layers that can be compared: id → {label, picture, result}. */
+function layers() {
+  const { picture } = state.photo;
+  const found = { photo: { label: "Photo", picture, result: null } };
+  for (const offer of state.info.artifacts.filter((a) => a.runs_here)) {
+    const known = state.results.get(offer.id) ?? null;
+    found[`segments:${offer.id}`] = { label: `Segments · ${offer.id}`, picture, result: known };
+  }
+  if (state.edited) found.edited = { label: "Edited", picture: state.edited.picture, result: null };
+  if (state.device) found.device = { label: "This device", picture, result: state.device };
+  return found;
+}
+
+/** The layers that suit the tab. */
+function suited() {
+  const segments = `segments:${state.artifact}`;
+  if (state.tab === "edit") return { left: "photo", right: state.edited ? "edited" : "photo" };
+  if (state.tab === "device" && state.device) return { left: segments, right: "device" };
+  return { left: "photo", right: segments };
+}
+
+function draw() {
+  if (!state.photo || !result()) return;
+  const all = layers();
+  const chosen = { ...suited() };
+  if (state.compare) {
+    for (const side of ["left", "right"]) if (all[state.sides[side]]) chosen[side] = state.sides[side];
+  }
+  for (const side of ["left", "right"]) fillSelect(byId(side), all, chosen[side]);
+  const right = all[chosen.right];
+  byId("opacity-field").hidden = !right.result && !(state.compare && all[chosen.left].result);
+  stage.show({
+    left: state.compare ? all[chosen.left] : null,
+    right,
+    names: Boolean(right.result) && !state.compare,
+    result: right.result ?? result(),
+    selected: state.selected,
+    view: state.view,
+    description: `${state.photo.name}: ${summary(result())}`,
+  });
+}
+
+function fillSelect(select, all, value) {
+  const wanted = Object.entries(all).map(([id, { label }]) => `${id}\n${label}`).join("\n");
+  if (select.dataset.filled !== wanted) {
+    select.replaceChildren(...Object.entries(all).map(([id, { label }]) => new Option(label, id)));
+    select.dataset.filled = wanted;
+  }
+  select.value = value;
+}
+
+function setBusy(who, text) {
+  busyWith.delete(who);
+  if (text) busyWith.set(who, text);
+  byId("busy").hidden = !busyWith.size;
+  byId("busy-text").textContent = [...busyWith.values()].at(-1) ?? "";
+  byId("stage").setAttribute("aria-busy", String(busyWith.size > 0));
+}
+
+/** What was found, in words. */
+function summary({ counts, segments }) {
+  const things = Object.entries(counts).map(([name, n]) => `${n} × ${readable(name)}`);
+  const stuff = new Set(segments.filter((s) => !s.isthing).map(title));
+  return [...things, ...stuff].join(", ") || "nothing that the network knows";
+}
+
+// The list of segments.
+
+function list() {
+  const found = result();
+  const [w, h] = found.size;
+  byId("found").textContent = summary(found);
+  const classes = Map.groupBy
+    ? Map.groupBy(found.segments, (s) => s.category_id)
+    : found.segments.reduce((m, s) => m.set(s.category_id, [...(m.get(s.category_id) ?? []), s]), new Map());
+  const areaOf = (of) => of.reduce((sum, s) => sum + s.area, 0);
+  const groups = [...classes.values()].sort((a, b) => areaOf(b) - areaOf(a)).map((of) => {
+    const count = of[0].isthing ? `${of.length} ${of.length > 1 ? "objects" : "object"}` : "region";
+    const head = element("p", { className: "class-name" }, [
+      element("span", { textContent: `${title(of[0])} · ${count}` }),
+      element("span", { className: "number", textContent: percent(areaOf(of) / (w * h)) }),
+    ]);
+    const rows = of.map((s, i) => segmentButton(s, of.length > 1 ? `${title(s)} ${i + 1}` : title(s), found));
+    return element("div", {}, [head, ...rows]);
+  });
+  const columns = element("p", { className: "class-name columns" }, [
+    element("span", { textContent: "class" }),
+    element("span", { className: "number", textContent: "score" }),
+    element("span", { className: "number", textContent: "area" }),
+  ]);
+  byId("legend").replaceChildren(columns, ...groups);
+  const ms = found.milliseconds;
+  byId("timing").textContent =
+    `${found.artifact}: network ${ms.network} ms, pre- and postprocessing ${ms.other} ms on this server.`;
+}
+
+function segmentButton(segment, name, found) {
+  const [w, h] = found.size;
+  const swatch = element("span", { className: "swatch" });
+  swatch.style.background = found.colors[segment.id];
+  const button = element("button", { type: "button", className: "segment" }, [
+    swatch,
+    name,
+    element("span", { className: "number", textContent: segment.isthing ? `${Math.round(100 * segment.score)} %` : "" }),
+    element("span", { className: "number", textContent: percent(segment.area / (w * h)) }),
+  ]);
+  button.title = segment.isthing ? "Score, and share of the photo" : "Share of the photo";
+  button.dataset.id = segment.id;
+  button.setAttribute("aria-pressed", String(state.selected === segment.id));
+  button.addEventListener("click", () => select(state.selected === segment.id ? 0 : segment.id, null));
+  button.addEventListener("pointerenter", () => stage.hover(segment.id));
+  button.addEventListener("pointerleave", () => stage.hover(0));
+  return button;
+}
+
+function hoverInList(id) {
+  for (const row of document.querySelectorAll(".segment")) {
+    row.classList.toggle("hovered", Number(row.dataset.id) === id);
+  }
+}
+
+function select(id, point) {
+  state.selected = id;
+  state.tap = id && point ? point : null;
+  for (const row of document.querySelectorAll(".segment")) {
+    row.setAttribute("aria-pressed", String(Number(row.dataset.id) === id));
+  }
+  const segment = result()?.byId.get(id);
+  say(segment ? `${title(segment)} selected` : "Nothing selected");
+  editPanel.update();
+  draw();
+}
+
+/** The selected segment as a pick of edits.json: a tap in pixels of the whole photo. */
+function pickOf(id) {
+  const [x, y] = state.tap ?? insidePoint(result(), id);
+  const [w, h] = state.photo.full;
+  return { tap: [Math.round(10 * x * w) / 10, Math.round(10 * y * h) / 10] };
+}
+
+/** What a pick is about, in words. */
+function nameAt({ tap, class: name, segment: id }) {
+  const found = result();
+  if (name) return readable(name);
+  const at = tap && [tap[0] / state.photo.full[0], tap[1] / state.photo.full[1]];
+  const [w, h] = found.size;
+  const hit = at ? found.ids[Math.floor(at[1] * h) * w + Math.floor(at[0] * w)] : id;
+  const segment = found.byId.get(hit);
+  return segment ? title(segment) : "";
+}
+
+// Opening photos, artifacts, tabs.
+
+async function open(source) {
+  clearComplaint();
+  const most = state.info.limits.upload_bytes;
+  if (source.file && source.file.size > most) {
+    return complain(`${source.file.name} has ${megabytes(source.file.size)}; at most ${megabytes(most)} can be used.`);
+  }
+  document.body.classList.add("opening");
+  setBusy("open", "Segmenting");
+  say("Segmenting the photo");
+  try {
+    const answer = await api.open({ ...source, artifact: state.artifact });
+    const picture = await createImageBitmap(await api.photo(answer.session, "jpg"));
+    if (state.photo) api.close(state.photo.session);
+    begin(answer, picture);
+  } catch (error) {
+    complain(error.message);
+  } finally {
+    setBusy("open", null);
+    document.body.classList.remove("opening");
+  }
+}
+
+function begin(answer, picture) {
+  const { session, name } = answer;
+  const [w, h] = answer.full_wh;
+  Object.assign(state, { device: null, edited: null, selected: 0, tap: null, results: new Map() });
+  state.photo = { session, name, size: answer.size_wh, full: [w, h], picture };
+  state.sides = { left: null, right: null };
+  keep(answer.result);
+  byId("about").textContent = `${name} · ${w} × ${h} pixels`;
+  byId("welcome").hidden = true;
+  byId("bench").hidden = false;
+  document.body.dataset.state = "open";
+  stage.fit(state.photo.size);
+  editor.begin(session, name, state.artifact);
+  devicePanel.begin();
+  list();
+  editPanel.update();
+  draw();
+  say(`Found ${summary(result())}`);
+}
+
+function keep(answer) {
+  const made = makeResult(answer, offerOf(answer.artifact).taxonomy, state.photo.size);
+  state.results.set(answer.artifact, made);
+}
+
+async function resultOf(artifact) {
+  if (state.results.has(artifact)) return;
+  setBusy("segment", `Running ${artifact}`);
+  try {
+    keep(await api.segment(state.photo.session, artifact));
+  } finally {
+    setBusy("segment", null);
+  }
+}
+
+async function chooseArtifact(id) {
+  const before = state.artifact;
+  try {
+    if (state.photo) await resultOf(id);
+    state.artifact = id;
+    if (!state.photo) return;
+    Object.assign(state, { selected: 0, tap: null, device: null });
+    devicePanel.begin();
+    list();
+    editor.useArtifact(id);
+    editPanel.update();
+    draw();
+  } catch (error) {
+    byId("artifact").value = before;
+    complain(error.message);
+  }
+}
+
+function showDevice(found) {
+  if (found) {
+    const reference = result();
+    const made = makeResult({ ...found, colors: {} }, offerOf(found.artifact).taxonomy, state.photo.size);
+    made.colors = colorsLike(made.segments, reference);
+    state.device = made;
+    state.compare = byId("compare").checked = true;
+    state.sides = { left: null, right: null };
+  }
+  draw();
+}
+
+function chooseTab(name, focus = false) {
+  state.tab = name;
+  state.sides = { left: null, right: null };
+  for (const tab of document.querySelectorAll("[role=tab]")) {
+    const chosen = tab.id === `tab-${name}`;
+    tab.setAttribute("aria-selected", String(chosen));
+    tab.tabIndex = chosen ? 0 : -1;
+    byId(tab.getAttribute("aria-controls")).hidden = !chosen;
+    if (chosen && focus) tab.focus();
+  }
+  byId("views").hidden = name === "edit" && !state.compare;
+  draw();
+}
+
+function listenToTabs() {
+  const tabs = [...document.querySelectorAll("[role=tab]")];
+  for (const [i, tab] of tabs.entries()) {
+    tab.addEventListener("click", () => chooseTab(tab.id.slice(4)));
+    tab.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1, Home: -i, End: tabs.length - 1 - i }[event.key];
+      if (step === undefined) return;
+      event.preventDefault();
+      chooseTab(tabs[(i + step + tabs.length) % tabs.length].id.slice(4), true);
+    });
+  }
+}
+
+function listenToViewer() {
+  byId("views").addEventListener("change", (event) => {
+    state.view = event.target.value;
+    draw();
+  });
+  const setOpacity = () => byId("stage").style.setProperty("--opacity", byId("opacity").value / 100);
+  byId("opacity").addEventListener("input", setOpacity);
+  setOpacity();
+  byId("compare").addEventListener("change", (event) => {
+    state.compare = event.target.checked;
+    chooseTab(state.tab);
+  });
+  for (const side of ["left", "right"]) {
+    byId(side).addEventListener("change", async (event) => {
+      state.sides[side] = event.target.value;
+      const [kind, artifact] = event.target.value.split(/:(.*)/s);
+      if (kind === "segments") await resultOf(artifact).catch((error) => complain(error.message));
+      draw();
+    });
+  }
+}
+
+function listenToFiles() {
+  for (const id of ["file", "camera", "file-again"]) {
+    byId(id).addEventListener("change", (event) => {
+      const [file] = event.target.files;
+      if (file) open({ file });
+      event.target.value = "";
+    });
+  }
+  const dragging = (on) => document.body.classList.toggle("dragging", on);
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    dragging(true);
+  });
+  document.addEventListener("dragleave", (event) => event.relatedTarget ?? dragging(false));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    dragging(false);
+    const [file] = event.dataTransfer.files;
+    if (file) open({ file });
+  });
+  document.addEventListener("paste", (event) => {
+    const file = [...event.clipboardData.files].find((f) => f.type.startsWith("image/"));
+    if (file) open({ file });
+  });
+  byId("start-again").addEventListener("click", () => {
+    byId("bench").hidden = true;
+    byId("welcome").hidden = false;
+    document.querySelector(".samples button")?.focus();
+  });
+}
+
+function listenToTheme() {
+  const root = document.documentElement;
+  root.dataset.theme = localStorage.getItem("theme") ?? "";
+  byId("theme").addEventListener("click", () => {
+    const dark = getComputedStyle(root).colorScheme === "dark";
+    root.dataset.theme = dark ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+  });
+}
+
+async function start() {
+  listenToTheme();
+  listenToTabs();
+  listenToViewer();
+  listenToFiles();
+  byId("toast-close").addEventListener("click", clearComplaint);
+  window.addEventListener("pagehide", () => state.photo && api.close(state.photo.session));
+  try {
+    state.info = await api.info();
+  } catch (error) {
+    return complain(error.message);
+  }
+  const { artifacts, samples } = state.info;
+  state.artifact = state.info.default;
+  const options = artifacts.filter((a) => a.runs_here);
+  byId("artifact").replaceChildren(
+    ...options.map((a) => new Option(`${a.id} · ${a.precision} · ${megabytes(a.bytes)}`, a.id))
+  );
+  byId("artifact").value = state.artifact;
+  byId("artifact").addEventListener("change", (event) => chooseArtifact(event.target.value));
+  byId("samples-title").hidden = !samples.length;
+  byId("samples").replaceChildren(...samples.map(sampleButton));
+  document.body.dataset.ready = "yes";
+}
+
+function sampleButton(name) {
+  const image = element("img", { src: `/api/samples/${encodeURIComponent(name)}`, alt: "", loading: "lazy" });
+  const button = element("button", { type: "button" }, [image, element("span", { textContent: readable(name) })]);
+  button.dataset.sample = name;
+  button.addEventListener("click", () => open({ sample: name }));
+  return element("li", {}, [button]);
+}
+
+start();

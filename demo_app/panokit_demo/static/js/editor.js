@@ -1,0 +1,130 @@
+/** Edits of the photo: a list with undo and redo, drawn by the server, the latest wish first. */
+
+import * as api from "./api.js";
+
+const MOST_STEPS = 200;
+
+export class Editor {
+  #steps = [[]];
+  #at = 0;
+  #running = false;
+  #wanted = false;
+
+  /** `onChange(editor)` after every step; `onPicture({picture, …} | null)` when one is drawn. */
+  constructor({ onChange, onPicture, onBusy, onError }) {
+    Object.assign(this, { onChange, onPicture, onBusy, onError });
+    this.session = null;
+  }
+
+  get edits() {
+    return this.#steps[this.#at];
+  }
+
+  get canUndo() {
+    return this.#at > 0;
+  }
+
+  get canRedo() {
+    return this.#at < this.#steps.length - 1;
+  }
+
+  /** Begin with another photo. */
+  begin(session, name, artifact) {
+    this.#steps = [[]];
+    this.#at = 0;
+    Object.assign(this, { session, name, artifact });
+    this.onChange(this);
+  }
+
+  /** The file edits.json. */
+  toJson(edits = this.edits) {
+    return { version: 1, photo: this.name, edits };
+  }
+
+  /** A new step. With `live`, it takes the place of the last one, which was live too. */
+  set(edits, { live = false, first = false } = {}) {
+    if (live && !first && this.#at > 0) this.#steps[this.#at] = edits;
+    else {
+      this.#steps = [...this.#steps.slice(0, this.#at + 1), edits].slice(-MOST_STEPS);
+      this.#at = this.#steps.length - 1;
+    }
+    this.#steps.length = this.#at + 1;
+    this.#changed();
+  }
+
+  undo() {
+    if (!this.canUndo) return;
+    this.#at--;
+    this.#changed();
+  }
+
+  redo() {
+    if (!this.canRedo) return;
+    this.#at++;
+    this.#changed();
+  }
+
+  useArtifact(artifact) {
+    this.artifact = artifact;
+    if (this.edits.length) this.#changed();
+  }
+
+  #changed() {
+    this.onChange(this);
+    this.#wanted = true;
+    if (!this.#running) this.#draw();
+  }
+
+  /** Draw until what is shown is what is wanted. */
+  async #draw() {
+    this.#running = true;
+    this.onBusy(true);
+    while (this.#wanted) {
+      this.#wanted = false;
+      const { session, edits } = this;
+      try {
+        const drawn = edits.length
+          ? await api.effect(session, this.toJson(edits), this.artifact)
+          : null;
+        const picture = drawn && (await createImageBitmap(drawn.blob));
+        if (session === this.session && !(this.#wanted && !edits.length)) {
+          this.onPicture(drawn && { ...drawn, picture });
+        }
+      } catch (error) {
+        if (session === this.session) this.#takeBack(error, edits);
+      }
+    }
+    this.#running = false;
+    this.onBusy(false);
+  }
+
+  /** An edit that was refused leaves the list again. */
+  #takeBack(error, edits) {
+    this.onError(error);
+    if (error.status === 422 && this.edits === edits && this.#at > 0) {
+      this.#steps.splice(this.#at, 1);
+      this.#at--;
+      this.onChange(this);
+      this.#wanted = true;
+    }
+  }
+}
+
+const NAMES = {
+  blur_background: "Portrait blur",
+  lift: "Lift",
+  remove: "Remove",
+  recolor: "Recolour",
+  pixelate: "Pixelate",
+  blur: "Blur",
+  highlight: "Highlight",
+  replace_background: "New background",
+  replace_sky: "New sky",
+};
+
+/** An edit in words; `nameAt(pick)` tells what a pick is about. */
+export function words(edit, nameAt) {
+  const what = edit.pick ? nameAt(edit.pick) : "";
+  const more = edit.do === "blur_background" ? ` ${Math.round(100 * edit.strength)} %` : "";
+  return `${NAMES[edit.do] ?? edit.do}${more}${what ? `: ${what}` : ""}`;
+}

@@ -1,0 +1,155 @@
+/** The stage: two panes of picture and overlay, a divider between them, names, outlines, taps. */
+
+import { byId, percent } from "./page.js";
+import { drawNames, idAt, outline, paintOverlay, title } from "./views.js";
+
+const stage = byId("stage");
+const marks = byId("marks");
+const cut = byId("cut");
+
+/**
+ * What a pane shows: `{label, picture, result}` (`picture` an ImageBitmap, `result` or null).
+ * `show({left, right, names, selected, view})` draws; `left` null means no comparison.
+ */
+export class Stage {
+  #scene = null;
+  #hovered = 0;
+  #painted = { left: [], right: [] };
+  #size = [1, 1];
+
+  constructor({ onSelect, onHover }) {
+    this.onSelect = onSelect;
+    this.onHover = onHover;
+    new ResizeObserver(() => this.#drawMarks()).observe(stage);
+    marks.addEventListener("click", (event) => this.onSelect(this.#idAt(event), this.#point(event)));
+    marks.addEventListener("pointermove", (event) => {
+      if (event.pointerType === "mouse") this.#hover(event);
+    });
+    marks.addEventListener("pointerleave", () => this.hover(0));
+    marks.addEventListener("keydown", (event) => this.#key(event));
+    this.#listenToDivider();
+  }
+
+  /** Fit the stage to a photo of this size. */
+  fit(size) {
+    this.#size = size;
+    this.#painted = { left: [], right: [] };
+    stage.style.setProperty("--ratio", size[0] / size[1]);
+    this.setCut(0.5);
+  }
+
+  setCut(share) {
+    cut.value = String(Math.round(1000 * Math.min(1, Math.max(0, share))));
+    stage.style.setProperty("--cut", `${cut.value / 10}%`);
+  }
+
+  show(scene) {
+    this.#scene = scene;
+    const comparing = scene.left !== null;
+    stage.classList.toggle("comparing", comparing);
+    byId("divider").hidden = !comparing;
+    byId("compare-row").hidden = !comparing;
+    byId("pane-left").hidden = !comparing;
+    for (const side of ["left", "right"]) {
+      const layer = scene[side];
+      byId(`tag-${side}`).hidden = !comparing;
+      if (layer === null) continue;
+      byId(`tag-${side}`).textContent = layer.label;
+      this.#paint(side, layer, scene.view);
+    }
+    marks.setAttribute("aria-label", scene.description);
+    this.#drawMarks();
+  }
+
+  hover(id) {
+    if (id === this.#hovered) return;
+    this.#hovered = id;
+    this.#drawMarks();
+    this.onHover(id);
+    if (!id) byId("tip").hidden = true;
+  }
+
+  #paint(side, layer, view) {
+    const [base, overlay] = byId(`pane-${side}`).querySelectorAll("canvas");
+    const painted = this.#painted[side];
+    if (painted[0] !== layer.picture) {
+      [base.width, base.height] = this.#size;
+      base.getContext("2d").drawImage(layer.picture, 0, 0, ...this.#size);
+    }
+    if (painted[1] !== layer.result || painted[2] !== view) {
+      if (layer.result) paintOverlay(overlay, layer.result, view);
+    }
+    overlay.hidden = !layer.result;
+    this.#painted[side] = [layer.picture, layer.result, view];
+  }
+
+  #drawMarks() {
+    if (!this.#scene) return;
+    const { selected, result, names, view } = this.#scene;
+    const ratio = Math.min(3, window.devicePixelRatio || 1);
+    const box = stage.getBoundingClientRect();
+    marks.width = Math.max(1, Math.round(box.width * ratio));
+    marks.height = Math.max(1, Math.round(box.height * ratio));
+    const context = marks.getContext("2d");
+    const [sx, sy] = [marks.width / this.#size[0], marks.height / this.#size[1]];
+    const draw = (id, veil) => {
+      const line = id && outline(result, id, { veil });
+      if (!line) return;
+      const { canvas, x, y } = line;
+      context.drawImage(canvas, x * sx, y * sy, canvas.width * sx, canvas.height * sy);
+    };
+    if (this.#hovered !== selected) draw(this.#hovered, 50);
+    draw(selected, 0);
+    if (names) drawNames(context, result, view, ratio);
+  }
+
+  #point(event) {
+    const box = stage.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  }
+
+  #idAt(event) {
+    return this.#scene ? idAt(this.#scene.result, ...this.#point(event)) : 0;
+  }
+
+  #hover(event) {
+    const id = this.#idAt(event);
+    this.hover(id);
+    const segment = id && this.#scene.result.byId.get(id);
+    const tip = byId("tip");
+    tip.hidden = !segment;
+    if (!segment) return;
+    const [w, h] = this.#size;
+    const score = segment.isthing ? ` · ${Math.round(100 * segment.score)} %` : "";
+    tip.textContent = `${title(segment)}${score} · ${percent(segment.area / (w * h))} of the photo`;
+    const box = stage.getBoundingClientRect();
+    const x = Math.min(event.clientX - box.left + 14, box.width - tip.offsetWidth - 4);
+    const y = Math.min(event.clientY - box.top + 18, box.height - tip.offsetHeight - 4);
+    tip.style.transform = `translate(${Math.max(2, x)}px, ${Math.max(2, y)}px)`;
+  }
+
+  #key(event) {
+    if (!this.#scene) return;
+    const order = this.#scene.result.segments.map((s) => s.id);
+    const at = order.indexOf(this.#scene.selected);
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") this.onSelect(0, null);
+    else if (step && order.length) {
+      const next = at < 0 ? (step > 0 ? 0 : order.length - 1) : (at + step + order.length) % order.length;
+      this.onSelect(order[next], null);
+    } else return;
+    event.preventDefault();
+  }
+
+  #listenToDivider() {
+    const divider = byId("divider");
+    cut.addEventListener("input", () => this.setCut(cut.value / 1000));
+    divider.addEventListener("pointerdown", (event) => {
+      divider.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    });
+    divider.addEventListener("pointermove", (event) => {
+      if (divider.hasPointerCapture(event.pointerId)) this.setCut(this.#point(event)[0]);
+    });
+  }
+}

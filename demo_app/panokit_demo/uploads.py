@@ -1,0 +1,189 @@
+"""Looking at a file from outside before it is decoded: is it one photo, and of a bearable size?
+
+Nothing of an upload is ever written to disk under its name, and no upload is sent back as it came:
+every picture that leaves the server is drawn anew.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+from panokit.errors import MissingExtraError, PhotoError
+from panokit.photo import Photo
+from panokit_demo.limits import DemoLimits
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["check_name", "open_upload", "sniff"]
+
+KNOWN = "a JPEG, PNG, WebP or HEIC photo"
+MAX_NAME = 120
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_JPEG_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# What a second format in the same file begins with. A phone may append a video or a second
+# picture to a JPEG; none of these has a place behind a photo.
+_FOREIGN = re.compile(
+    rb"%PDF-|PK\x03\x04|PK\x05\x06|<\?php|<script|<svg|<html|<!doctype|javascript:|#!/|\x7fELF|"
+    rb"Rar!\x1a\x07|7z\xbc\xaf\x27\x1c",
+    re.IGNORECASE,
+)
+_MARKUP = re.compile(rb"<svg|<html|<script|<!doctype|<\?xml|<\?php|%PDF-", re.IGNORECASE)
+_HEAD = 1024
+_ZIP_END = b"PK\x05\x06"
+
+
+def check_name(name: str | None) -> str:
+    """A file name from outside, for people to read; it is never used as a path. One that tries to
+    be a path is refused."""
+    text = unicodedata.normalize("NFC", name or "photo")
+    if len(text) > MAX_NAME:
+        raise PhotoError("photo", f"has a name of more than {MAX_NAME} characters")
+    strange = any(unicodedata.category(c)[0] == "C" for c in text)
+    if strange or text.strip(". ") == "" or any(c in text for c in "/\\:"):
+        reason = "has a file name with a path or control characters in it; expected a plain name"
+        raise PhotoError("photo", reason)
+    return text
+
+
+def sniff(data: bytes) -> str:
+    """``"JPEG"``, ``"PNG"``, ``"WEBP"`` or ``"HEIF"`` by the first bytes; else an error that says
+    what the file seems to be."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return "HEIF"
+    if not data:
+        raise PhotoError("photo", "is empty")
+    raise PhotoError("photo", f"is {_guess(data)}; expected {KNOWN}")
+
+
+def open_upload(data: bytes, name: str, limits: DemoLimits) -> Photo:
+    """Decode an upload, once its header and its end have been found good."""
+    if len(data) > limits.upload_bytes:
+        reason = f"has {len(data)} bytes, expected at most {limits.upload_bytes}"
+        raise PhotoError(name, reason)
+    kind = sniff(data)
+    _refuse_second_format(data, kind)
+    if kind == "HEIF":
+        data = _png_of_heic(data, name, limits)
+    else:
+        _check_size(_header_size(data, kind, name), name, limits)
+    try:
+        photo = Photo.open(data)
+    except PhotoError as error:
+        raise PhotoError(name, error.reason) from None
+    return Photo(
+        photo.rgb_hwc, photo.orientation, photo.color, photo.had_alpha, photo.icc_profile, name,
+        photo.encoding,
+    )  # fmt: skip
+
+
+def _guess(data: bytes) -> str:
+    head = data[:_HEAD]
+    if _MARKUP.search(head):
+        return "an SVG drawing or a page" if b"<svg" in head.lower() else "a document"
+    if head.startswith((b"GIF8", b"BM", b"II*\x00", b"MM\x00*")) or data[4:8] == b"ftyp":
+        return "a picture or video of another kind"
+    if head.startswith((b"PK", b"\x1f\x8b", b"Rar!", b"7z")):
+        return "an archive"
+    return "no photo"
+
+
+def _header_size(data: bytes, kind: str, name: str) -> tuple[int, int]:
+    """Width and height as the header states them; nothing is decoded."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
+            if getattr(image, "n_frames", 1) > 1 and kind != "JPEG":
+                raise PhotoError(name, "is an animation, expected one photo")
+            return image.size
+    except PhotoError:
+        raise
+    except Image.DecompressionBombError:
+        raise PhotoError(name, "would be far too large once it is decoded") from None
+    except Exception as error:  # Pillow's readers raise many kinds on damaged files
+        reason = f"is damaged and cannot be read ({type(error).__name__})"
+        raise PhotoError(name, reason) from None
+
+
+def _check_size(size_wh: tuple[int, int], name: str, limits: DemoLimits) -> None:
+    w, h = size_wh
+    if w * h > limits.pixels or max(w, h) > limits.longest_side:
+        reason = (
+            f"is {w} by {h} pixels; expected at most {limits.pixels / 1e6:g} million pixels, "
+            f"{limits.longest_side} along a side"
+        )
+        raise PhotoError(name, reason)
+    if min(w, h) < limits.least_side:
+        reason = f"is {w} by {h} pixels; expected at least {limits.least_side} on each side"
+        raise PhotoError(name, reason)
+
+
+def _refuse_second_format(data: bytes, kind: str) -> None:
+    """Refuse a photo that is a page, a document or an archive as well."""
+    found = _MARKUP.search(data[:_HEAD]) or _FOREIGN.search(data, _end_of(data, kind))
+    if found or _ends_as_zip(data):
+        reason = "holds a second format beside the photo (a page, a document or an archive)"
+        raise PhotoError("photo", f"{reason}; expected {KNOWN} and nothing else")
+
+
+def _ends_as_zip(data: bytes) -> bool:
+    """Whether a zip reader would find its directory: a record whose comment ends the file."""
+    at = data.rfind(_ZIP_END, max(0, len(data) - 65557))
+    if at < 0 or at + 22 > len(data):
+        return False
+    return at + 22 + int.from_bytes(data[at + 20 : at + 22], "little") == len(data)
+
+
+def _end_of(data: bytes, kind: str) -> int:
+    """Where the photo ends in the file (its length if that cannot be told)."""
+    if kind == "PNG":
+        at = data.rfind(b"IEND")
+        return at + 8 if at >= 0 else len(data)
+    if kind == "WEBP":
+        return min(len(data), 8 + int.from_bytes(data[4:8], "little"))
+    if kind == "HEIF":
+        return len(data)
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return at + 2
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:  # behind the scan's header its data lie, up to the next marker
+            found = _JPEG_END.search(data, at)
+            if found is None:
+                break
+            at = found.start()
+    return len(data)
+
+
+def _png_of_heic(data: bytes, name: str, limits: DemoLimits) -> bytes:
+    """The same pixels, profile and EXIF as a PNG, which the SDK reads."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise MissingExtraError("Reading HEIC photos", "demo") from None
+    try:
+        heif = pillow_heif.open_heif(io.BytesIO(data))
+        _check_size((heif.size[0], heif.size[1]), name, limits)
+        image: Image.Image = heif.to_pillow()  # upright: HEIC turns its pixels itself
+        out = io.BytesIO()
+        icc = image.info.get("icc_profile")
+        image.save(out, "PNG", compress_level=1, **({"icc_profile": icc} if icc else {}))
+    except PhotoError:
+        raise
+    except Exception as error:  # libheif's errors have no common base
+        reason = f"is damaged and cannot be decoded ({type(error).__name__})"
+        raise PhotoError(name, reason) from None
+    return out.getvalue()
