@@ -8,7 +8,7 @@ of its inputs: quantisation makes a little everywhere, a fault makes much in one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,10 @@ _LOW_BITS_DB = 12.0
 
 MAX_LOSS_DB = 9.0
 """An operator that loses more than this against its worst input (or the floor) is a suspect."""
+
+
+SAME_RESULT_DB = 20.0
+"""From here on two results are the same tensor, if nothing else says which is which."""
 
 
 @dataclass(frozen=True)
@@ -127,49 +131,68 @@ def bisect_traces(
     reference_precision: str = "float32",
 ) -> BisectResult:
     """Compare two traces of one image; ``precision`` is the candidate's."""
-    pairs, unmatched = match(candidate, reference)
+    pairs = match(candidate, reference)
     floor = min(_FLOORS_DB.get(p, _LOW_BITS_DB) for p in (precision, reference_precision))
     noise = {INPUT: INFINITE_DB}  # one image: what a program makes of it is its own doing
     compared: list[OperatorAgreement] = []
     findings: list[Finding] = []
     for op, twin in pairs:
+        if twin is None:
+            noise[op.output] = min((noise.get(k, INFINITE_DB) for k in op.inputs), default=0.0)
+            continue
         found = _compare(op, twin, candidate, reference, noise, floor)
         compared.append(found)
         noise[op.output] = found.sqnr_db
         finding = _judge(found, candidate, reference, floor)
         if finding is not None:
             findings.append(finding)
+    findings = [f for f in findings if not _recovers(f, candidate, noise, compared)]
+    unmatched = tuple(op for op, twin in pairs if twin is None)
     return BisectResult(
-        candidate.artifact, reference.artifact, tuple(compared), tuple(unmatched), tuple(findings)
+        candidate.artifact, reference.artifact, tuple(compared), unmatched, tuple(findings)
     )
 
 
-def match(
-    candidate: Trace, reference: Trace
-) -> tuple[list[tuple[TracedOperator, TracedOperator]], list[TracedOperator]]:
-    """Pairs (candidate's, reference's) in the candidate's order, and what has no counterpart."""
+def match(candidate: Trace, reference: Trace) -> list[tuple[TracedOperator, TracedOperator | None]]:
+    """The candidate's operators in order, each with the reference's or None.
+
+    An operator's twin computes the same kind of thing from matched inputs. Converters also write
+    one operator as several (a hard-swish as three): there the twin is what has the same result.
+    """
     keys = {INPUT: INPUT}
     free = list(reference.operators)
-    pairs: list[tuple[TracedOperator, TracedOperator]] = []
-    alone: list[TracedOperator] = []
+    pairs: list[tuple[TracedOperator, TracedOperator | None]] = []
     for op in candidate.operators:
-        shape = candidate.values[op.output].shape
-        alike = [
-            twin for twin in free
-            if twin.kind == op.kind and reference.values[twin.output].shape == shape
-        ]  # fmt: skip
-        inputs = sorted(keys.get(key, "?") for key in op.inputs)
-        same = [twin for twin in alike if sorted(twin.inputs) == inputs]
-        # Without matched inputs: the next of its kind, as converters keep the order.
-        twins = same or ([] if "?" not in inputs else alike[:1])
-        if not twins:
-            alone.append(op)
-            continue
-        twin = max(twins, key=lambda t: _likeness(op, t, candidate, reference))
-        free.remove(twin)
-        keys[op.output] = twin.output
+        twin = _twin(op, keys, free, candidate, reference)
         pairs.append((op, twin))
-    return pairs, alone
+        if twin is not None:
+            free.remove(twin)
+            keys[op.output] = twin.output
+    return pairs
+
+
+def _twin(
+    op: TracedOperator,
+    keys: Mapping[str, str],
+    free: list[TracedOperator],
+    candidate: Trace,
+    reference: Trace,
+) -> TracedOperator | None:
+    value = candidate.values[op.output]
+    alike = [twin for twin in free if reference.values[twin.output].shape == value.shape]
+    kind = [twin for twin in alike if twin.kind == op.kind]
+    inputs = sorted(keys.get(key, "?") for key in op.inputs)
+    same = [twin for twin in kind if sorted(twin.inputs) == inputs]
+    if same:
+        return max(same, key=lambda t: _likeness(op, t, candidate, reference))
+    near = [(_sqnr(reference.values[t.output], value), i, t) for i, t in enumerate(alike)]
+    if near and max(near)[0] >= SAME_RESULT_DB:
+        return max(near)[2]
+    # A convolution behind something unknown: the next of its size, as converters keep the order.
+    if op.weights is not None and "?" in inputs:
+        return next((t for t in kind if t.weights is not None
+                     and t.weights.shape == op.weights.shape), None)  # fmt: skip
+    return None
 
 
 def _likeness(
@@ -248,6 +271,27 @@ def _judge(
     if found.loss_db <= MAX_LOSS_DB and not (static and there < floor):
         return None
     return Finding(found, tuple(d.text for d in differences))
+
+
+def _recovers(
+    finding: Finding,
+    candidate: Trace,
+    noise: Mapping[str, float],
+    compared: Sequence[OperatorAgreement],
+) -> bool:
+    """Whether what takes the result is right all the same: then the two files share out the work
+    in different ways (a hard-sigmoid's "+ 3" may lie in the bias before it), and nothing is wrong.
+    """
+    matched = {found.operator.output for found in compared}
+    reached, after = {finding.agreement.operator.output}, []
+    for op in candidate.operators:
+        if not reached & set(op.inputs):
+            continue
+        if op.output in matched:
+            after.append(noise[op.output])
+        else:
+            reached.add(op.output)
+    return bool(after) and min(after) >= finding.agreement.sqnr_db + SAME_RESULT_DB
 
 
 def _channel_sqnr(

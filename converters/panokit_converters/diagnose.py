@@ -39,7 +39,7 @@ def diagnose(
     floor_db: float = 60.0,
 ) -> list[Difference]:
     """What may explain that ``op`` computes something else than its counterpart ``twin``."""
-    found = _options(op, twin)
+    found = _options(op, twin) if op.kind == twin.kind else []
     found += _swapped_image(op, candidate, reference)
     # Quantised weights are as noisy as the floor allows; a fault is far beyond.
     tolerance = 10 ** (-max(floor_db - 9.0, 3.0) / 20)
