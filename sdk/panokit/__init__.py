@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from panokit.result import PanopticResult, Segment
     from panokit.segmenter import Segmenter, Stages
     from panokit.taxonomy import Category, Taxonomy
-    from panokit.validation import ValidationConfig, validate_dump
+    from panokit.validation import ValidationConfig, diagnose, validate_dump
 
 __version__ = "0.1.0"
 
@@ -62,7 +62,7 @@ _HOME = {
     "result": ("PanopticResult", "Segment"),
     "segmenter": ("Segmenter", "Stages"),
     "taxonomy": ("Category", "Taxonomy"),
-    "validation": ("ValidationConfig", "validate_dump"),
+    "validation": ("ValidationConfig", "diagnose", "validate_dump"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -97,6 +97,7 @@ __all__ = [
     "TransformRecord",
     "ValidationConfig",
     "__version__",
+    "diagnose",
     "portrait_blur",
     "postprocess",
     "preprocess",

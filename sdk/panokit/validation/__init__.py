@@ -1,6 +1,7 @@
 """Does a device agree with the reference, and if not, at which stage and why?
 
-:func:`validate_dump` judges one dump, :func:`validate_dumps` a run of any size.
+:func:`validate_dump` judges one dump, :func:`validate_dumps` a run of any size,
+:func:`diagnose` names the cause.
 """
 
 from panokit.validation.compare import (
@@ -8,6 +9,13 @@ from panokit.validation.compare import (
     ReferenceStages,
     StageComparison,
     compare_dump,
+)
+from panokit.validation.diagnosis import (
+    Cause,
+    Diagnosis,
+    DiagnosisConfig,
+    Finding,
+    diagnose,
 )
 from panokit.validation.maps import MapAgreement, SegmentAgreement, SegmentKind, compare_maps
 from panokit.validation.margins import PixelKinds
@@ -22,7 +30,11 @@ from panokit.validation.verdict import (
 )
 
 __all__ = [
+    "Cause",
     "Comparison",
+    "Diagnosis",
+    "DiagnosisConfig",
+    "Finding",
     "MapAgreement",
     "PhotoVerdict",
     "PixelKinds",
@@ -37,6 +49,7 @@ __all__ = [
     "compare_dump",
     "compare_maps",
     "compare_tensors",
+    "diagnose",
     "estimate_shift",
     "judge",
     "thresholds_for",
