@@ -182,7 +182,7 @@ class Training:
     def _mask(self) -> None:
         parameters = dict(self.module.named_parameters())
         for name, mask in self.masks.items():
-            parameters[name] *= mask
+            parameters[name].mul_(mask)
 
     @torch.no_grad()
     def _average(self, number: int) -> None:

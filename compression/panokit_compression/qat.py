@@ -81,6 +81,7 @@ def _prepare(module: nn.Module, step: Qat) -> Any:
     module = copy.deepcopy(module).eval().requires_grad_(True)
     with quiet(log):
         exported = torch.export.export(module, (example,), strict=False).module()
+        _use_float_scalars(exported)
         quantizer = tools.quantizer()
         # Batch norms are folded already; looking for them fails with this version of PyTorch,
         # which exports modules only and gets functions as the patterns to look for.
@@ -89,6 +90,16 @@ def _prepare(module: nn.Module, step: Qat) -> Any:
         prepared = tools.prepare_qat_pt2e(exported, quantizer)
     _quantize_after_relu6(prepared)
     return prepared
+
+
+def _use_float_scalars(exported: Any) -> None:
+    """``x * 8`` becomes ``x * 8.0``: the tool makes tensors of scalars and quantizes float ones
+    only."""
+    arithmetic = ("aten.mul", "aten.add", "aten.sub", "aten.div")
+    for node in exported.graph.nodes:
+        if node.op == "call_function" and str(node.target).startswith(arithmetic):
+            node.args = tuple(float(a) if type(a) is int else a for a in node.args)
+    exported.recompile()
 
 
 def _quantize_after_relu6(prepared: Any) -> None:

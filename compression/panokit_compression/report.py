@@ -1,0 +1,294 @@
+"""One page of what recipes cost: HTML for people, JSON for machines, PNG for slides."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from panokit._files import replacing, write_json
+from panokit.errors import ArgumentError, DataError
+from panokit.photo import Photo
+from panokit_compression.bench import machine
+from panokit_compression.plots import plot_front
+from panokit_compression.search import Results, collect, pareto_front, timed
+
+__all__ = ["write_report"]
+
+log = logging.getLogger(__name__)
+
+BASELINE = "float32"
+WORST = 3
+CLASSES = 6
+THUMBNAIL = 300
+Progress = Callable[[str], None]
+
+
+def write_report(
+    runs: Path, out: Path, data: Path | None = None, seconds: float = 20, say: Progress = log.info
+) -> dict[str, Any]:
+    """Write ``report.html``, ``report.json`` and ``pareto.png`` of the recipes under ``runs``.
+
+    The TFLite artifacts are timed here, in turns. With ``data`` (the folder that quality was
+    measured on) the photos that lost most are shown beside the float network. Differences are to
+    the recipe ``float32``, if it is among them. Returns what ``report.json`` holds.
+    """
+    results = collect(runs)
+    if not results:
+        raise DataError(runs, "holds no finished recipe; run `panokit compress run` first")
+    kinds = {(r["weights"], r["size"]) for r in results.values()}
+    if len(kinds) > 1:
+        raise ArgumentError("runs", "of one network and one input size", sorted(kinds))
+    timed(runs, results, seconds, say)
+    out.mkdir(parents=True, exist_ok=True)
+    front = pareto_front(results)
+    plot_front(results, front, out / "pareto.png")
+    rows = [row for name in _order(results) for row in _rows(name, results)]
+    content = {"machine": machine(), "front": front, "rows": rows, "results": results}
+    write_json(out / "report.json", content)
+    say("drawing the photos that lost most")
+    pictures = _worst_pictures(runs, results, data) if data else {}
+    page = _page(content, pictures, (out / "pareto.png").read_bytes())
+    with replacing(out / "report.html") as partial:
+        partial.write_text(page, encoding="utf-8")
+    return content
+
+
+def _order(results: Results) -> list[str]:
+    return sorted(results, key=lambda n: (n != BASELINE, n.startswith("coreml"), n))
+
+
+def _rows(name: str, results: Results) -> list[dict[str, Any]]:
+    """One row per artifact of a recipe, with differences to the float network."""
+    figures, rows = results[name], []
+    reference = results.get(BASELINE, {}).get("artifacts", {}).get("tflite", {})
+    for format, found in figures["artifacts"].items():
+        quality, base = found.get("quality"), reference.get("quality")
+        same = quality is not None and base is not None and quality["split"] == base["split"]
+        rows.append(
+            {
+                "recipe": name,
+                "format": format,
+                "precision": found["precision"],
+                "runtime": found["runtime"],
+                "bytes": found["bytes"],
+                "macs": figures["macs"],
+                "parameters": figures["parameters"],
+                "arena_bytes": found.get("arena_bytes"),
+                "ms": {k: v["median_ms"] for k, v in found.get("latency", {}).items()},
+                "ratio": {k: v["ratio"] for k, v in found.get("latency", {}).items()},
+                "sqnr_db": found.get("sqnr_db"),
+                "photos": quality["split"] if quality else None,
+                "pq": quality["pq"]["all"] if quality else None,
+                "pq_change": _change(quality, base, ("pq", "all")) if same else None,
+                "person_iou": quality["person_iou"] if quality else None,
+                "boundary_iou": quality["person_boundary_iou"] if quality else None,
+                "classes": _class_changes(quality, base) if same else [],
+                "worst_photos": _lost_most(quality, base) if same else [],
+            }
+        )
+    return rows
+
+
+def _change(quality: Any, base: Any, keys: tuple[str, ...]) -> float | None:
+    for key in keys:
+        quality, base = quality[key], base[key]
+    return None if quality is None or base is None else quality - base
+
+
+def _class_changes(quality: Any, base: Any) -> list[dict[str, Any]]:
+    """Classes whose PQ changed most, worst first."""
+    changes = []
+    for name, figures in quality["pq"]["per_class"].items():
+        before, after = base["pq"]["per_class"][name]["pq"], figures["pq"]
+        if before is not None and after is not None:
+            changes.append({"class": name, "float": before, "pq": after, "change": after - before})
+    return sorted(changes, key=lambda c: c["change"])
+
+
+def _lost_most(quality: Any, base: Any) -> list[dict[str, Any]]:
+    """Photos whose PQ fell most, worst first."""
+    before = {p["name"]: p["pq"] for p in base["per_photo"]}
+    found = [
+        {"photo": p["name"], "float": before[p["name"]], "pq": p["pq"]}
+        for p in quality["per_photo"]
+        if p["pq"] is not None and before.get(p["name"]) is not None
+    ]
+    return sorted(found, key=lambda p: p["pq"] - p["float"])[:WORST]
+
+
+def _worst_pictures(runs: Path, results: Results, data: Path) -> dict[str, list[str]]:
+    """For each TFLite recipe, the photos that lost most: photo, float, recipe as one JPEG each."""
+    if BASELINE not in results or "tflite" not in results[BASELINE]["artifacts"]:
+        return {}
+    reference = _Drawer(runs, results, BASELINE)
+    pictures: dict[str, list[str]] = {}
+    for name in _order(results):
+        if name == BASELINE or "tflite" not in results[name]["artifacts"]:
+            continue
+        row = next(r for r in _rows(name, results) if r["format"] == "tflite")
+        drawer = _Drawer(runs, results, name)
+        pictures[name] = []
+        for worst in row["worst_photos"]:
+            path = data / "images" / worst["photo"]
+            if not path.is_file():
+                raise DataError(path, "no such photo; give the folder quality was measured on")
+            photo = Photo.open(path)
+            sheet = [Image.fromarray(photo.rgb_hwc), reference.draw(photo), drawer.draw(photo)]
+            caption = f"{worst['photo']}: PQ {worst['float']:.1f} → {worst['pq']:.1f}"
+            pictures[name].append(_figure(_jpeg(sheet), caption))
+    return pictures
+
+
+class _Drawer:
+    """Overlays of one recipe's TFLite artifact."""
+
+    def __init__(self, runs: Path, results: Results, name: str) -> None:
+        from panokit.bundle import Artifact, Bundle, Manifest
+        from panokit.preprocessing import PreprocessConfig
+        from panokit.runtime import LiteRtRuntime
+        from panokit.segmenter import Segmenter
+        from panokit_compression.subject import converter
+
+        figures = results[name]
+        path = runs / name / figures["artifacts"]["tflite"]["file"]
+        content = path.read_bytes()
+        image, heads = converter("tflite-specs")(content)
+        artifact = Artifact(name, "tflite", path.name, "", len(content), "", image, heads)
+        rows = heads["semantic"].shape[1]
+        manifest = Manifest(
+            name=name,
+            taxonomy=figures_taxonomy(figures),
+            preprocessing=PreprocessConfig((figures["size"],) * 2),
+            postprocessing=figures_postprocessing(figures),
+            stride=figures["size"] // rows,
+            artifacts=(artifact,),
+        )
+        runtime = LiteRtRuntime(path, artifact)
+        self._segmenter = Segmenter(Bundle(path.parent, manifest), artifact, runtime)
+
+    def draw(self, photo: Photo) -> Image.Image:
+        """The photo with its segments over it."""
+        return self._segmenter.segment(photo).overlay()
+
+
+def figures_taxonomy(figures: Mapping[str, Any]) -> Any:
+    """The taxonomy that a result was measured in."""
+    from panokit.taxonomy import Taxonomy
+
+    return Taxonomy.from_json(figures["taxonomy"])
+
+
+def figures_postprocessing(figures: Mapping[str, Any]) -> Any:
+    """The decoding parameters that a result was measured with."""
+    from panokit.postprocessing import PostprocessConfig
+
+    return PostprocessConfig.from_json(figures["postprocessing"])
+
+
+def _jpeg(pictures: list[Image.Image]) -> bytes:
+    small = [p.convert("RGB") for p in pictures]
+    small = [p.resize((THUMBNAIL, max(1, round(p.height * THUMBNAIL / p.width)))) for p in small]
+    sheet = Image.fromarray(np.concatenate([np.asarray(p) for p in small], axis=1))
+    memory = io.BytesIO()
+    sheet.save(memory, "JPEG", quality=80)
+    return memory.getvalue()
+
+
+def _figure(jpeg: bytes, caption: str) -> str:
+    source = base64.b64encode(jpeg).decode()
+    text = html.escape(caption)
+    return (f'<figure><img alt="{text}" src="data:image/jpeg;base64,{source}">'
+            f"<figcaption>{text}</figcaption></figure>")  # fmt: skip
+
+
+def _cell(value: Any, digits: int = 1, scale: float = 1.0, sign: bool = False) -> str:
+    if value is None:
+        return "<td>–</td>"
+    if isinstance(value, str):
+        return f"<th>{html.escape(value)}</th>"
+    return f"<td>{value * scale:{'+' if sign else ''}.{digits}f}</td>"
+
+
+HEADINGS = (
+    "recipe", "format", "runtime", "MB", "MMACs", "arena MB", "ms, 1 thread", "ratio",
+    "ms, 2 threads", "ratio", "SQNR dB: semantic", "center", "offset", "PQ", "change",
+    "person IoU", "boundary IoU", "photos",
+)  # fmt: skip
+
+
+def _table_row(row: Mapping[str, Any]) -> str:
+    sqnr = row["sqnr_db"] or {}
+    ms, ratio = row["ms"], row["ratio"]
+    cells = [
+        _cell(row["recipe"]), _cell(row["format"]), _cell(row["runtime"]),
+        _cell(row["bytes"], 2, 1e-6), _cell(row["macs"], 0, 1e-6),
+        _cell(row["arena_bytes"], 2, 1e-6),
+        _cell(ms.get("1")), _cell(ratio.get("1"), 2), _cell(ms.get("2")), _cell(ratio.get("2"), 2),
+        *(_cell(sqnr.get(head)) for head in ("semantic", "center", "offset")),
+        _cell(row["pq"], 2), _cell(row["pq_change"], 2, sign=True), _cell(row["person_iou"], 3),
+        _cell(row["boundary_iou"], 3), _cell(row["photos"]),
+    ]  # fmt: skip
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _details(row: Mapping[str, Any], pictures: list[str]) -> str:
+    if not row["classes"] and not pictures:
+        return ""
+    worst, best = row["classes"][:CLASSES], row["classes"][-2:]
+    text = ", ".join(f"{c['class']} {c['change']:+.1f}" for c in [*worst, *best])
+    return (f"<details><summary>{html.escape(row['recipe'])} ({row['format']})</summary>"
+            f"<p>PQ per class, change to float: {html.escape(text)}</p>"
+            f"{''.join(pictures)}</details>")  # fmt: skip
+
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1400px;padding:0 1rem;
+color:#1d242b;background:#fff}
+table{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}
+th,td{padding:.3rem .55rem;text-align:right;border-bottom:1px solid #e3e7eb;white-space:nowrap}
+th{text-align:left;font-weight:500}thead th{color:#5a6672;white-space:normal}
+img{max-width:100%}figure{margin:.8rem 0}figcaption{color:#5a6672;font-size:13px}
+details{border-bottom:1px solid #e3e7eb;padding:.4rem 0}summary{cursor:pointer}
+"""
+
+
+def _page(content: Mapping[str, Any], pictures: Mapping[str, list[str]], front_png: bytes) -> str:
+    rows = content["rows"]
+    first = next(iter(content["results"].values()))
+    where = content["machine"]
+    notes = (
+        f"Network {first['network']} (weights {first['weights']}), input {first['size']}×"
+        f"{first['size']}. Latency: {where['runtime']}, {where['machine']}, all files in turns, "
+        "medians; ratios are to the first row and count more than milliseconds. Arena: peak "
+        "activation memory planned from the file as TFLite plans it. SQNR: against the "
+        "uncompressed network in float32, on calibration photos. Core ML packages are run by "
+        "Panokit's interpreter, which says nothing of their speed on a phone; the photos they "
+        "are judged on may be fewer, as the last column says."
+    )
+    table = "".join(_table_row(row) for row in rows)
+    details = "".join(
+        _details(row, pictures.get(row["recipe"], []) if row["format"] == "tflite" else [])
+        for row in rows
+    )
+    plot = base64.b64encode(front_png).decode()
+    heads = "".join(f"<th>{h}</th>" for h in HEADINGS)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>Compression report</title>'
+        f"<style>{STYLE}</style></head><body><h1>Compression report</h1>"
+        f"<p>{html.escape(notes)}</p>"
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{table}</tbody></table>"
+        f'<h2>Trade-offs</h2><img alt="PQ against size, MACs and latency" '
+        f'src="data:image/png;base64,{plot}">'
+        "<h2>Classes, and the photos that lost most</h2>"
+        "<p>Each row of pictures: photo, float network, recipe.</p>"
+        f"{details}</body></html>\n"
+    )

@@ -1,0 +1,184 @@
+"""What is compressed: a network of the head contract, ours or a user's own, and what is known
+about it; and how a compressed network is saved so that it reloads without being compressed again.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import json
+import logging
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from panokit._files import replacing
+from panokit.errors import ArgumentError, DataError, MissingExtraError
+from panokit.postprocessing import PostprocessConfig
+from panokit.taxonomy import Taxonomy
+from panokit_network.deploy import fuse
+from panokit_network.model import NetworkConfig, PanopticNetwork
+from panokit_network.weights import load_weights, save_weights
+from panokit_network.widths import apply_widths, record_widths
+
+__all__ = ["Subject", "converter", "load_state", "save_state"]
+
+log = logging.getLogger(__name__)
+
+FORMAT = "panokit-module/1"
+LICENCE = "not stated"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and what goes with it.
+
+    ``module`` keeps the head contract and is in eval mode. ``config`` and ``training`` are of our
+    own network (None and empty for a user's module). ``folded``: its batch norms are in its
+    convolutions. ``steps_done``: kinds of network steps it has been through.
+    """
+
+    name: str
+    module: nn.Module
+    taxonomy: Taxonomy
+    licence: str = LICENCE
+    postprocessing: PostprocessConfig = field(default_factory=PostprocessConfig)
+    config: NetworkConfig | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    folded: bool = False
+    steps_done: tuple[str, ...] = ()
+
+    @classmethod
+    def from_weights(cls, path: str | Path) -> Subject:
+        """The network of one of our weight files."""
+        network, info = load_weights(path)
+        return cls(
+            name=Path(path).stem,
+            module=network,
+            taxonomy=info.taxonomy,
+            licence=info.licence,
+            postprocessing=info.postprocessing,
+            config=info.network,
+            training=info.training,
+            folded=not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()),
+            steps_done=tuple(info.training.get("steps_done", ())),
+        )
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        taxonomy: Taxonomy,
+        name: str = "module",
+        licence: str = LICENCE,
+        postprocessing: PostprocessConfig | None = None,
+    ) -> Subject:
+        """A user's own module of the head contract; see ``docs/compression.md``."""
+        if not isinstance(module, nn.Module):
+            raise ArgumentError("module", "a torch.nn.Module", type(module).__name__)
+        config = postprocessing or PostprocessConfig()
+        return cls(name, module.eval(), taxonomy, licence, config)
+
+    @classmethod
+    def from_import(cls, where: str, weights: Path | None, taxonomy: Taxonomy) -> Subject:
+        """What ``package.module:function`` returns, a module; with ``weights`` (safetensors)
+        loaded into it."""
+        module_name, _, function = where.partition(":")
+        if not module_name or not function:
+            raise ArgumentError("module", "written as package.module:function", where)
+        try:
+            build = getattr(importlib.import_module(module_name), function)
+        except (ImportError, AttributeError) as error:
+            raise ArgumentError("module", f"one that can be imported ({error})", where) from None
+        subject = cls.from_module(build(), taxonomy, name=function)
+        if weights is not None:
+            load_state(weights, subject.module)
+        return subject
+
+    def checked(self, size: int) -> Subject:
+        """Itself, if weights are finite and the head contract is kept for ``size``² images;
+        ``HeadError`` and ``ArgumentError`` name what is wrong."""
+        bad = [n for n, v in self.module.state_dict().items()
+               if v.is_floating_point() and not torch.isfinite(v).all()]  # fmt: skip
+        if bad:
+            raise ArgumentError("weights", "finite numbers", f"NaN or infinity in {bad[:3]}")
+        converter("contract")(self.module, (size, size), len(self.taxonomy))
+        return self
+
+    def with_folded(self) -> Subject:
+        """The same network with batch norms (and our normalisation) folded into convolutions."""
+        if isinstance(self.module, PanopticNetwork):
+            return replace(self, module=fuse(self.module), folded=True)
+        if not any(isinstance(m, nn.BatchNorm2d) for m in self.module.modules()):
+            return replace(self, folded=True)
+        from torch.fx.experimental.optimization import fuse as fuse_traced
+
+        try:
+            folded = fuse_traced(copy.deepcopy(self.module).eval())
+        except Exception as error:  # tracing runs the user's code, which may raise anything
+            expected = "one whose batch norms can be folded by torch.fx; fold them yourself"
+            raise ArgumentError("module", expected, f"{type(error).__name__}: {error}") from None
+        return replace(self, module=folded, folded=True)
+
+    def digest(self) -> str:
+        """SHA-256 of all weights and their names."""
+        digest = hashlib.sha256()
+        for name, value in self.module.state_dict().items():
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the network; our own can be read wherever a weight file can."""
+        if self.config is None:
+            save_state(path, self.module)
+            return
+        training = {**self.training, "steps_done": list(self.steps_done)}
+        with replacing(path) as partial:
+            save_weights(partial, self.module.state_dict(), self.config, self.taxonomy, training,
+                         self.licence, record_widths(self.module), self.folded)  # fmt: skip
+
+
+def save_state(path: Path, module: nn.Module) -> None:
+    """Write a module's weights (float32) and the widths of its layers as safetensors."""
+    state = {k: v.detach().clone().contiguous() for k, v in module.state_dict().items()}
+    metadata = {"format": FORMAT, "widths": json.dumps(record_widths(module))}
+    with replacing(path) as partial:
+        save_file(state, partial, metadata)
+
+
+def load_state(path: Path, module: nn.Module) -> None:
+    """Load a safetensors file into a freshly made module, in place; layers take on the recorded
+    widths first. ``DataError`` says what does not fit."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DataError(path, f"expected a safetensors file, but {error}") from None
+    try:
+        if "widths" in metadata:
+            apply_widths(module, json.loads(metadata["widths"]))
+        module.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        raise DataError(path, f"weights do not fit the module: {str(error)[:300]}") from None
+    module.eval()
+
+
+def converter(name: str) -> Any:
+    """A function of the converters, which compression must not import: they register theirs in
+    the entry-point group ``panokit.converters``."""
+    for entry in entry_points(group="panokit.converters"):
+        if entry.name == name:
+            try:
+                return entry.load()
+            except ImportError as error:
+                raise MissingExtraError("compressing", "export") from error
+    raise MissingExtraError("compressing", "export")
