@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -96,11 +97,15 @@ def main() -> None:
     plan = Plan(str(bundle), ("tflite-int8", "tflite-float32"), files, counts, len(files))
     started = time.perf_counter()
     confusion = Confusion()
-    for done, tasks, so_far in run(plan, a.out / "cases.jsonl", a.jobs):
-        confusion, seconds = so_far, time.perf_counter() - started
-        console.print(f"{done} of {tasks} tasks, {seconds:.0f} s", highlight=False)
-        if done < tasks and seconds > 60 * a.minutes:
-            sys.exit(3)
+    with closing(run(plan, a.out / "cases.jsonl", a.jobs)) as progress:
+        for done, tasks, so_far in progress:
+            confusion, seconds = so_far, time.perf_counter() - started
+            console.print(f"{done} of {tasks} tasks, {seconds:.0f} s", highlight=False)
+            if done < tasks and seconds > 60 * a.minutes:
+                break
+    if done < tasks:
+        console.print("stopped; the same command goes on")
+        sys.exit(3)
     write_into(a.docs, confusion, a.picture)
     console.print_json(json.dumps(summary(confusion)))
     console.print(f"{time.perf_counter() - started:.0f} s; {a.docs} is up to date")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -149,17 +150,22 @@ def run(
     yield len(tasks) - len(left), len(tasks), confusion
     if not left:
         return
+    number, queue = len(tasks) - len(left), iter(left)
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        waiting = {pool.submit(_task, plan, task): task for task in left}
+        waiting = {pool.submit(_task, plan, t): t for t in islice(queue, jobs)}
         try:
-            for number, future in enumerate(as_completed(waiting), 1):
-                cases = future.result()
-                confusion.cases += cases
-                _append(state, waiting[future], cases)
-                yield len(tasks) - len(left) + number, len(tasks), confusion
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    cases, task = future.result(), waiting.pop(future)
+                    confusion.cases += cases
+                    _append(state, task, cases)
+                    waiting |= {pool.submit(_task, plan, t): t for t in islice(queue, 1)}
+                    number += 1
+                    yield number, len(tasks), confusion
+        finally:  # whoever stops: what is being worked on is finished and kept
+            for future, task in waiting.items():
+                if future.exception() is None:
+                    _append(state, task, future.result())
 
 
 def _read(state: Path, plan: Plan) -> tuple[Confusion, set[tuple[str, str, str]]]:
