@@ -1,6 +1,6 @@
 """Run every benchmark."""
 
-from benchmarks import effects, effects_quality, import_time, postprocessing, stages
+from benchmarks import effects, effects_quality, import_time, postprocessing, stages, validation
 
 if __name__ == "__main__":
     import_time.main()
@@ -8,3 +8,4 @@ if __name__ == "__main__":
     postprocessing.main()
     effects.main()
     effects_quality.main()
+    validation.main()

@@ -19,6 +19,8 @@ from panokit.validation.diagnosis import (
 )
 from panokit.validation.maps import MapAgreement, SegmentAgreement, SegmentKind, compare_maps
 from panokit.validation.margins import PixelKinds
+from panokit.validation.run import validate_dumps
+from panokit.validation.summary import RunSummary
 from panokit.validation.tensors import TensorAgreement, compare_tensors, estimate_shift
 from panokit.validation.thresholds import ValidationConfig, thresholds_for
 from panokit.validation.verdict import (
@@ -28,6 +30,7 @@ from panokit.validation.verdict import (
     judge,
     validate_dump,
 )
+from panokit.validation.worker import Outcome, RunConfig
 
 __all__ = [
     "Cause",
@@ -36,9 +39,12 @@ __all__ = [
     "DiagnosisConfig",
     "Finding",
     "MapAgreement",
+    "Outcome",
     "PhotoVerdict",
     "PixelKinds",
     "ReferenceStages",
+    "RunConfig",
+    "RunSummary",
     "SegmentAgreement",
     "SegmentKind",
     "StageComparison",
@@ -54,4 +60,5 @@ __all__ = [
     "judge",
     "thresholds_for",
     "validate_dump",
+    "validate_dumps",
 ]
