@@ -384,3 +384,43 @@ def test_the_ramp_keeps_the_ground_at_the_feet_sharper() -> None:
     assert spread[0] > 3 * spread[1]
     far = portrait_blur(result.photo, result, strength=1.0).image_hwc
     np.testing.assert_array_equal(done.image_hwc[:50], far[:50])
+
+
+def test_the_best_matte_finds_the_edge_too() -> None:
+    pytest.importorskip("pymatting")
+    rgb = np.random.default_rng(0).integers(35, 46, (60, 90, 3), dtype=np.uint8)
+    rgb[:, 45:] += 180
+    mask = np.zeros((60, 90), bool)
+    mask[:, 47:] = True
+    matte = soft_matte(Photo.from_array(rgb), mask, cell=1.0, quality="best")
+    assert (matte[:, 45:] > 0.95).all()
+    assert (matte[:, :45] < 0.05).all()
+
+
+def test_a_lifted_edge_has_no_colour_of_the_background() -> None:
+    # A red disc with an antialiased edge on green: lifted, its edge pixels are red.
+    y, x = np.mgrid[0:120, 0:160]
+    alpha = np.clip(40.5 - np.hypot(y - 60, x - 80), 0, 1)[..., None]
+    light = alpha * SRGB.to_linear(np.array([200, 30, 30], np.uint8)) + (1 - alpha) * (
+        SRGB.to_linear(np.array([30, 200, 30], np.uint8))
+    )
+    rgb = SRGB.to_codes(light.astype(np.float32), np.uint8).astype(np.uint8)
+    ids = np.where(alpha[..., 0] > 0.5, 1, 2).astype(np.int32)
+    result = result_of(rgb, ids, {1: "person", 2: "sky"})
+    done = effects.lift(result.photo, result, effects.Pick(segment=1))
+    edge = (done.alpha_hw > 0.1) & (done.alpha_hw < 0.9)
+    assert edge.sum() > 50
+    # In the photo the edge is up to 200 green; in the cut-out hardly.
+    assert np.quantile(done.image_hwc[edge][:, 1].astype(int), 0.9) < 60
+
+
+def test_what_a_person_holds_goes_with_them() -> None:
+    ids = np.full((120, 160), 2, np.int32)
+    ids[20:, 50:110] = 1
+    ids[60:80, 70:90] = 3
+    rgb = np.array([[0] * 3, [200, 60, 60], GREY, [40, 150, 60]], np.uint8)[ids]
+    result = result_of(rgb, ids, {1: "person", 2: "sky", 3: "bag"})
+    pick = effects.Pick(segment=1)
+    assert effects.lift(result.photo, result, pick).alpha_hw[70, 80] == 1
+    apart = effects.Pick(segment=1, but=(3,))
+    assert effects.lift(result.photo, result, apart).alpha_hw[70, 80] < 0.1

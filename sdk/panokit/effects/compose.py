@@ -17,7 +17,7 @@ __all__ = ["Layers", "compose", "repaint", "split_layers"]
 
 FloatArray = NDArray[np.float32]
 
-COARSE_SIDE = 512
+COARSE_SIDE = 320
 """Longest side of the grid on which the colours near the band are gathered."""
 
 TRUST = 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 
 import numpy as np
@@ -20,7 +21,7 @@ FloatArray = NDArray[np.float32]
 RAMP_STEPS = 3
 """Radii between which a growing blur is mixed."""
 
-COARSE_RADIUS = 11
+COARSE_RADIUS = 9
 """A larger disc is drawn on a coarser grid, with at most this radius: its blur hides the change
 and the time stays the same for photos of any size."""
 
@@ -114,10 +115,13 @@ def blur_background(
     coarse_radius = round(radius / factor)
     if coarse_radius == 0:
         return photo
-    coarse = _weighted_background(photo, alpha_hw, factor, margin, highlights)
     steps = 1 if share is None else RAMP_STEPS
     radii = [max(1, round(coarse_radius * (k + 1) / steps)) for k in range(steps)]
-    blurred = [disc_blur(coarse, r, blades).astype(np.float32) for r in radii]  # [h,w,4] each
+    with ThreadPoolExecutor(1) as pool:
+        edge = pool.submit(matte.layers, photo)  # meanwhile
+        coarse = _weighted_background(photo, alpha_hw, factor, margin, highlights)
+        blurred = [disc_blur(coarse, r, blades).astype(np.float32) for r in radii]  # [h,w,4]
+        layers = edge.result()
 
     def at(
         level: FloatArray, rows: NDArray[np.intp], cols: NDArray[np.intp], light: FloatArray
@@ -146,7 +150,7 @@ def blur_background(
                 mixed += at(level, rows, cols, light) * weight
         return np.asarray(mixed, np.float32)
 
-    return compose(photo, alpha_hw, matte.layers(photo), blurry)
+    return compose(photo, alpha_hw, layers, blurry)
 
 
 def _weighted_background(

@@ -7,6 +7,7 @@ photo ("fast guided filter", https://arxiv.org/abs/1505.00996).
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from panokit.effects.compose import Layers
+
+_log = logging.getLogger(__name__)
 
 DoubleArray = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -271,7 +274,11 @@ def _closed_form(
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            solved = estimate_alpha_cf(guide.astype(np.float64), trimap)
+            try:
+                solved = estimate_alpha_cf(guide.astype(np.float64), trimap)
+            except ValueError as error:  # on flat photos its solver may not converge
+                _log.warning("closed-form matting gave up (%s); the fast matte is used", error)
+                solved = found.astype(np.float64)
     return guided_coefficients(guide, solved, 2, 1e-6)
 
 
