@@ -42,6 +42,7 @@ __all__ = [
 TEACHER_UNSURE = 255
 _TEACHER_NONE = 0
 MAX_SIDE = 8192
+CACHE_FORMAT = 2  # in the names of cache files: another format is another file
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,8 @@ class PhotoCache:
         key = hashlib.sha256(
             (described + repr(taxonomy) + (teacher.name if teacher else "")).encode()
         ).hexdigest()[:16]
-        pixels_path, index_path = folder / f"{key}.bin", folder / f"{key}.json"
+        stem = f"{key}-{CACHE_FORMAT}"
+        pixels_path, index_path = folder / f"{stem}.bin", folder / f"{stem}.json"
         if not index_path.is_file():
             _write_cache(records, taxonomy, pixels_path, index_path, progress, teacher)
         index = json.loads(index_path.read_text(encoding="utf-8"))
