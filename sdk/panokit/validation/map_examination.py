@@ -11,7 +11,7 @@ from panokit.validation.diagnosis import Finding
 from panokit.validation.faults.app import App
 from panokit.validation.faults.decode import DecodePlan, Decoder, Regions
 from panokit.validation.faults.model import Step
-from panokit.validation.ranking import Score, conclude, hypotheses
+from panokit.validation.ranking import Planted, Score, conclude, hypotheses
 
 if TYPE_CHECKING:
     from panokit.validation.examination import Examination
@@ -19,89 +19,115 @@ if TYPE_CHECKING:
 __all__ = ["examine_map"]
 
 
-def examine_map(x: Examination, complete: bool) -> Finding | None:
-    """What explains the map; None if it agrees. ``complete``: the dump holds all heads."""
-    from panokit.validation.examination import INPUT_STEPS
+class _Judge:
+    """Scores hypotheses by the pixels that they leave different.
 
-    ids, channels = x.device_map
-    config, floor = x.manifest.postprocessing, x.config.map_share
+    ``complete``: the dump holds all heads, which are then the device's own: what made them is no
+    matter here, but where the photo lies in the input is.
+    """
 
-    def difference(regions: Regions | None) -> float:
+    def __init__(self, x: Examination, complete: bool) -> None:
+        from panokit.validation.examination import INPUT_STEPS
+
+        self.x, self.complete = x, complete
+        self.ids, self.channels = x.device_map
+        self.replayed_steps = (*INPUT_STEPS, Step.NETWORK)
+        steps = INPUT_STEPS if complete else [s for s in Step if s is not Step.DECODE]
+        self.known = App.of(x.app.having(*steps))
+        self.kernels: tuple[bool, ...] = (True,)
+
+    def decode(self, app: App, fast: bool = True) -> Regions | None:
+        """The regions that an app finds."""
+        decoder = self.x.decoder(app, self.complete, fast)
+        plan = app.plan(self.x.manifest.postprocessing)
+        return None if decoder is None else decoder.decode(plan)
+
+    def difference(self, regions: Regions | None) -> float:
+        """Share of pixels 0..1 that differ from the device's map."""
         if regions is None:
             return 1.0
-        return evidence.map_difference(ids, regions.ids, (channels, regions.channels))
+        channels = (self.channels, regions.channels)
+        return evidence.map_difference(self.ids, regions.ids, channels)
 
-    def decode(app: App, fast: bool = True) -> Regions | None:
-        decoder = x.decoder(app, complete, fast)
-        return None if decoder is None else decoder.decode(app.plan(config))
-
-    known = App.of(c for c in x.app.causes if c[0].step not in (Step.DECODE,))
-    if complete:  # the heads are the device's own: what made them is no matter here
-        known = App.of(known.having(*INPUT_STEPS))
-    clean = decode(known)
-    if clean is None:
-        return None
-    if ids.shape != clean.ids.shape:
-        reason = f"tensor 'panoptic': expected shape {clean.ids.shape}, got {ids.shape}"
-        raise DumpError(x.dump.path or "dump", reason)
-    kernels: tuple[bool, ...] = (True,)
-    base = difference(clean)
-    if not complete:
-        floor = x.config.replayed_map_share
+    def base(self, clean: Regions) -> tuple[float, float]:
+        """The difference without a fault, and how much of it may be rounding."""
+        floor, base = self.x.config.map_share, self.difference(clean)
+        if self.complete:
+            return base, floor
+        floor = self.x.config.replayed_map_share
         if base > floor:
-            others, kernels = _rounded(x, known)
+            others = self.rounded()
             spreads = [evidence.map_difference(o.ids, clean.ids) for o in others]
             floor = max(floor, *(1.5 * s for s in spreads))
-            base = min(base, *(difference(o) for o in others))
-    if base <= floor:
-        return None
+            base = min(base, *(self.difference(o) for o in others))
+        return base, floor
 
-    def judge(app: App) -> Score:
+    def rounded(self) -> list[Regions]:
+        """The maps that healthy devices may get where their heads are not at hand: with half
+        precision (two draws), and for quantised artifacts with the runtime's other kernels."""
+        x, plan = self.x, self.known.plan(self.x.manifest.postprocessing)
+        heads, record = x._run(self.known)
+        maps: list[Regions] = []
+        if record is not None:
+            for seed in (1, 2):
+                noisy = half_precision({**heads, **x.device_heads}, seed)
+                maps.append(Decoder(noisy, record, x.segmenter.taxonomy).decode(plan))
+        if x.quantised and x._network(fast=False).own_kernels:
+            plain = self.decode(self.known, fast=False)
+            if plain is not None:
+                self.kernels = (True, False)
+                maps.append(plain)
+        return maps
+
+    def score(self, app: App, base: float, floor: float) -> Score:
+        """The score of a hypothesis beside what is known."""
         try:
-            full = App.of((*known.causes, *app.causes))
+            full = App.of((*self.known.causes, *app.causes))
         except ArgumentError:  # changes what is known to be changed already
             return Score(base, False)
-        replayed = app.having(*INPUT_STEPS, Step.NETWORK)
-        tried = kernels[:1] if replayed else kernels
-        residual = min(difference(decode(full, fast)) for fast in tried)
+        # Another run of the plain kernels is dear; they are tried where one run serves all.
+        tried = self.kernels[:1] if app.having(*self.replayed_steps) else self.kernels
+        residual = min(self.difference(self.decode(full, fast)) for fast in tried)
         return Score(residual, residual <= min(floor, 0.2 * base))
 
-    steps = [Step.DECODE]
-    if not any(c[0].step is Step.HEADS for c in x.app.causes):
-        steps.append(Step.HEADS)
-    if not complete:
-        steps += [Step.NETWORK]
-        if x.values is None:
-            steps += INPUT_STEPS
-    plan = DecodePlan.of(config)
-    singles = [
-        (f, v)
-        for f, v in hypotheses(steps, x.quantised)
-        if f.name != "fp16-rounding"
-        and not (f.step is Step.DECODE and App(((f, v),)).plan(config) == plan)
-    ]
-    # Heads that are dumped as they should be were probably read so, too.
-    singles.sort(key=lambda s: complete and s[0].step is not Step.DECODE)
-    least = x.config.explains if complete else x.config.map_explains
-    beam = None if complete else 1
-    return conclude("panoptic", base, singles, judge, x.config, least, beam=beam)
+    def singles(self) -> list[Planted]:
+        """The faults that may have made the map."""
+        x, config = self.x, self.x.manifest.postprocessing
+        steps = [Step.DECODE]
+        if not any(c[0].step is Step.HEADS for c in x.app.causes):
+            steps.append(Step.HEADS)
+        if not self.complete:
+            steps += self.replayed_steps if x.values is None else [Step.NETWORK]
+        plan = DecodePlan.of(config)
+        found = [
+            (f, v)
+            for f, v in hypotheses(steps, x.quantised)
+            if f.name != "fp16-rounding"
+            and not (f.step is Step.DECODE and App(((f, v),)).plan(config) == plan)
+        ]
+        # Heads that are dumped as they should be were probably read so, too.
+        found.sort(key=lambda s: self.complete and s[0].step is not Step.DECODE)
+        return found
 
 
-def _rounded(x: Examination, known: App) -> tuple[list[Regions], tuple[bool, ...]]:
-    """The maps that healthy devices may get where their heads are not at hand: with half
-    precision (two draws), and for quantised artifacts with the runtime's other kernels. Also which
-    kernels are worth trying for hypotheses."""
-    plan = known.plan(x.manifest.postprocessing)
-    heads, record = x._run(known)
-    heads = {**heads, **x.device_heads}
-    maps: list[Regions] = []
-    if record is not None:
-        for seed in (1, 2):
-            noisy = half_precision(heads, seed)
-            maps.append(Decoder(noisy, record, x.segmenter.taxonomy).decode(plan))
-    if not (x.quantised and x._network(fast=False).own_kernels):
-        return maps, (True,)
-    plain = x.decoder(known, complete=False, fast=False)
-    if plain is not None:
-        maps.append(plain.decode(plan))
-    return maps, (True, False)
+def examine_map(x: Examination, complete: bool) -> Finding | None:
+    """What explains the map; None if it agrees. ``complete``: the dump holds all heads."""
+    judge = _Judge(x, complete)
+    clean = judge.decode(judge.known)
+    if clean is None:
+        return None
+    if judge.ids.shape != clean.ids.shape:
+        reason = f"tensor 'panoptic': expected shape {clean.ids.shape}, got {judge.ids.shape}"
+        raise DumpError(x.dump.path or "dump", reason)
+    base, floor = judge.base(clean)
+    if base <= floor:
+        return None
+    return conclude(
+        "panoptic",
+        base,
+        judge.singles(),
+        lambda app: judge.score(app, base, floor),
+        x.config,
+        x.config.explains if complete else x.config.map_explains,
+        beam=None if complete else 1,
+    )
