@@ -1,4 +1,4 @@
-"""Running any artifact of a bundle here, Core ML included.
+"""Running any artifact of a bundle here, Core ML and Core AI included.
 
 On macOS a Core ML package is run by Core ML itself, through coremltools; elsewhere by the
 interpreter of this package, which computes what the program says. TFLite and ONNX files are run
@@ -108,6 +108,10 @@ def _heads(outputs: Mapping[str, Array], artifact: Artifact) -> dict[str, Array]
 
 def open_artifact(bundle: Bundle, artifact: Artifact, threads: int = 2) -> Runtime:
     """The runtime that runs ``artifact`` on this system; ``ArgumentError`` if there is none."""
+    if artifact.format == "coreai":
+        from panokit_converters.coreai import CoreAiRuntime
+
+        return CoreAiRuntime(bundle.path(artifact), artifact)
     if artifact.format != "coreml":
         return open_runtime(bundle, artifact, threads)
     if artifact.input.layout != "image":
