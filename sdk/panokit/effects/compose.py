@@ -27,6 +27,9 @@ Paint = Callable[[NDArray[np.intp], NDArray[np.intp], FloatArray], FloatArray]
 """Rows, columns and linear light of some pixels to new linear light of the same shape: all three
 ``[n]``, ``[n]``, ``[n,3]``, or for a whole stripe ``[h,1]``, ``[1,w]``, ``[h,w,3]``."""
 
+FEW_PIXELS = 1_500_000
+"""Up to here sorting pixels by colour is quicker than a table of all 16 million colours."""
+
 DENSE = 0.25
 """Share of a stripe from which on all of it is painted and the part that counts is kept: picking
 pixels one by one costs more."""
@@ -185,13 +188,18 @@ def _paint_colors(
     has far fewer colours."""
     codes = out[where].astype(np.uint32)
     keys = codes[:, 0] << 16 | codes[:, 1] << 8 | codes[:, 2]
-    seen = np.zeros(1 << 24, bool)
-    seen[keys] = True
-    colors = np.flatnonzero(seen)
-    table = np.empty((1 << 24, 3), np.uint8)
+    if len(keys) < FEW_PIXELS:
+        colors, keys = np.unique(keys, return_inverse=True)
+        table = np.empty((len(colors), 3), np.uint8)
+        slots = np.arange(len(colors))
+    else:
+        seen = np.zeros(1 << 24, bool)
+        seen[keys] = True
+        colors = slots = np.flatnonzero(seen)
+        table = np.empty((1 << 24, 3), np.uint8)
     for start in range(0, len(colors), 1 << 18):
         part = colors[start : start + (1 << 18)]
         old = np.stack([part >> 16, part >> 8 & 255, part & 255], axis=1).astype(np.uint8)
         new = photo.space.to_codes(paint(photo.space.to_linear(old)), np.uint8)
-        table[part] = new
+        table[slots[start : start + (1 << 18)]] = new
     out[where] = table[keys]
