@@ -15,7 +15,13 @@ from panokit.errors import PanokitError
 from panokit_demo.jobs import Picture, Segmented, WorkingPhoto
 from panokit_demo.limits import DemoLimits
 from panokit_demo.store import Session
-from panokit_demo.workers import JobBusyError, JobFailedError, JobRefusedError, JobTooSlowError
+from panokit_demo.workers import (
+    JobBusyError,
+    JobFailedError,
+    JobRefusedError,
+    JobTooSlowError,
+    in_words,
+)
 
 __all__ = ["GONE", "add_handlers", "describe", "describe_session", "picture_response"]
 
@@ -84,7 +90,7 @@ def add_handlers(app: Any, limits: DemoLimits) -> None:
         return sentence(422, text)
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
-        return sentence(422, str(error))
+        return sentence(422, in_words(error) if isinstance(error, PanokitError) else str(error))
 
     async def failed(request: Request, error: Exception) -> JSONResponse:
         return sentence(500, "The work on this photo ended with a fault of the program.")

@@ -163,7 +163,7 @@ async def open_session(
     desk: Desk = request.app.state.desk
     chosen = desk.catalog.get(artifact).id
     if (photo is None) == (sample is None):
-        raise PhotoError("request", "expected either a photo or the name of a sample")
+        raise PhotoError("request", "needs either a photo or the name of a sample")
     if photo is not None:
         data, name = await desk.read(photo)
     else:

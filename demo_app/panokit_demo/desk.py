@@ -62,7 +62,7 @@ class Desk:
         path = self.samples.get(name)
         if path is None:
             known = ", ".join(self.samples) or "none"
-            raise PhotoError("sample", f"expected one of {known}, got {name[:80]!r}")
+            raise PhotoError("sample", f"{name[:80]!r} is not here; expected one of {known}")
         return await asyncio.to_thread(path.read_bytes), path.name
 
     async def found(self, session: Session, artifact: str | None) -> Segmented:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import unicodedata
+import warnings
 from typing import TYPE_CHECKING
 
 from panokit.errors import MissingExtraError, PhotoError
@@ -103,7 +104,10 @@ def _header_size(data: bytes, kind: str, name: str) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we look ourselves
+            image = Image.open(io.BytesIO(data), formats=(kind,))
+        with image:
             if getattr(image, "n_frames", 1) > 1 and kind != "JPEG":
                 raise PhotoError(name, "is an animation, expected one photo")
             return image.size

@@ -16,7 +16,14 @@ from typing import Any
 from panokit.errors import PanokitError, PhotoError
 from panokit_demo.limits import DemoLimits
 
-__all__ = ["JobBusyError", "JobFailedError", "JobRefusedError", "JobTooSlowError", "WorkerPool"]
+__all__ = [
+    "JobBusyError",
+    "JobFailedError",
+    "JobRefusedError",
+    "JobTooSlowError",
+    "WorkerPool",
+    "in_words",
+]
 
 log = logging.getLogger(__name__)
 
@@ -169,13 +176,18 @@ def _work(pipe: Connection, *arguments: Any) -> None:
 def _answer(studio: Any, job: str, values: tuple[Any, ...]) -> tuple[str, Any]:
     try:
         return "done", getattr(studio, job)(*values)
-    except PhotoError as error:
-        name = "The photo" if error.path == "photo" else error.path
-        return "refused", f"{name} {error.reason}."
     except PanokitError as error:
-        return "refused", str(error)
+        return "refused", in_words(error)
     except MemoryError:
         return "refused", "The photo needs more memory than there is; use a smaller one."
     except Exception as error:
         log.exception("job %s failed", job)
         return "failed", f"{type(error).__name__}: {error}"
+
+
+def in_words(error: PanokitError) -> str:
+    """An error as a sentence for the page."""
+    if not isinstance(error, PhotoError):
+        return str(error)
+    name = f"The {error.path}" if error.path in ("photo", "request", "sample") else error.path
+    return f"{name} {error.reason}."
