@@ -484,3 +484,12 @@ def test_a_preview_is_the_same_edit_on_a_small_photo() -> None:
     assert shown.photo.size_wh == (80, 60)
     assert edits.preview(photo, result).photo.size_wh == (160, 120)
     assert not EditList((Recolor(Pick(segment=9)),)).preview(photo, result, pixels=900).applied
+
+
+def test_painting_by_colours_is_painting_by_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo, result = scene()
+    pictures = []
+    for few in (0, 10**9):
+        monkeypatch.setattr("panokit.effects.compose.FEW_PIXELS", few)
+        pictures.append(Recolor(PERSON).apply(photo, result).image_hwc)
+    np.testing.assert_array_equal(*pictures)
