@@ -44,6 +44,10 @@ class JobFailedError(Exception):
     """A job ended without an answer: a fault of the program."""
 
 
+class _WorkerEndedError(JobFailedError):
+    """The process is gone: a decoder crashed, or the system ended it."""
+
+
 class _Worker:
     """One process and the pipe to it."""
 
@@ -60,7 +64,7 @@ class _Worker:
             self._pipe.send((job, arguments))
             kind, value = self._pipe.recv()
         except (EOFError, OSError):
-            raise JobFailedError("the worker ended") from None
+            raise _WorkerEndedError("the worker ended") from None
         if kind == "refused":
             raise JobRefusedError(value)
         if kind == "failed":
@@ -118,11 +122,11 @@ class WorkerPool:
             worker = self._idle.get_nowait()
         try:
             return await self._run_on(worker, job, arguments, timeout or self._limits.seconds)
-        except (JobRefusedError, JobFailedError):
-            self._give_back(worker)
-            raise
-        except BaseException:
-            await self._replace(worker)
+        except BaseException as error:
+            if type(error) in (JobRefusedError, JobFailedError):
+                self._give_back(worker)
+            else:
+                await self._replace(worker)
             raise
 
     async def _run_on(
@@ -144,13 +148,8 @@ class WorkerPool:
         self._idle.put_nowait(worker)
 
     def _give_back(self, worker: _Worker) -> None:
-        if worker not in self._all:
-            return
-        if worker._process.is_alive():
+        if worker in self._all:
             self._idle.put_nowait(worker)
-        else:
-            self._all.discard(worker)
-            self._add()
 
     async def _replace(self, worker: _Worker) -> None:
         if worker not in self._all:
