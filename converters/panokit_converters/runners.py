@@ -109,8 +109,10 @@ def _heads(outputs: Mapping[str, Array], artifact: Artifact) -> dict[str, Array]
 def open_artifact(bundle: Bundle, artifact: Artifact, threads: int = 2) -> Runtime:
     """The runtime that runs ``artifact`` on this system; ``ArgumentError`` if there is none."""
     if artifact.format == "coreai":
-        from panokit_converters.coreai import CoreAiRuntime
-
+        try:
+            from panokit_converters.coreai import CoreAiRuntime
+        except ImportError:
+            raise MissingExtraError("running Core AI artifacts", "coreai") from None
         return CoreAiRuntime(bundle.path(artifact), artifact)
     if artifact.format != "coreml":
         return open_runtime(bundle, artifact, threads)

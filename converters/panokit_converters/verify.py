@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.dump import HEADS, read_dump
-from panokit.errors import ArgumentError, BundleError, HeadError
+from panokit.errors import ArgumentError, BundleError, PanokitError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
 from panokit.quality.agreement import AgreementMeter, HeadAgreement
@@ -267,7 +267,7 @@ def _is_sound(bundle: Bundle, artifact: Artifact, threads: int) -> bool:
     """Whether a reference still computes what it did at its export: else it judges nobody."""
     try:
         golden = _golden(bundle, artifact, open_artifact(bundle, artifact, threads))
-    except (BundleError, HeadError, ArgumentError):
+    except PanokitError:
         return False
     return not _golden_failures(golden, artifact)
 
@@ -299,7 +299,7 @@ def _verify(
         if truth:
             measured = measure(runtime, artifact, bundle.manifest, inputs, truth)
             failures += judge(measured.agreement, thresholds)
-    except (BundleError, HeadError, ArgumentError) as error:
+    except PanokitError as error:  # a missing extra too: what cannot be run is not verified
         failures.append(f"cannot be run here: {error}")
     if golden is None and measured is None and not failures:
         failures.append("nothing to verify it with: no golden vectors and no float32 artifact")
