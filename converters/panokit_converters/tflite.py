@@ -21,6 +21,7 @@ from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError
 from panokit_compression.quiet import quiet
 from panokit_converters.contract import HEADS, run_heads
+from panokit_converters.tflite_layout import without_transposes
 
 __all__ = [
     "convert_tflite",
@@ -61,10 +62,11 @@ def convert_tflite(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
     try:
         with quiet(log), _without_progress():
             converted = convert(NhwcHeads(module).eval(), sample_kwargs={INPUT: image})
-            return bytes(converted.model_content())
+            content = bytes(converted.model_content())
     except (RuntimeError, ValueError, NotImplementedError) as error:
         reason = f"litert-torch cannot convert the module ({type(error).__name__}: {error})"
         raise ExportError("TFLite", reason) from error
+    return without_transposes(content)
 
 
 def tflite_specs(tflite: bytes) -> tuple[TensorSpec, dict[str, TensorSpec]]:
@@ -96,13 +98,13 @@ def tflite_operators(tflite: bytes) -> dict[str, int]:
 
 
 def odd_operators(tflite: bytes) -> dict[str, int]:
-    """The operators of a file that are not plain: custom and Flex ones, and those that move data
-    about (TRANSPOSE, GATHER_ND), which a converter leaves where layouts did not meet."""
-    odd = ("CUSTOM:", "TRANSPOSE", "GATHER_ND", "STABLEHLO")
+    """The operators of a file that are not plain: custom, Flex and StableHLO ones, which not every
+    runtime has, and those that a converter leaves where layouts did not meet."""
+    odd = ("CUSTOM:", "STABLEHLO", "GATHER_ND")
     return {
         name: count
         for name, count in tflite_operators(tflite).items()
-        if name.startswith(odd) and name != "TRANSPOSE_CONV"
+        if name.startswith(odd) or name == "TRANSPOSE"
     }
 
 

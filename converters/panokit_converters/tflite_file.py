@@ -37,7 +37,9 @@ def unpack_tflite(tflite: bytes) -> Any:
     except Exception as error:  # the generated reader checks nothing: whatever it trips over
         reason = f"is no TFLite file that can be read ({type(error).__name__}: {error})"
         raise ExportError("TFLite", reason) from None
-    for index, buffer in enumerate(model.buffers or ()):
+    if not model.buffers or not model.subgraphs or not model.operatorCodes:
+        raise ExportError("TFLite", "is no TFLite file: it lacks buffers, graphs or operators")
+    for index, buffer in enumerate(model.buffers):
         _take_in(tflite, buffer, index)
     return model
 

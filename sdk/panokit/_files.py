@@ -34,14 +34,16 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     partial.chmod(0o755)
+    old = partial.with_suffix(".old")
     try:
         yield partial
-        old = partial.with_suffix(".old")
         if path.exists():
             os.replace(path, old)
         os.replace(partial, path)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
+        if old.exists() and not path.exists():  # interrupted between the two
+            os.replace(old, path)
+        shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
 
 
