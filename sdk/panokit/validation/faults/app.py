@@ -63,26 +63,10 @@ class App:
         return rgb_hwc
 
     def picture(
-        self,
-        rgb_hwc: Pixels,
-        size_wh: tuple[int, int],
-        orientation: int = 1,
-        *,
-        color_first: bool = True,
+        self, rgb_hwc: Pixels, size_wh: tuple[int, int], orientation: int = 1
     ) -> tuple[Pixels, TransformRecord]:
-        """The picture that the app lays out, uint8 ``[H,W,3]``, and where the photo lies in it.
-
-        ``color_first=False`` changes colours after the resize: not quite the same, and much
-        quicker on large photos.
-        """
-        rgb_hwc = self.turned(rgb_hwc, orientation)
-        if color_first:
-            rgb_hwc = self.colored(rgb_hwc)
-        image, record = lay_out(rgb_hwc, size_wh, self.layout)
-        if not color_first and self.having(Step.COLOR):
-            rows, cols = record.content_slices
-            image[rows, cols] = self.colored(image[rows, cols])
-        return image, record
+        """The picture that the app lays out, uint8 ``[H,W,3]``, and where the photo lies in it."""
+        return lay_out(self.colored(self.turned(rgb_hwc, orientation)), size_wh, self.layout)
 
     @property
     def layout(self) -> Layout:

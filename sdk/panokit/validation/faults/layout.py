@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ def _sampled(
     weight: Taps, reach: int, grid: str, rgb_hwc: Pixels, size_wh: tuple[int, int]
 ) -> Pixels:
     """Interpolation at single points, without the widening that avoids aliasing."""
-    values = rgb_hwc.astype(np.float32)
+    values: NDArray[Any] = rgb_hwc
     for axis, n_out in ((0, size_wh[1]), (1, size_wh[0])):
         n_in = rgb_hwc.shape[axis]
         at = _at(n_in, n_out, grid)
@@ -109,7 +110,8 @@ def _sampled(
         for tap in range(2 * reach):
             w = weight(at - (first + tap))
             index = np.clip(first + tap, 0, n_in - 1)
-            total = total + np.take(values, index, axis) * w.astype(np.float32).reshape(shape)
+            taken = np.take(values, index, axis).astype(np.float32)
+            total = total + taken * w.astype(np.float32).reshape(shape)
             mass += w
         values = total / mass.astype(np.float32).reshape(shape)
     return np.asarray(np.clip(np.floor(values + 0.5), 0, 255), np.uint8)
@@ -143,18 +145,23 @@ def _nearest(grid: str, rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
 
 def _area(rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
     """The mean over each output pixel's area, parts of pixels counting as parts."""
-    values = rgb_hwc.astype(np.float64)
-    for axis, n_out in ((0, size_wh[1]), (1, size_wh[0])):
-        n_in = values.shape[axis]
-        zero = np.zeros_like(np.take(values, [0], axis))
-        sums = np.concatenate([zero, np.cumsum(values, axis)], axis)
-        edge = np.arange(n_out + 1) * (n_in / n_out)
-        low = np.minimum(edge.astype(np.intp), n_in - 1)
-        part = (edge - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        below = np.take(sums, low, axis)
-        at_edge = below + (np.take(sums, low + 1, axis) - below) * part
-        values = np.diff(at_edge, axis=axis) * (n_out / n_in)
-    return np.asarray(np.clip(np.floor(values + 0.5), 0, 255), np.uint8)
+    down = _means(rgb_hwc, size_wh[1])
+    both = _means(np.ascontiguousarray(down.transpose(1, 0, 2)), size_wh[0]).transpose(1, 0, 2)
+    return np.asarray(np.clip(np.floor(both + 0.5), 0, 255), np.uint8)
+
+
+def _means(values: NDArray[Any], n_out: int) -> NDArray[np.float32]:
+    """Means over equal parts of the first axis."""
+    n_in = values.shape[0]
+    out = np.empty((n_out, *values.shape[1:]), np.float32)
+    for i in range(n_out):
+        start, end = i * n_in / n_out, (i + 1) * n_in / n_out
+        first, last = int(start), min(n_in, int(np.ceil(end - 1e-9)))
+        at = np.arange(first, last)
+        share = np.minimum(at + 1, end) - np.maximum(at, start)
+        weights = (share / share.sum()).astype(np.float32)
+        out[i] = np.tensordot(weights, values[first:last].astype(np.float32), 1)
+    return out
 
 
 KERNELS: dict[str, Resize] = {
