@@ -126,6 +126,22 @@ def test_pairs_are_named_together(
     assert bool(found.causes[0].together) == same_stage
 
 
+@pytest.mark.parametrize("name", ["gamma", "p3-as-srgb", "resize-area", "mirrored"])
+def test_large_photos_are_diagnosed_as_small_ones_are(
+    name: str,
+    segmenter: Segmenter,
+    device: Simulator,
+    photos: list[Photo],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("panokit.validation.examination.LARGE_PHOTO", 1000)
+    dump = device.simulate(photos[1], [fault(name)], stages=("photo", "input"))
+    found = diagnose(dump, segmenter)
+    assert names(found)[0] == name
+    assert found.causes[0].together == ()
+    assert found.causes[0].explained == pytest.approx(1, abs=1e-6)
+
+
 # Clean devices.
 
 

@@ -218,7 +218,7 @@ class Examination:
 
         def judge(app: App) -> Score:
             residual = evidence.noise_to_signal(values, self._picture(app)[0])
-            if app.having(Step.COLOR) and INPUT_FLOOR < residual < 0.1 * base and large:
+            if app.having(Step.COLOR) and large and residual < 0.5 * base:
                 exactly = self._picture(app, exact=True)[0]
                 residual = min(residual, evidence.noise_to_signal(values, exactly))
             return Score(residual, residual <= INPUT_FLOOR)
