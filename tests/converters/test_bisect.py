@@ -11,9 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 from panokit.errors import ArgumentError, BundleError
 from panokit_converters.bisect import BisectResult, bisect_traces
+from panokit_converters.contract import check_contract
+from panokit_converters.coreml import write_coreml
+from panokit_converters.tflite import convert_tflite
+from panokit_converters.tflite_metadata import ModelInfo
 from panokit_converters.trace import Trace, short_name, trace_coreml, trace_tflite
 from tests.converters.tflite_edit import (
     double_weight_scale,
@@ -23,7 +30,7 @@ from tests.converters.tflite_edit import (
     swap_input_channels,
     zero_channel,
 )
-from tests.converters.toy_artifacts import toy_coreml, toy_image, toy_tflite
+from tests.converters.toy_artifacts import SIZE, toy_coreml, toy_image, toy_taxonomy, toy_tflite
 
 
 def traced(content: bytes, folder: Path, index: int = 0) -> Trace:
@@ -207,6 +214,38 @@ def test_a_bias_beyond_int32_is_explained(tmp_path: Path, reference: Trace) -> N
     first = bisect_traces(traced(bad, tmp_path), reference, "int8").first
     assert first is not None
     assert "channel 2 is cut off at the end of int32" in str(first)
+
+
+class HardSwishNetwork(nn.Module):
+    """Hard-swish and squeeze-excite. Stride 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.body = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.excite = nn.Conv2d(16, 16, 1)
+        self.heads = nn.Conv2d(16, 7, 1)
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = F.hardswish(self.body(F.hardswish(self.stem(image / 32))))
+        x = x * F.hardsigmoid(self.excite(F.adaptive_avg_pool2d(x, 1)))
+        semantic, center, offset = self.heads(x).split([4, 1, 2], 1)
+        return {"semantic": semantic, "center": center, "offset": offset}
+
+
+def test_operators_that_are_written_in_several_ways(tmp_path: Path) -> None:
+    """Core ML has a hard-swish in three parts, LiteRT a hard-sigmoid half in the bias before."""
+    module = HardSwishNetwork().eval()
+    package = tmp_path / "net.mlpackage"
+    info = ModelInfo("foreign", toy_taxonomy(), "test only", "0")
+    write_coreml(module, check_contract(module, (SIZE, SIZE), 4), info, package)
+    reference = traced(convert_tflite(module, (SIZE, SIZE)), tmp_path)
+    result = bisect_traces(trace_coreml(package, toy_image()), reference, "float16")
+    assert result.findings == ()
+    assert len(result.operators) >= 7
+    # Matched operators lie close to one another up to the heads.
+    assert all(op.sqnr_db > 40 for op in result.operators[-2:])
 
 
 def test_json_and_words(tmp_path: Path, reference: Trace) -> None:
