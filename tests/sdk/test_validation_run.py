@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -292,3 +294,16 @@ def test_a_loose_threshold_lets_a_fault_pass(folder: Path) -> None:
              "panoptic_equal_pixels=0"]  # fmt: skip
     options = [part for t in loose for part in ("--threshold", t)]
     assert validate(folder / "b-bgr.npz", *options).exit_code == 0
+
+
+def test_a_script_without_a_guard_is_told(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from panokit.validation import validate_dumps\n"
+        f"print(list(validate_dumps([{str(folder)!r}], jobs=2)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode != 0
+    assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]

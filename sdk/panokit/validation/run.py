@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from panokit.bundle import MANIFEST, hash_path
 from panokit.dump import DumpRef, find_dumps
-from panokit.errors import ArgumentError, MissingExtraError
+from panokit.errors import ArgumentError, MissingExtraError, PanokitError
 from panokit.validation.worker import Outcome, RunConfig, Worker
 
 __all__ = ["validate_dumps"]
@@ -132,6 +132,10 @@ def _start_worker(config: dict[str, Any]) -> None:
     _worker = Worker(RunConfig.from_json(config))
 
 
+def _ready() -> None:
+    """Nothing: that it is called shows that processes can be started."""
+
+
 def _judge(ref: DumpRef) -> Outcome:
     if _worker is None:
         raise RuntimeError("the process was not started by this module")
@@ -147,6 +151,13 @@ class _ProcessPool(_Pool):
         self.window = _IN_FLIGHT * jobs
         self._executor = self._start(jobs)
         self._futures: deque[tuple[DumpRef, Future[Outcome]]] = deque()
+        try:
+            self._executor.submit(_ready).result()
+        except BrokenProcessPool:
+            self._executor.shutdown()
+            guard = "if __name__ == '__main__':"
+            reason = f"Processes cannot be started; a script must call this below `{guard}`."
+            raise PanokitError(reason) from None
 
     def _start(self, jobs: int) -> Executor:
         return ProcessPoolExecutor(
