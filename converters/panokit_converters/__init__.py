@@ -11,6 +11,9 @@
     agreement      how close are two sets of heads?
     bundle_writer  artifacts + manifest + golden vectors → NAME.panokit
     export         all of it, from a weight file or a module of one's own
+    verify         golden vectors and the float artifact again, without torch; runners
+    bisect         the first operator that is wrong: trace, diagnose
+    lint           what is known to hurt on devices; lint_graph
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from panokit_converters.agreement import Agreement, HeadAgreement, compare_heads
+    from panokit_converters.bisect import bisect_traces
     from panokit_converters.bundle_writer import BundlePart, write_bundle
     from panokit_converters.contract import HEADS, HeadContract, check_contract
     from panokit_converters.coreml import coreml_specs, write_coreml
@@ -32,10 +36,13 @@ if TYPE_CHECKING:
         run_export,
         source_from_weights,
     )
+    from panokit_converters.lint import lint_path
     from panokit_converters.onnx import convert_onnx, onnx_operators, quantize_onnx
     from panokit_converters.tflite import convert_tflite, tflite_operators, tflite_specs
     from panokit_converters.tflite_file import with_input
     from panokit_converters.tflite_metadata import ModelInfo, with_metadata
+    from panokit_converters.trace import trace_artifact
+    from panokit_converters.verify import Thresholds, verify_bundle
 
 __all__ = [
     "HEADS",
@@ -48,6 +55,8 @@ __all__ = [
     "HeadAgreement",
     "HeadContract",
     "ModelInfo",
+    "Thresholds",
+    "bisect_traces",
     "check_contract",
     "compare_heads",
     "convert_onnx",
@@ -55,12 +64,15 @@ __all__ = [
     "coreml_form",
     "coreml_specs",
     "export_bundle",
+    "lint_path",
     "onnx_operators",
     "quantize_onnx",
     "run_export",
     "source_from_weights",
     "tflite_operators",
     "tflite_specs",
+    "trace_artifact",
+    "verify_bundle",
     "with_input",
     "with_metadata",
     "write_bundle",
@@ -69,6 +81,11 @@ __all__ = [
 
 # Loaded when first used: the Core ML interpreter beside these needs no torch.
 _MODULE_OF = {
+    "bisect_traces": "bisect",
+    "lint_path": "lint",
+    "trace_artifact": "trace",
+    "Thresholds": "verify",
+    "verify_bundle": "verify",
     "with_metadata": "tflite_metadata",
     "ModelInfo": "tflite_metadata",
     "with_input": "tflite_file",
