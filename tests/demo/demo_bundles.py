@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from panokit._files import write_json
-from panokit.bundle import MANIFEST, Artifact, Bundle, Manifest, hash_path
+from panokit.bundle import MANIFEST, Artifact, Bundle, Manifest, TensorSpec, hash_path
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
-from panokit_converters.tflite import convert_tflite, tflite_specs
 from panokit_converters.tflite_file import with_input
-from tests.converters.toy_network import CLASSES, ToyNetwork
 
-TOY_SIZE = 64
+TOY = Path(__file__).with_name("toy.tflite")
+"""``convert_tflite(ToyNetwork().eval(), (64, 64))`` of tests/converters/toy_network.py; float32.
+The conversion takes longer than all tests of the page."""
+
+TOY_SIZE, CLASSES = 64, 4
 
 
 def write(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Path:
@@ -24,7 +29,7 @@ def write(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Path:
     for name, data in files.items():
         path = folder / f"{name}.tflite"
         path.write_bytes(data)
-        image, heads = tflite_specs(data)
+        image, heads = specs(path)
         precision = "int8" if heads["semantic"].scale is not None else "float32"
         artifacts.append(
             Artifact(name, "tflite", path.name, hash_path(path), len(data), precision, image, heads)
@@ -32,6 +37,25 @@ def write(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Path:
     whole = replace(manifest, artifacts=tuple(artifacts), vectors=())
     write_json(folder / MANIFEST, json.loads(json.dumps(whole.to_json())))
     return folder
+
+
+def specs(path: Path) -> tuple[TensorSpec, dict[str, TensorSpec]]:
+    """The tensors of a file, as it states them itself."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(path)).get_signature_runner()
+
+    def spec(name: str, detail: dict[str, Any]) -> TensorSpec:
+        dtype = np.dtype(detail["dtype"]).name
+        scale, zero = detail["quantization"]
+        real = dtype == "float32"
+        shape = tuple(int(v) for v in detail["shape"])
+        return TensorSpec(
+            name, shape, dtype, "nhwc", None if real else float(scale), None if real else int(zero)
+        )
+
+    (image,) = (spec(n, d) for n, d in runner.get_input_details().items())
+    return image, {n: spec(n, d) for n, d in runner.get_output_details().items()}
 
 
 def camera_bundle(folder: Path) -> Path:
@@ -57,5 +81,4 @@ def toy_bundle(folder: Path) -> Path:
             manifest.postprocessing, window=7, min_thing_area=4, min_stuff_area=4
         ),
     )
-    data = convert_tflite(ToyNetwork().eval(), (TOY_SIZE, TOY_SIZE))
-    return write(folder / "toy.panokit", toy, {"float32": data})
+    return write(folder / "toy.panokit", toy, {"float32": TOY.read_bytes()})

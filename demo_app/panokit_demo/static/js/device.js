@@ -32,13 +32,19 @@ export async function runOnDevice({ offer, model, pixels, size, name, onStep }) 
     await network.run(image, offer.tensors); // the first run also packs the weights
     const raw = await timed("network", () => network.run(image, offer.tensors));
     const found = await timed("postprocess", () =>
-      postprocess(makeHeads(raw, offer.tensors), offer.taxonomy, transform, offer.postprocessing)
+      postprocess(realHeads(raw, offer), offer.taxonomy, transform, offer.postprocessing)
     );
     const dump = writeDump({ offer, pixels, size, name, input, raw, found, transform });
     return { result: describe(found, transform, offer, size), times, dump };
   } finally {
     network.close();
   }
+}
+
+/** Real values; only heads of whole numbers have a scale. */
+function realHeads(raw, { tensors }) {
+  const scaled = Object.entries(tensors).filter(([, spec]) => spec.scale !== null);
+  return makeHeads(raw, Object.fromEntries(scaled));
 }
 
 /** The artifact's input: whole numbers of its type, or floats 0..255. */

@@ -87,9 +87,9 @@ export class Editor {
           ? await api.effect(session, this.toJson(edits), this.artifact)
           : null;
         const picture = drawn && (await createImageBitmap(drawn.blob));
-        if (session === this.session && !(this.#wanted && !edits.length)) {
-          this.onPicture(drawn && { ...drawn, picture });
-        }
+        // While a slider moves, what is behind it is shown too; after an undo it is not.
+        const current = edits.length === this.edits.length;
+        if (session === this.session && current) this.onPicture(drawn && { ...drawn, picture });
       } catch (error) {
         if (session === this.session) this.#takeBack(error, edits);
       }

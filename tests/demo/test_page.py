@@ -1,0 +1,320 @@
+"""The page in a real Chromium, over `panokit demo` itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panokit.dump import read_dump
+from panokit.samples import sample_photos
+from panokit_demo.litertjs import find_litertjs
+from tests.demo.chromium import open_browser, open_page
+
+pytest.importorskip("fastapi")
+pytest.importorskip("skimage")
+
+PROGRAM = (sys.executable, "-c", "from panokit.cli import main; main()", "demo", "--no-browser")
+DEVICE = ["camera/int8", "camera/int8-float-in", "camera/int8-uint8-in", "toy/float32"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def bundles(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    pytest.importorskip("flatbuffers")
+    from tests.demo.demo_bundles import camera_bundle, toy_bundle
+
+    folder = tmp_path_factory.mktemp("bundles")
+    return [camera_bundle(folder), toy_bundle(folder)]
+
+
+@pytest.fixture(scope="module")
+def url(bundles: list[Path]) -> Iterator[str]:
+    """The address of a running `panokit demo`; Ctrl-C must end it."""
+    options = [o for b in bundles for o in ("--bundle", str(b))]
+    command = [*PROGRAM, "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            line = server.stdout.readline()
+            assert "Panokit demo at http://127.0.0.1:" in line
+            yield line.split()[3]
+        finally:
+            server.send_signal(signal.SIGINT)
+            assert server.wait(20) in (0, 130, -signal.SIGINT)
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    with open_page(browser, viewport={"width": 1280, "height": 860}) as opened:
+        opened.goto(url)
+        opened.wait_for_selector("body[data-ready=yes]")
+        yield opened
+
+
+def open_sample(page: Any, name: str) -> None:
+    page.click(f"[data-sample={name}]")
+    page.wait_for_selector("#bench:not([hidden])")
+    page.wait_for_selector("#busy", state="hidden")
+
+
+def tap(page: Any, x: float, y: float) -> None:
+    """Tap the photo at a place in 0..1."""
+    box = page.locator("#marks").bounding_box()
+    page.locator("#marks").click(position={"x": x * box["width"], "y": y * box["height"]})
+
+
+def drawn(page: Any) -> None:
+    page.wait_for_selector("#busy", state="hidden")
+
+
+def pixels(page: Any) -> np.ndarray:
+    """What the right pane's picture shows, without its overlay."""
+    data = page.locator("#pane-right .base").evaluate("c => c.toDataURL('image/png')")
+    raw = base64.b64decode(data.partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")).astype(int)
+
+
+def download(page: Any, button: str) -> tuple[str, bytes]:
+    with page.expect_download() as waiting:
+        page.click(button)
+    done = waiting.value
+    return done.suggested_filename, Path(done.path()).read_bytes()
+
+
+def test_tap_the_person_blur_undo_remove_download(page: Any) -> None:
+    open_sample(page, "astronaut")
+    assert "× person" in page.inner_text("#found")
+    page.click("#tab-edit")
+    before = pixels(page)
+    tap(page, 0.45, 0.3)
+    assert page.inner_text("#picked-title") == "The person"
+    page.locator("#blur").fill("60")
+    page.wait_for_selector("#edit-message:not(:empty)")
+    drawn(page)
+    assert page.inner_text("#edit-message").startswith("Blurred behind the person")
+    blurred = pixels(page)
+    # The face stays as it was; the corner above on the right does not.
+    assert np.abs(blurred - before)[120:220, 190:260].mean() < 2.5
+    assert np.abs(blurred - before)[:60, -60:].mean() > 1
+    assert page.locator("#history li").all_inner_texts() == ["Portrait blur 60 %: person"]
+    page.click("#undo")
+    drawn(page)
+    page.wait_for_selector("#history li", state="detached")
+    assert (pixels(page) == before).all()
+    page.click("#redo")
+    page.wait_for_selector("#history li")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#history li", state="detached")
+    page.click("#tab-segments")
+    page.locator(".segment:not(:has-text('person'))").first.click()
+    page.click("#tab-edit")
+    page.click("[data-do=remove]")
+    page.wait_for_selector("#edit-message:has-text('Removed the ')")
+    drawn(page)
+    assert (pixels(page) != before).any()
+    name, data = download(page, "#save-png")
+    assert name == "astronaut-edited.png"
+    saved = np.asarray(Image.open(io.BytesIO(data)))
+    assert saved.shape == (512, 512, 3)
+    name, data = download(page, "#save-jpg")
+    assert name == "astronaut-edited.jpg"
+    assert Image.open(io.BytesIO(data)).format == "JPEG"
+    name, data = download(page, "#save-edits")
+    assert name == "edits.json"
+    kept = json.loads(data)
+    assert [e["do"] for e in kept["edits"]] == ["remove"]
+    assert kept["photo"] == "astronaut.png"
+
+
+def test_edits_of_a_file_are_replayed_and_refused_ones_taken_back(
+    page: Any, tmp_path: Path
+) -> None:
+    open_sample(page, "coffee")
+    page.click("#tab-edit")
+    good = tmp_path / "edits.json"
+    edit = {"do": "replace_background", "fill": {"color": "#000000"}, "pick": {"tap": [300, 200]}}
+    good.write_text(json.dumps({"version": 1, "edits": [edit]}))
+    page.set_input_files("#load-edits", good)
+    page.wait_for_selector("#edit-message:not(:empty)")
+    assert page.locator("#history li").count() == 1
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps({"version": 1, "edits": [{"do": "explode"}]}))
+    page.set_input_files("#load-edits", bad)
+    page.wait_for_selector("#toast:not([hidden])")
+    assert "Expected edit's 'do'" in page.inner_text("#toast-text")
+    drawn(page)
+    assert "New background" in page.locator("#history li").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("broken.jpg", b"\xff\xd8\xff\xe0 broken", "broken.jpg is damaged and cannot be read"),
+        ("drawing.svg", b"<svg xmlns='x'/>", "The photo is an SVG drawing"),
+        ("large.jpg", bytes(41_000_000), "large.jpg has 41.0 MB; at most 40.0 MB"),
+    ],
+)
+def test_a_file_that_is_no_photo_gives_a_sentence(
+    page: Any, tmp_path: Path, name: str, content: bytes, sentence: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    page.set_input_files("#file", file)
+    page.wait_for_selector("#toast:not([hidden])")
+    assert sentence in page.inner_text("#toast-text")
+    assert page.locator("#welcome").is_visible()
+    page.click("#toast-close")
+    assert page.locator("#toast").is_hidden()
+    open_sample(page, "coffee")  # and the page still works
+
+
+def test_ones_own_photo_views_and_the_keyboard(page: Any) -> None:
+    page.set_input_files("#file", sample_photos()["grace_hopper"])
+    page.wait_for_selector("#bench:not([hidden])")
+    assert "grace_hopper.jpg · 512 × 600 pixels" in page.inner_text("#about")
+    overlay = page.locator("#pane-right .overlay")
+    seen = {}
+    for view in ("panoptic", "semantic", "instances", "boxes"):
+        page.locator(f"#views input[value={view}]").check()
+        seen[view] = overlay.evaluate("c => c.toDataURL()")
+    assert seen["semantic"] != seen["boxes"] != seen["panoptic"]
+    assert seen["instances"] != seen["boxes"]
+    page.locator("#opacity").fill("0")
+    assert overlay.evaluate("c => getComputedStyle(c).opacity") == "0"
+    page.locator("#marks").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".segment[aria-pressed=true]").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator(".segment[aria-pressed=true]").count() == 0
+    page.locator("#tab-segments").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#panel-edit").is_visible()
+
+
+def test_hovering_names_the_segment(page: Any) -> None:
+    open_sample(page, "astronaut")
+    box = page.locator("#marks").bounding_box()
+    page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + 0.3 * box["height"])
+    assert "person" in page.inner_text("#tip")
+    assert page.locator(".segment.hovered", has_text="person").count() == 1
+
+
+def test_the_divider_follows_mouse_and_keys(page: Any) -> None:
+    open_sample(page, "chelsea")
+    page.locator("#compare").check()
+    assert page.inner_text("#tag-left") == "Photo"
+    assert page.inner_text("#tag-right") == "Segments · camera/int8"
+    divider = page.locator("#divider").bounding_box()
+    stage = page.locator("#stage").bounding_box()
+    page.mouse.move(divider["x"] + divider["width"] / 2, stage["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(stage["x"] + 0.25 * stage["width"], stage["y"] + 60, steps=4)
+    page.mouse.up()
+    assert abs(int(page.input_value("#cut")) - 250) <= 3
+    page.locator("#cut").focus()
+    page.keyboard.press("ArrowRight")
+    assert abs(int(page.input_value("#cut")) - 251) <= 3
+    moved = page.locator("#divider").bounding_box()
+    assert abs(moved["x"] + moved["width"] / 2 - (stage["x"] + 0.25 * stage["width"])) < 4
+    page.select_option("#right", "segments:toy/float32")
+    page.wait_for_selector("#tag-right >> text=toy/float32")
+
+
+def test_on_a_phone(browser: Any, url: str) -> None:
+    options = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    with open_page(browser, device_scale_factor=2, **options) as page:
+        page.goto(url)
+        page.wait_for_selector("body[data-ready=yes]")
+        assert page.locator("#camera").get_attribute("capture") == "environment"
+        width = "document.documentElement.scrollWidth"
+        assert page.evaluate(width) <= 360
+        open_sample(page, "astronaut")
+        assert page.evaluate(width) <= 360
+        page.locator("#tab-edit").tap()
+        box = page.locator("#marks").bounding_box()
+        assert box["height"] <= 0.6 * 740  # the tools stay in reach
+        page.touchscreen.tap(box["x"] + 0.45 * box["width"], box["y"] + 0.3 * box["height"])
+        assert page.inner_text("#picked-title") == "The person"
+        page.locator("[data-do=pixelate]").tap()
+        page.wait_for_selector("#edit-message:not(:empty)")
+        assert page.inner_text("#edit-message") == "Pixelated the person."
+        assert page.evaluate(width) <= 360
+        low = page.evaluate(
+            "[...document.querySelectorAll('button, .button, select')]"
+            ".filter(e => e.offsetParent && e.getBoundingClientRect().height < 35).length"
+        )
+        assert low == 0
+
+
+@pytest.mark.skipif(find_litertjs() is None, reason="LiteRT.js is not installed (npm)")
+@pytest.mark.parametrize("artifact", DEVICE)
+def test_this_device_proves_itself(page: Any, artifact: str, tmp_path: Path) -> None:
+    page.select_option("#artifact", artifact)
+    open_sample(page, "astronaut")
+    page.click("#tab-device")
+    page.click("#run-device")
+    page.wait_for_selector("#device-verdict:not([hidden])", timeout=60_000)
+    assert page.get_attribute("#verdict", "data-verdict") in ("pass", "pass with rounding")
+    assert page.locator("#stages li").count() == 5
+    assert page.inner_text("#tag-right") == "This device"
+    name, data = download(page, "#save-dump")
+    assert name == "astronaut.safetensors"
+    path = tmp_path / name
+    path.write_bytes(data)
+    dump = read_dump(path)
+    assert dump.metadata["runtime"] == "litert.js"
+    assert set(dump.tensors) == {"photo", "input", "semantic", "center", "offset", "panoptic"}
+    # The browser decoded the PNG to the very pixels, so that its input is the reference's.
+    photo = np.asarray(Image.open(sample_photos()["astronaut"]))
+    assert (dump.tensors["photo"] == photo).all()
+    expected = "float32" if artifact == "toy/float32" else "int8"
+    assert dump.tensors["semantic"].dtype.name == expected
+
+
+def test_without_litertjs_the_page_says_what_is_missing(browser: Any, url: str) -> None:
+    with open_page(browser) as page:
+
+        def without(route: Any) -> None:
+            answer = route.fetch()
+            info = answer.json()
+            info["device"] = {"ready": False, "missing": "LiteRT.js is not installed. Run: …"}
+            route.fulfill(response=answer, json=info)
+
+        page.route("**/api/info", without)
+        page.goto(url)
+        open_sample(page, "coffee")
+        page.click("#tab-device")
+        assert page.inner_text("#device-missing").startswith("LiteRT.js is not installed")
+        assert page.locator("#run-device").is_disabled()
+
+
+def test_the_page_about_the_api(browser: Any, url: str) -> None:
+    with open_page(browser) as page:
+        page.goto(f"{url}docs")
+        page.wait_for_selector(".operation")
+        text = page.inner_text("#document")
+        assert "/api/segment" in text
+        assert "curl -F photo=@photo.jpg -F edits=<edits.json" in text
+
+
+def test_without_the_server_the_page_says_so(page: Any) -> None:
+    page.route("**/api/sessions", lambda route: route.abort())
+    page.click("[data-sample=coffee]")
+    page.wait_for_selector("#toast:not([hidden])")
+    assert "cannot be reached" in page.inner_text("#toast-text")
