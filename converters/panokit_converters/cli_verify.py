@@ -106,11 +106,14 @@ def _float_artifact(bundle: Bundle) -> tuple[Bundle, Artifact]:
 def _print_verdicts(bundle: Bundle, verdicts: tuple[ArtifactVerdict, ...]) -> None:
     references = {v.reference for v in verdicts if v.reference}
     title = f"{bundle.root.name}, reference: {', '.join(references) or 'golden vectors only'}"
-    table = Table(title=title, pad_edge=False)
+    caption = (
+        "dB of semantic, center and offset; equal, ties: pixels of the decoded map; s: a photo"
+    )
+    table = Table(title=title, caption=caption, pad_edge=False)
     table.add_column("artifact", no_wrap=True)
-    for column in ("verdict", "golden"):
-        table.add_column(column)
-    for column in ("dB sem/ctr/off", "equal %", "ties %", "PQ", "s/photo"):
+    for column in ("", "golden"):
+        table.add_column(column, no_wrap=True)
+    for column in ("dB s/c/o", "equal %", "ties %", "PQ", "s"):
         table.add_column(column, justify="right", no_wrap=True)
     for verdict in verdicts:
         table.add_row(*_row(verdict))
@@ -125,7 +128,7 @@ def _row(verdict: ArtifactVerdict) -> list[str]:
     golden = "–"
     if verdict.golden is not None:
         exact = verdict.golden.identical
-        golden = "identical" if exact else f"{verdict.golden.worst_sqnr_db:.1f} dB"
+        golden = "same" if exact else f"{verdict.golden.worst_sqnr_db:.0f} dB"
     row = [verdict.artifact, "[green]pass[/green]" if verdict.passed else "[red]fail[/red]", golden]
     agreement = verdict.agreement
     if agreement is None:
@@ -137,7 +140,7 @@ def _row(verdict: ArtifactVerdict) -> list[str]:
     else:
         pq = "–" if panoptic.pq is None else f"{panoptic.pq:.1f}"
         row += [f"{100 * panoptic.equal_pixels:.2f}", f"{100 * panoptic.ties:.2f}", pq]
-    return [*row, f"{verdict.seconds_per_photo:.3f}"]
+    return [*row, f"{verdict.seconds_per_photo:.2f}"]
 
 
 def _bisect_failures(
