@@ -105,7 +105,7 @@ def _use_float_scalars(exported: Any) -> None:
 def _quantize_after_relu6(prepared: Any) -> None:
     """Move fake quantization from between a convolution and its ReLU6 to after both: they are one
     operator on the device, and in between values go beyond 6 and would widen the range."""
-    modules = dict(prepared.named_modules())
+    modules = dict(prepared.named_modules(remove_duplicate=False))  # some have two names
     for node in list(prepared.graph.nodes):
         if node.op != "call_module" or not hasattr(modules[node.target], "fake_quant_enabled"):
             continue

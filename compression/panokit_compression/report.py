@@ -231,7 +231,7 @@ def _table_row(row: Mapping[str, Any]) -> str:
         _cell(row["recipe"]), _cell(row["format"]), _cell(row["runtime"]),
         _cell(row["bytes"], 2, 1e-6), _cell(row["macs"], 0, 1e-6),
         _cell(row["arena_bytes"], 2, 1e-6),
-        _cell(ms.get("1")), _cell(ratio.get("1"), 2), _cell(ms.get("2")), _cell(ratio.get("2"), 2),
+        *(_cell(v, 2) for k in ("1", "2") for v in (ms.get(k), ratio.get(k))),
         *(_cell(sqnr.get(head)) for head in ("semantic", "center", "offset")),
         _cell(row["pq"], 2), _cell(row["pq_change"], 2, sign=True), _cell(row["person_iou"], 3),
         _cell(row["boundary_iou"], 3), _cell(row["photos"]),

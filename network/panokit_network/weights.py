@@ -113,10 +113,10 @@ def load_weights(path: str | Path) -> tuple[PanopticNetwork, WeightsInfo]:
         training=json.loads(metadata["training"]),
     )
     network = PanopticNetwork(info.network)
-    if "widths" in metadata:
-        apply_widths(network, json.loads(metadata["widths"]))
     if metadata.get("folded") == "true":
         network = fuse(network)  # type: ignore[assignment]
+    if "widths" in metadata:
+        apply_widths(network, json.loads(metadata["widths"]))
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
     if bad:
         raise DataError(path, f"weights hold NaN or infinity: {bad[:3]}")

@@ -6,28 +6,17 @@ import numpy as np
 import pytest
 
 from panokit.errors import ArgumentError
-from panokit.preprocessing import PreprocessConfig
-from panokit_compression import calibration_from_photos, load_recipe, quantize
+from panokit_compression import load_recipe, quantize
 from panokit_compression.calibration import CalibrationSet
 from panokit_compression.layers import layer_name, match_layers, tflite_layers, tflite_macs
 from panokit_compression.ranges import clip, clipped_ranges
 from panokit_compression.recipes import Quantize, Recipe
-from panokit_converters.tflite import convert_tflite, tflite_operators, tflite_specs
+from panokit_converters.tflite import tflite_operators, tflite_specs
 from panokit_network.deploy import count_macs
 from tests.compression.test_quantize import agreement, heads_of
-from tests.converters.toy_network import ToyNetwork, toy_photos
+from tests.converters.toy_network import ToyNetwork
 
 SIZE = 32
-
-
-@pytest.fixture(scope="module")
-def float_tflite() -> bytes:
-    return convert_tflite(ToyNetwork().eval(), (SIZE, SIZE))
-
-
-@pytest.fixture(scope="module")
-def calibration() -> CalibrationSet:
-    return calibration_from_photos(toy_photos(16), 16, PreprocessConfig((SIZE, SIZE)))
 
 
 def test_layers_carry_the_modules_names(float_tflite: bytes) -> None:

@@ -9,20 +9,17 @@ import numpy as np
 import pytest
 
 from panokit.errors import ArgumentError
-from panokit.preprocessing import PreprocessConfig
 from panokit.runtime import dequantize
-from panokit_compression import CalibrationSet, calibration_from_photos, load_recipe, quantize
+from panokit_compression import CalibrationSet, load_recipe, quantize
 from panokit_compression.ranges import mean_update
 from panokit_compression.recipes import Quantize, Recipe
 from panokit_compression.rounding import round_weights
 from panokit_converters.agreement import Agreement, compare_heads
 from panokit_converters.tflite import (
-    convert_tflite,
     tflite_operators,
     tflite_specs,
     xnnpack_share,
 )
-from tests.converters.toy_network import ToyNetwork, toy_photos
 
 SIZE = 32
 # The widest ranges, so that nothing is clipped and the figures below are of rounding alone; the
@@ -33,16 +30,6 @@ INT8 = Recipe("int8", (STEP,))
 
 def int8_but(**changes: Any) -> Recipe:
     return Recipe("int8", (dataclasses.replace(STEP, **changes),))
-
-
-@pytest.fixture(scope="module")
-def float_tflite() -> bytes:
-    return convert_tflite(ToyNetwork().eval(), (SIZE, SIZE))
-
-
-@pytest.fixture(scope="module")
-def calibration() -> CalibrationSet:
-    return calibration_from_photos(toy_photos(16), 16, PreprocessConfig((SIZE, SIZE)))
 
 
 @pytest.fixture(scope="module")
