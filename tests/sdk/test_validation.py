@@ -246,6 +246,17 @@ def test_a_missing_object_is_excused_only_at_the_threshold(
     assert stage.pixels.share(kind) == pytest.approx(1 - stage.given.equal_pixels)
 
 
+def test_a_plateau_of_the_centre_is_no_excuse_for_a_missing_object(
+    dump: Dump, segmenter: Segmenter
+) -> None:
+    dump.tensors["center"][4, 2:4] = 4  # a tie about where the object is, not whether
+    dump.tensors["panoptic"][dump.tensors["panoptic"] == 1] = 0
+    verdict = validate_dump(dump, segmenter)
+    figures = verdict.stages[-1].figures
+    assert verdict.stages[-1].verdict is Verdict.FAIL
+    assert figures["error_pixels"] > 0.9 * (1 - figures["equal_pixels"])
+
+
 def test_class_flips_show_where_the_dump_tells_classes(dump: Dump, segmenter: Segmenter) -> None:
     segments = json.loads(dump.metadata["segments"])
     segments[-1]["channel"] = 1 if segments[-1]["channel"] != 1 else 3

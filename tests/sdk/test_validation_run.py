@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 
 from panokit.bundle import shipped_bundle_path
 from panokit.cli import app
-from panokit.dump import dump_stages, write_dump
+from panokit.dump import dump_stages, read_dump, write_dump
 from panokit.errors import ArgumentError, BundleError, PhotoError
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
+from panokit.validation import ValidationConfig, Verdict, validate_dump
 from panokit.validation import run as run_module
+from panokit.validation.device import DeviceNoise, Network
 from panokit.validation.run import validate_dumps
 from panokit.validation.summary import RunSummary
 from panokit.validation.worker import Outcome, RunConfig, Worker
@@ -180,8 +182,6 @@ def test_wrong_use_shows_before_the_first_dump(
 def test_photos_beside_the_dumps_serve_those_without(folder: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from panokit.dump import read_dump
-
     photos = tmp_path / "photos"
     photos.mkdir()
     pixels = read_dump(folder / "a-good.safetensors").tensors["photo"]
@@ -294,6 +294,27 @@ def test_a_loose_threshold_lets_a_fault_pass(folder: Path) -> None:
              "panoptic_equal_pixels=0"]  # fmt: skip
     options = [part for t in loose for part in ("--threshold", t)]
     assert validate(folder / "b-bgr.npz", *options).exit_code == 0
+
+
+def test_other_kernels_are_rounding_and_more_than_that_is_not(folder: Path) -> None:
+    segmenter = Segmenter.open(threads=1)
+    dump = read_dump(folder / "a-good.safetensors")
+    network = Network(segmenter, noise=DeviceNoise(threads=1, xnnpack=False))
+    plain = network.run(dump.tensors["input"].astype(np.float32))
+    assert any((plain[n] != dump.tensors[n]).any() for n in plain)
+    tensors = {k: v for k, v in dump.tensors.items() if k != "panoptic"}
+    other = replace(dump, tensors={**tensors, **plain})
+    strict = ValidationConfig(head_sqnr_db=150, exact_sqnr_db=150)
+    verdict = validate_dump(other, segmenter, strict)
+    assert verdict.verdict is Verdict.ROUNDING
+    worst = min(verdict.stages[1:], key=lambda s: s.figures["sqnr_db"])
+    assert worst.figures["kernels_sqnr_db"] == pytest.approx(worst.figures["sqnr_db"])
+    assert "own kernels" in worst.message
+    none = replace(strict, kernel_factor=0)
+    assert validate_dump(other, segmenter, none).verdict is Verdict.FAIL
+    broken = {**tensors, **plain, "semantic": plain["semantic"][::-1].copy()}
+    verdict = validate_dump(replace(dump, tensors=broken), segmenter, strict)
+    assert verdict.first_bad_stage == "semantic"
 
 
 def test_a_script_without_a_guard_is_told(folder: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from panokit.postprocessing import Heads, PanopticMap, postprocess
 from panokit.preprocessing import TransformRecord, letterbox, preprocess
 from panokit.runtime import dequantize, heads_from_raw
 from panokit.segmenter import Segmenter
+from panokit.validation.device import DeviceNoise, Network
 from panokit.validation.effects import reference_effect
 from panokit.validation.maps import MapAgreement, compare_maps
 from panokit.validation.margins import Context, PixelKinds, Tolerances, classify_pixels
@@ -33,6 +34,9 @@ from panokit.validation.tensors import TensorAgreement, compare_tensors
 __all__ = ["Comparison", "ReferenceStages", "StageComparison", "compare_dump"]
 
 RawHeads = dict[str, NDArray[Any]]
+
+_HOPELESS_DB = 3.0
+"""Heads that lie further apart than this are not explained by other kernels."""
 
 
 class ReferenceStages:
@@ -116,6 +120,16 @@ class ReferenceStages:
             return self.segmenter.runtime.run(whole)
 
     @cached_property
+    def kernel_raw(self) -> RawHeads | None:
+        """As :attr:`given_raw`, in the runtime's plain kernels, whose quantised sums round
+        differently; None for float artifacts and where there is no other set of kernels."""
+        image = self.image if self.device_image is None else self.device_image
+        if image is None or self.artifact.precision.startswith("float"):
+            return None
+        network = _plain_network(self.segmenter)
+        return network.run(image.astype(np.float32)) if network.own_kernels else None
+
+    @cached_property
     def device_raw(self) -> RawHeads:
         """The dump's heads ``[h,w,C]``, checked for shape; only those that it holds."""
         out: RawHeads = {}
@@ -156,6 +170,11 @@ class ReferenceStages:
         return self._decode(mixed)
 
     @cached_property
+    def kernel_map(self) -> PanopticMap | None:
+        """The map from :attr:`kernel_raw`."""
+        return None if self.kernel_raw is None else self._decode(self.kernel_raw)
+
+    @cached_property
     def given_explained(self) -> PanopticMap | None:
         """:attr:`given_panoptic` with every intermediate."""
         mixed = self.mixed_raw
@@ -192,6 +211,17 @@ class ReferenceStages:
             raise DumpError(self.dump.path or "dump", reason) from None
 
 
+def _plain_network(segmenter: Segmenter) -> Network:
+    """The artifact in the runtime's plain kernels, opened once (one thread suffices); the
+    segmenter keeps it, so that both go together."""
+    kept = vars(segmenter)
+    if "_plain_kernels" not in kept:
+        noise = DeviceNoise(threads=1, xnnpack=False)
+        kept["_plain_kernels"] = Network(segmenter, noise=noise)
+    network: Network = kept["_plain_kernels"]
+    return network
+
+
 def same_heads(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> bool:
     """Whether two sets of raw heads are identical."""
     return all(
@@ -207,6 +237,8 @@ class StageComparison:
     (``"photo"``, ``"input"``, ``"heads"`` or ``"panoptic"``). ``chain``: against what the
     reference computes from the photo alone; None without a photo. For the map, ``pixels`` tells
     ties and rounding from errors, and ``adjusted`` is the agreement when those are excused.
+    ``kernels``, where a quantised artifact's stage differs much: how far the runtime's plain
+    kernels lie from the reference's on the same photo.
     """
 
     stage: str
@@ -215,6 +247,7 @@ class StageComparison:
     chain: TensorAgreement | MapAgreement | None = None
     pixels: PixelKinds | None = None
     adjusted: MapAgreement | None = None
+    kernels: TensorAgreement | MapAgreement | None = None
 
 
 @dataclass(frozen=True)
@@ -230,13 +263,19 @@ class Comparison:
 
 
 def compare_dump(
-    reference: ReferenceStages, *, input_tolerance: float = 1.0, explain: bool = True
+    reference: ReferenceStages,
+    *,
+    input_tolerance: float = 1.0,
+    explain: bool = True,
+    kernels_below_db: float = 0.0,
 ) -> Comparison:
     """Compare every stage that the dump holds and the reference can compute.
 
     ``input_tolerance`` (8-bit steps) is what the input's ``outside`` counts beyond; for a head it
     is one quantisation step, or the rounding of float16. ``explain=False`` leaves the pixels of the
-    map unsorted. A dump of which nothing can be compared raises ``DumpError``.
+    map unsorted. Heads of a quantised artifact at less than ``kernels_below_db`` (and a map that
+    hangs on them) are compared with the runtime's plain kernels too. A dump of which
+    nothing can be compared raises ``DumpError``.
     """
     stages: list[StageComparison] = []
     warnings: list[str] = []
@@ -253,10 +292,10 @@ def compare_dump(
             reference.device_image, reference.image, tolerance=input_tolerance, data_range=255
         )
         stages.append(StageComparison("input", "photo", a, a))
-    stages += _heads(reference)
+    stages += _heads(reference, kernels_below_db)
     if "panoptic" in dump.tensors:
         if reference.given_panoptic is not None:
-            stages.append(_panoptic(reference, explain))
+            stages.append(_panoptic(reference, explain, kernels_below_db > 0))
         else:
             warnings.append("panoptic was not compared: neither heads, input nor photo lead to it")
     for name in dump.tensors:
@@ -267,7 +306,7 @@ def compare_dump(
     return Comparison(tuple(stages), tuple(warnings))
 
 
-def _heads(reference: ReferenceStages) -> list[StageComparison]:
+def _heads(reference: ReferenceStages, kernels_below_db: float) -> list[StageComparison]:
     device, given, chain = reference.device_raw, reference.given_raw, reference.raw
     if not device or given is None:
         return []
@@ -284,7 +323,12 @@ def _heads(reference: ReferenceStages) -> list[StageComparison]:
             own = chain is given or np.array_equal(chain[name], given[name])
             full = expected if own else dequantize({name: chain[name]}, specs)[name]
             b = a if own else compare_tensors(real, full, tolerance=step, shift=False)
-        stages.append(StageComparison(name, basis, a, b))
+        kernels: TensorAgreement | None = None
+        near = _HOPELESS_DB < a.sqnr_db < kernels_below_db
+        if near and reference.kernel_raw is not None:
+            other = dequantize({name: reference.kernel_raw[name]}, specs)[name]
+            kernels = compare_tensors(other, expected, tolerance=step, shift=False)
+        stages.append(StageComparison(name, basis, a, b, kernels=kernels))
     return stages
 
 
@@ -293,7 +337,7 @@ def head_step(spec: TensorSpec, values: NDArray[np.float32]) -> float:
     return float(spec.scale) if spec.scale else float(np.abs(values).max()) * 2.0**-11
 
 
-def _panoptic(reference: ReferenceStages, explain: bool) -> StageComparison:
+def _panoptic(reference: ReferenceStages, explain: bool, kernels: bool) -> StageComparison:
     given, chain = reference.given_panoptic, reference.panoptic
     if given is None:  # the caller has looked
         raise ArgumentError("reference", "one that has a map", None)
@@ -318,7 +362,12 @@ def _panoptic(reference: ReferenceStages, explain: bool) -> StageComparison:
         pixels = classify_pixels(ids, explained, a, _context(reference))
         adjusted = agreement(given, *pixels.excuse(ids, given, a, of_device))
     b = a if chain is given else None if chain is None else agreement(chain)
-    return StageComparison("panoptic", basis, a, b, pixels, adjusted)
+    other = reference.kernel_map if kernels and not has_heads and a.equal_pixels < 1 else None
+    spread = None
+    if other is not None:
+        theirs = {s.id: s.channel for s in other.segments}
+        spread = agreement(given, other.ids, None if of_device is None else theirs)
+    return StageComparison("panoptic", basis, a, b, pixels, adjusted, spread)
 
 
 def _context(reference: ReferenceStages) -> Context:

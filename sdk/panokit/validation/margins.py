@@ -228,7 +228,8 @@ class _Sorter:
     def _segment_levels(self) -> NDArray[np.uint8]:
         """For each id of the reference how nearly that segment is absent."""
         out = np.full(len(self.reference.segments) + 1, ERROR, np.uint8)
-        logits, lead = self.c.heads.center, _lead(self.c.heads.center, self.c.config.window)
+        # A lead over the cells around does not count: with any of them the segment would exist.
+        logits = self.c.heads.center
         gate = _logit(self.c.config.threshold)
         ranks = self._rank_of_segment()
         for s in self.reference.segments:
@@ -237,7 +238,7 @@ class _Sorter:
                 out[s.id] = ROUNDING
             if s.is_thing:
                 y, x = self.explain["centers"][ranks[s.id]]
-                margin = np.array([min(logits[y, x] - gate, lead[y, x])])
+                margin = np.array([logits[y, x] - gate])
                 out[s.id] = min(int(out[s.id]), int(_level(margin, self.c.tolerances.center)[0]))
         return out
 
