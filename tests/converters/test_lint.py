@@ -22,9 +22,11 @@ from panokit.photo import Photo
 from panokit_converters.cli_verify import lint
 from panokit_converters.lint import Finding, LintReport, Severity, lint_path
 from panokit_converters.lint_graph import read_graph
+from panokit_converters.tflite import convert_tflite
 from tests.converters.test_coreml_interpreter import Function, SqueezeExcite, convert
 from tests.converters.tflite_edit import edit_tflite, flip_align_corners, numbers, operators
-from tests.converters.toy_artifacts import PHOTOS, toy_coreml, toy_tflite
+from tests.converters.toy_artifacts import PHOTOS, SIZE, toy_coreml, toy_tflite
+from tests.converters.toy_network import ToyNetwork
 
 
 def rules(report: LintReport, least: Severity = Severity.WARNING) -> set[str]:
@@ -53,9 +55,16 @@ def test_our_own_shapes_hurt_nowhere(tmp_path: Path) -> None:
     assert report.operators["conv"] == 8
 
 
-def test_left_over_layout_changes(tmp_path: Path) -> None:
-    """The toy network pads in channels-first order."""
-    report = lint_path(written(tmp_path, toy_tflite()), PHOTOS)
+@pytest.fixture(scope="module")
+def with_transposes() -> bytes:
+    """The toy network as litert-torch alone leaves it: padded in channels-first order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("panokit_converters.tflite.without_transposes", lambda content: content)
+        return convert_tflite(ToyNetwork().eval(), (SIZE, SIZE))
+
+
+def test_left_over_layout_changes(tmp_path: Path, with_transposes: bytes) -> None:
+    report = lint_path(written(tmp_path, with_transposes), PHOTOS)
     assert rules(report) == {"transpose"}
     assert "operator 2 TRANSPOSE" in find(report, "transpose").place
     assert find(report, "pad").severity is Severity.INFO
@@ -65,7 +74,7 @@ def test_left_over_layout_changes(tmp_path: Path) -> None:
 def test_resize_with_corners(tmp_path: Path) -> None:
     bad = edit_tflite(toy_tflite(), flip_align_corners)
     found = find(lint_path(written(tmp_path, bad)), "resize-corners")
-    assert found.place == "operator 7 RESIZE_BILINEAR"
+    assert found.place == "operator 5 RESIZE_BILINEAR"
     assert "align_corners" in found.message
     up = Function(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
     assert "resize-corners" in rules(lint_path(package(up, tmp_path)))
@@ -233,8 +242,8 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_command_line(tmp_path: Path) -> None:
-    path = written(tmp_path, toy_tflite())
+def test_command_line(tmp_path: Path, with_transposes: bytes) -> None:
+    path = written(tmp_path, with_transposes)
     result = tmp_path / "lint.json"
     code, output = run(str(path), "--no-ranges", "--json", str(result))
     assert code == 0, output
