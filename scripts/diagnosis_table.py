@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--map-count", type=int, default=3, help="the same with the map alone")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this; go on later")
+    parser.add_argument("--partial", action="store_true", help="write what is there when stopped")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "diagnosis.md")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs/images/confusion.png")
     a = parser.parse_args()
@@ -103,10 +104,12 @@ def main() -> None:
             console.print(f"{done} of {tasks} tasks, {seconds:.0f} s", highlight=False)
             if done < tasks and seconds > 60 * a.minutes:
                 break
+    note = "" if done == tasks else f"**Unfinished run: {done} of {tasks} tasks.**"
+    if done == tasks or a.partial:
+        write_into(a.docs, confusion, a.picture, note)
     if done < tasks:
         console.print("stopped; the same command goes on")
         sys.exit(3)
-    write_into(a.docs, confusion, a.picture)
     console.print_json(json.dumps(summary(confusion)))
     console.print(f"{time.perf_counter() - started:.0f} s; {a.docs} is up to date")
 

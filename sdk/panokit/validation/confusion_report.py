@@ -68,10 +68,14 @@ def _percent(value: float) -> str:
     return f"{int(value * 1000 + 1e-9) / 10:.1f} %"
 
 
-def markdown(confusion: Confusion) -> str:
-    """The whole section."""
+def markdown(confusion: Confusion, note: str = "") -> str:
+    """The whole section, ``note`` before all."""
     figures = summary(confusion)
-    lines = ["", "| dumps hold | cases | first | first three | tied | first without ties |"]
+    lines = [
+        "",
+        *([note, ""] if note else []),
+        "| dumps hold | cases | first | first three | tied | first without ties |",
+    ]
     lines += ["|---|---|---|---|---|---|"]
     for view in (v for v in VIEWS if v in figures):
         f = figures[view]
@@ -173,8 +177,9 @@ def picture(confusion: Confusion, path: Path, view: str = "all") -> None:
     plt.close(figure)
 
 
-def write_into(path: Path, confusion: Confusion, image: Path | None = None) -> None:
-    """Put the section between the marks of a document, and the picture beside it."""
+def write_into(path: Path, confusion: Confusion, image: Path | None = None, note: str = "") -> None:
+    """Put the section between the marks of a document, and the picture beside it; ``note`` says
+    what a reader has to know of the run."""
     if not any(c.planted != CLEAN for c in confusion.cases):
         raise ArgumentError("confusion", "at least one planted case", len(confusion.cases))
     text = path.read_text(encoding="utf-8") if path.is_file() else f"{BEGIN}\n{END}\n"
@@ -182,7 +187,7 @@ def write_into(path: Path, confusion: Confusion, image: Path | None = None) -> N
         raise ArgumentError("document", f"one with the lines {BEGIN} and {END}", str(path))
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    text = _with_bank(f"{before}{BEGIN}\n{markdown(confusion)}\n{END}{after}")
+    text = _with_bank(f"{before}{BEGIN}\n{markdown(confusion, note)}\n{END}{after}")
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
     if image is not None:
