@@ -223,13 +223,14 @@ def _artifact(
     bench: Bench, recipe: Recipe, network: Subject, format: str, folder: Path
 ) -> tuple[Path, Artifact]:
     contract = converter("contract")(network.module, (bench.size,) * 2, len(network.taxonomy))
+    info = converter("info")(
+        network.name, network.taxonomy, network.licence, __version__, contract.stride
+    )
     if format == "coreml":
-        info = converter("info")(
-            network.name, network.taxonomy, network.licence, __version__, contract.stride
-        )
         made = converter("maker")(network.module, contract, info, folder).make("coreml", recipe)
         return made.path, made.artifact
     content = quantize(float_tflite(bench, network), recipe, bench.calibration)
+    content = converter("tflite-metadata")(content, info)  # as an exported one
     path = folder / "model.tflite"
     path.write_bytes(content)
     image, heads = converter("tflite-specs")(content)
