@@ -32,9 +32,9 @@ def quantize(
     """Apply the :class:`Quantize` step of ``recipe`` to a float TFLite file (its content, not its
     path); a recipe without one leaves it as it is.
 
-    int8 and int16x8 need ``calibration`` inputs of the file's input size. The int8 file takes the
-    pixels themselves: its input has scale 1 and zero point -128, so that q = pixel - 128. The
-    same arguments give the same bytes.
+    int8, int16x8 and compensated rounding need ``calibration`` inputs of the file's input size.
+    The int8 file takes the pixels themselves: its input has scale 1 and zero point -128, so that
+    q = pixel - 128. The same arguments give the same bytes.
     """
     step = recipe.step(Quantize) or Quantize("float32")
     if step.precision == "float32":
@@ -43,7 +43,9 @@ def quantize(
     if not step.needs_calibration:
         return _apply(float_tflite, steps, None)
     calibration = _checked(calibration, step, recipe.name, float_tflite)
-    statistics = _measure(float_tflite, steps, step, calibration)
+    statistics = None
+    if step.quantizes_activations:
+        statistics = _measure(float_tflite, steps, step, calibration)
     if step.rounding == "compensated":
         from panokit_compression.rounding import round_weights
 

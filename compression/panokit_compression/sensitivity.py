@@ -102,7 +102,7 @@ def measure_sensitivity(
     ``NAME-mixed.json``, to ``out``. Layers that were measured before are not measured again.
     """
     step = recipe.step(Quantize)
-    if step is None or not step.needs_calibration or step.keep:
+    if step is None or not step.quantizes_activations or step.keep:
         raise ArgumentError("recipe", "one that quantizes activations and keeps no layer",
                             recipe.name)  # fmt: skip
     if budget < 0:

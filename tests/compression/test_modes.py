@@ -134,3 +134,15 @@ def test_clipping_by_hand() -> None:
     assert clip(counts, 0.0, 10.0, "mse", 4)[1] < 10
     # ...but nothing is to be gained with evenly spread values.
     assert clip(np.ones(1000, np.int64), 0.0, 10.0, "mse", 8) == (0.0, 10.0)
+
+
+def test_weights_alone_can_be_rounded_with_compensation(
+    float_tflite: bytes, calibration: CalibrationSet
+) -> None:
+    better = Recipe("a", (Quantize("int8-weights", 16, rounding="compensated"),))
+    plain_recipe = Recipe("b", (Quantize("int8-weights"),))
+    plain = agreement(float_tflite, quantize(float_tflite, plain_recipe), calibration)
+    found = agreement(float_tflite, quantize(float_tflite, better, calibration), calibration)
+    assert sum(found.heads[h].sqnr_db - plain.heads[h].sqnr_db for h in found.heads) > 0
+    with pytest.raises(ArgumentError, match="at least 16"):
+        quantize(float_tflite, better)

@@ -73,6 +73,11 @@ def test_formats_that_a_recipe_speaks_of(name: str, formats: tuple[str, ...]) ->
         pytest.param({"ranges": "none"}, "measured for int8", id="no-ranges"),
         pytest.param({"rounding": "up"}, "Expected rounding", id="rounding"),
         pytest.param({"precision": "float32"}, "without calibration", id="float-with-photos"),
+        pytest.param(
+            {"precision": "int4-weights", "ranges": "none", "rounding": "compensated"},
+            "'nearest' for int4-weights",
+            id="int4-compensated",
+        ),
         pytest.param({"keep": ["("]}, "regular expressions", id="pattern"),
         pytest.param({"keep": "head"}, "a list of patterns", id="no-list"),
         pytest.param({"keep_precision": "int16x8"}, "unless precision", id="keep-nothing"),

@@ -142,8 +142,8 @@ class Quantize:
     ``calibration_photos`` to measure ``ranges`` on: the widest (``min_max``), the ``mean`` of each
     photo's ends, the 99.99th ``percentile``, or the clipping with the least squared error
     (``mse``). ``rounding`` of weights to the grid: to the nearest value, or so that errors
-    compensate (``rounding.py``). ``keep`` names layers (patterns as in :class:`Prune`) that stay
-    in ``keep_precision``.
+    compensate (``rounding.py``), which needs photos as well. ``keep`` names layers (patterns as
+    in :class:`Prune`) that stay in ``keep_precision``.
     """
 
     kind: ClassVar[str] = "quantize"
@@ -160,13 +160,15 @@ class Quantize:
         _choice(self, "keep_precision", Literal["float32", "int16x8"])
         _whole(self, "calibration_photos", 0, 100_000)
         _patterns(self, "keep")
-        if self.needs_calibration:
-            if self.calibration_photos < MIN_CALIBRATION_PHOTOS:
-                expected = f"at least {MIN_CALIBRATION_PHOTOS} for {self.precision}"
-                raise ArgumentError("calibration_photos", expected, self.calibration_photos)
-            if self.ranges == "none":
-                raise ArgumentError("ranges", f"measured for {self.precision}", "none")
-        elif (self.calibration_photos, self.ranges, self.rounding) != (0, "none", "nearest"):
+        if self.needs_calibration and self.calibration_photos < MIN_CALIBRATION_PHOTOS:
+            expected = f"at least {MIN_CALIBRATION_PHOTOS} for {self.precision}"
+            raise ArgumentError("calibration_photos", expected, self.calibration_photos)
+        if self.quantizes_activations and self.ranges == "none":
+            raise ArgumentError("ranges", f"measured for {self.precision}", "none")
+        if self.rounding == "compensated" and not self._on_int8_grid:
+            raise ArgumentError("rounding", f"'nearest' for {self.precision}", self.rounding)
+        photos_and_ranges = (self.calibration_photos > 0, self.ranges != "none")
+        if not self.quantizes_activations and photos_and_ranges != (self.needs_calibration, False):
             expected = f"without calibration settings for {self.precision}"
             raise ArgumentError("recipe", expected, asdict(self))
         if self.keep and self.precision in ("float32", "float16"):
@@ -176,9 +178,18 @@ class Quantize:
             raise ArgumentError("keep_precision", expected, self.keep_precision)
 
     @property
-    def needs_calibration(self) -> bool:
-        """Whether activation ranges must be measured on photos."""
+    def quantizes_activations(self) -> bool:
+        """Whether activation ranges must be measured."""
         return self.precision in CALIBRATED
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether photos are needed: for activation ranges, or to compensate rounding."""
+        return self.quantizes_activations or self.rounding == "compensated"
+
+    @property
+    def _on_int8_grid(self) -> bool:
+        return self.quantizes_activations or self.precision == "int8-weights"
 
 
 @dataclass(frozen=True)
