@@ -116,8 +116,10 @@ def run(
 
 
 def _table(results: list[dict[str, Any]]) -> Table:
-    table = Table("recipe", "format", "MB", "MMACs", "arena MB", "SQNR dB", "PQ", "person IoU",
-                  "photos")  # fmt: skip
+    table = Table()
+    table.add_column("recipe", no_wrap=True)
+    for heading in ("format", "MB", "MMACs", "arena MB", "SQNR dB", "PQ", "person IoU", "photos"):
+        table.add_column(heading, justify="right" if heading != "photos" else "left")
     for figures in results:
         for format, found in figures["artifacts"].items():
             quality, sqnr = found.get("quality"), found.get("sqnr_db", {})
