@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import json
 import logging
+import sys
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -89,10 +90,12 @@ class Subject:
     @classmethod
     def from_import(cls, where: str, weights: Path | None, taxonomy: Taxonomy) -> Subject:
         """What ``package.module:function`` returns, a module; with ``weights`` (safetensors)
-        loaded into it."""
+        loaded into it. Modules of the current folder are found."""
         module_name, _, function = where.partition(":")
         if not module_name or not function:
             raise ArgumentError("module", "written as package.module:function", where)
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.insert(0, here)
         try:
             build = getattr(importlib.import_module(module_name), function)
         except (ImportError, AttributeError) as error:
