@@ -45,6 +45,7 @@ class EditsBody(BaseModel):
     edits: dict[str, Any] = Field(description="The object of edits.json.")
     artifact: str | None = Field(None, description="Whose segments the edits are about.")
     format: Kind | None = Field(None, description="Kind of picture; the best one without it.")
+    draft: bool = Field(False, description="A smaller picture, sooner.")
 
 
 class ArtifactBody(BaseModel):
@@ -207,7 +208,8 @@ async def session_effect(request: Request, session_id: str, body: EditsBody) -> 
     desk: Desk = request.app.state.desk
     session = _session(desk, session_id)
     found = await desk.found(session, body.artifact)
-    picture = await desk.pool.run("edit", session.working, found, body.edits, body.format or "")
+    kind = body.format or ""
+    picture = await desk.pool.run("edit", session.working, found, body.edits, kind, body.draft)
     return picture_response(picture)
 
 

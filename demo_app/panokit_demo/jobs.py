@@ -151,10 +151,18 @@ class Studio:
         return _encoded(working.photo(), None, kind)
 
     def edit(
-        self, working: WorkingPhoto, found: Segmented, edits: dict[str, Any], kind: str = ""
+        self,
+        working: WorkingPhoto,
+        found: Segmented,
+        edits: dict[str, Any],
+        kind: str = "",
+        draft: bool = False,
     ) -> Picture:
-        """The working copy with edits. Taps are in pixels of the whole photo."""
+        """The working copy with edits, smaller as a draft. Taps are in pixels of the photo."""
         started = time.perf_counter()
+        if draft:
+            small = _shrunk(working.photo(), self.limits.draft_side)
+            working = replace(working, rgb_hwc=small)
         result = self._result(working.photo(), found)
         listed = self._edits(edits, result, working)
         done = listed.replay(result.photo, result)

@@ -15,11 +15,12 @@ class DemoLimits:
 
     ``upload_bytes`` of a photo and ``dump_bytes`` of a device dump; ``pixels`` of a photo, as its
     header states them, before it is decoded; ``least_side`` and ``longest_side`` in pixels.
-    ``working_side`` is the longest side of the copy that the page shows and edits; a download is
-    made from the whole photo. ``seconds`` a job may take, ``download_seconds`` for a picture at
-    full size. ``workers`` processes work at once and ``waiting`` more jobs may wait; others are
-    sent away with 503. At most ``sessions`` photos of ``session_bytes`` altogether are
-    remembered, each for ``session_minutes`` after its last use.
+    ``working_side`` is the longest side of the copy that the page shows and edits, ``draft_side``
+    that of drafts while a slider moves; a download is made from the whole photo. ``seconds`` a
+    job may take, ``download_seconds`` for a picture at full size. ``workers`` processes work at
+    once and ``waiting`` more jobs may wait; others are sent away with 503. At most ``sessions``
+    photos of ``session_bytes`` altogether are remembered, each for ``session_minutes`` after its
+    last use.
     """
 
     upload_bytes: int = 40_000_000
@@ -28,6 +29,7 @@ class DemoLimits:
     least_side: int = 16
     longest_side: int = 20_000
     working_side: int = 1280
+    draft_side: int = 640
     seconds: int = 30
     download_seconds: int = 90
     workers: int = 2

@@ -29,7 +29,7 @@ from panokit_demo.limits import DemoLimits
 from panokit_demo.security import BodyLimit
 from panokit_demo.server import create_app
 
-LIMITS = DemoLimits(workers=1, working_side=400, dump_bytes=50_000_000)
+LIMITS = DemoLimits(workers=1, working_side=400, draft_side=200, dump_bytes=50_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +227,9 @@ def test_edits_of_a_session_by_tap_at_both_sizes(
     assert picture(small.content).size == (400, 400)
     changed = np.asarray(picture(large.content)) != Photo.open(astronaut).rgb_hwc
     assert 0.05 < changed.any(axis=-1).mean() < 0.9
+    draft = client.post(f"{url}/effect", json={**body, "draft": True})
+    assert picture(draft.content).size == (200, 200)
+    assert unquote(draft.headers["x-panokit-message"]) == "Pixelated the person."
     assert "me-edited.png" in large.headers["content-disposition"]
 
 

@@ -55,9 +55,10 @@ export const photo = async (session, format) =>
 export const segment = async (session, artifact) =>
   (await request(`/api/sessions/${session}/segment`, json({ artifact }))).json();
 
-/** The working copy with edits: the picture and what was done, in words. */
-export async function effect(session, edits, artifact) {
-  const answer = await request(`/api/sessions/${session}/effect`, json({ edits, artifact }));
+/** The working copy with edits (smaller as a draft): the picture, and what was done in words. */
+export async function effect(session, { edits, artifact, draft }, signal) {
+  const body = json({ edits, artifact, draft });
+  const answer = await request(`/api/sessions/${session}/effect`, { ...body, signal });
   return {
     blob: await answer.blob(),
     message: decodeURIComponent(answer.headers.get("X-Panokit-Message") ?? ""),

@@ -18,6 +18,7 @@ const state = {
   tab: "segments",
   view: "panoptic",
   selected: 0,
+  outlined: false, // whether the selected segment has its line
   tap: null, // where the selected segment was tapped, in 0..1
   compare: false,
   sides: { left: null, right: null }, // chosen layers, null: what suits the tab
@@ -35,6 +36,7 @@ const editor = new Editor({
   onError: (error) => complain(error.message),
   onPicture(edited) {
     state.edited = edited;
+    if (edited) state.outlined = false; // the line would hide what was done
     editPanel.said(edited);
     draw();
   },
@@ -82,6 +84,7 @@ function draw() {
     names: Boolean(right.result) && !state.compare,
     result: right.result ?? result(),
     selected: state.selected,
+    outlined: state.outlined,
     view: state.view,
     description: `${state.photo.name}: ${summary(result())}`,
   });
@@ -168,6 +171,7 @@ function hoverInList(id) {
 
 function select(id, point) {
   state.selected = id;
+  state.outlined = true;
   state.tap = id && point ? point : null;
   for (const row of document.querySelectorAll(".segment")) {
     row.setAttribute("aria-pressed", String(Number(row.dataset.id) === id));
@@ -391,7 +395,7 @@ async function start() {
   state.artifact = state.info.default;
   const options = artifacts.filter((a) => a.runs_here);
   byId("artifact").replaceChildren(
-    ...options.map((a) => new Option(`${a.id} · ${a.precision} · ${megabytes(a.bytes)}`, a.id))
+    ...options.map((a) => new Option(`${named(a)} · ${megabytes(a.bytes)}`, a.id))
   );
   byId("artifact").value = state.artifact;
   byId("artifact").addEventListener("change", (event) => chooseArtifact(event.target.value));
@@ -399,6 +403,8 @@ async function start() {
   byId("samples").replaceChildren(...samples.map(sampleButton));
   document.body.dataset.ready = "yes";
 }
+
+const named = ({ id, precision }) => (id.includes(precision) ? id : `${id} · ${precision}`);
 
 function sampleButton(name) {
   const image = element("img", { src: `/api/samples/${encodeURIComponent(name)}`, alt: "", loading: "lazy" });

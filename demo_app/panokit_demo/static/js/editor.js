@@ -9,6 +9,8 @@ export class Editor {
   #at = 0;
   #running = false;
   #wanted = false;
+  #draft = false; // while a slider moves: smaller pictures, sooner
+  #finishing = null; // ends the drawing of a whole picture that is wanted no more
 
   /** `onChange(editor)` after every step; `onPicture({picture, …} | null)` when one is drawn. */
   constructor({ onChange, onPicture, onBusy, onError }) {
@@ -49,17 +51,20 @@ export class Editor {
       this.#at = this.#steps.length - 1;
     }
     this.#steps.length = this.#at + 1;
+    this.#draft = live;
     this.#changed();
   }
 
   undo() {
     if (!this.canUndo) return;
+    this.#draft = false;
     this.#at--;
     this.#changed();
   }
 
   redo() {
     if (!this.canRedo) return;
+    this.#draft = false;
     this.#at++;
     this.#changed();
   }
@@ -72,6 +77,7 @@ export class Editor {
   #changed() {
     this.onChange(this);
     this.#wanted = true;
+    this.#finishing?.abort();
     if (!this.#running) this.#draw();
   }
 
@@ -81,19 +87,25 @@ export class Editor {
     this.onBusy(true);
     while (this.#wanted) {
       this.#wanted = false;
-      const { session, edits } = this;
+      const { session, edits, artifact } = this;
+      const draft = this.#draft;
+      this.#finishing = draft ? null : new AbortController();
       try {
-        const drawn = edits.length
-          ? await api.effect(session, this.toJson(edits), this.artifact)
-          : null;
+        const wish = { edits: this.toJson(edits), artifact, draft };
+        const drawn = edits.length ? await api.effect(session, wish, this.#finishing?.signal) : null;
         const picture = drawn && (await createImageBitmap(drawn.blob));
         // While a slider moves, what is behind it is shown too; after an undo it is not.
         const current = edits.length === this.edits.length;
         if (session === this.session && current) this.onPicture(drawn && { ...drawn, picture });
+        if (draft && !this.#wanted) {
+          this.#draft = false;
+          this.#wanted = true;
+        }
       } catch (error) {
-        if (session === this.session) this.#takeBack(error, edits);
+        if (session === this.session && error.name !== "AbortError") this.#takeBack(error, edits);
       }
     }
+    this.#finishing = null;
     this.#running = false;
     this.onBusy(false);
   }

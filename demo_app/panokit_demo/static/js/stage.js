@@ -85,7 +85,7 @@ export class Stage {
 
   #drawMarks() {
     if (!this.#scene) return;
-    const { selected, result, names, view } = this.#scene;
+    const { selected, outlined, result, names, view } = this.#scene;
     const ratio = Math.min(3, window.devicePixelRatio || 1);
     const box = stage.getBoundingClientRect();
     marks.width = Math.max(1, Math.round(box.width * ratio));
@@ -98,8 +98,8 @@ export class Stage {
       const { canvas, x, y } = line;
       context.drawImage(canvas, x * sx, y * sy, canvas.width * sx, canvas.height * sy);
     };
-    if (this.#hovered !== selected) draw(this.#hovered, 50);
-    draw(selected, 0);
+    if (this.#hovered !== selected || !outlined) draw(this.#hovered, 50);
+    if (outlined) draw(selected, 0);
     if (names) drawNames(context, result, view, ratio);
   }
 
