@@ -50,6 +50,10 @@ def quantize(
         from panokit_compression.rounding import round_weights
 
         float_tflite = round_weights(float_tflite, calibration)
+    if step.precision == "int8" and statistics is not None:
+        from panokit_compression.biases import make_room_for_biases
+
+        float_tflite = make_room_for_biases(float_tflite, statistics)
     return _apply(float_tflite, steps, statistics)
 
 

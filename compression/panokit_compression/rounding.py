@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from panokit_compression.calibration import CalibrationSet
 from panokit_compression.quiet import quiet
 
-__all__ = ["round_weights"]
+__all__ = ["layers_of", "round_weights"]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class _Layer:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     input_index: int
+    input_name: str
     depthwise: bool
     same: bool
     stride: tuple[int, int]
@@ -119,7 +120,7 @@ def round_weights(float_tflite: bytes, calibration: CalibrationSet) -> bytes:
     calibration images' size. Layers without a bias stay as they are.
     """
     content = bytearray(float_tflite)
-    layers = _layers(content)
+    layers = layers_of(content)
     interpreter = _interpreter(float_tflite)
     input_index = interpreter.get_input_details()[0]["index"]
     for x in calibration.inputs():
@@ -176,7 +177,7 @@ def _interpreter(tflite: bytes) -> Any:
     return interpreter
 
 
-def _layers(content: bytearray) -> list[_Layer]:
+def layers_of(content: bytearray) -> list[_Layer]:
     """The convolutions of a file; the arrays are views that write through to ``content``."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -203,6 +204,7 @@ def _layers(content: bytearray) -> list[_Layer]:
                 weight=weight,
                 bias=bias,
                 input_index=operator.Inputs(0),
+                input_name=graph.Tensors(operator.Inputs(0)).Name().decode(),
                 depthwise=code == schema.BuiltinOperator.DEPTHWISE_CONV_2D,
                 same=options.Padding() == schema.Padding.SAME,
                 stride=(options.StrideH(), options.StrideW()),
