@@ -183,11 +183,25 @@ def _png_of_heic(data: bytes, name: str, limits: DemoLimits) -> bytes:
         _check_size((heif.size[0], heif.size[1]), name, limits)
         image: Image.Image = heif.to_pillow()  # upright: HEIC turns its pixels itself
         out = io.BytesIO()
-        icc = image.info.get("icc_profile")
-        image.save(out, "PNG", compress_level=1, **({"icc_profile": icc} if icc else {}))
+        image.save(out, "PNG", compress_level=1, **_profile_and_exif(image))
     except PhotoError:
         raise
     except Exception as error:  # libheif's errors have no common base
         reason = f"is damaged and cannot be decoded ({type(error).__name__})"
         raise PhotoError(name, reason) from None
     return out.getvalue()
+
+
+def _profile_and_exif(image: Image.Image) -> dict[str, bytes]:
+    """What a PNG can carry of a decoded HEIC photo; its pixels are upright already."""
+    from PIL import Image
+
+    kept: dict[str, bytes] = {}
+    if image.info.get("icc_profile"):
+        kept["icc_profile"] = image.info["icc_profile"]
+    if image.info.get("exif"):
+        exif = Image.Exif()
+        exif.load(image.info["exif"])
+        exif[0x0112] = 1
+        kept["exif"] = exif.tobytes()
+    return kept

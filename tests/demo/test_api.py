@@ -23,11 +23,14 @@ from tests.demo.test_uploads import archive, bomb, encoded, heic
 
 pytest.importorskip("fastapi")
 pytest.importorskip("skimage")
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from panokit_demo.answers import add_handlers
 from panokit_demo.limits import DemoLimits
 from panokit_demo.security import BodyLimit
 from panokit_demo.server import create_app
+from panokit_demo.workers import JobBusyError, JobFailedError, JobTooSlowError
 
 LIMITS = DemoLimits(workers=1, working_side=400, draft_side=200, dump_bytes=50_000_000)
 
@@ -195,6 +198,30 @@ def test_a_body_without_a_length_is_counted() -> None:
         return int(sent[0]["status"])
 
     assert asyncio.run(whole()) == 413
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (JobBusyError(), 503, "is busy with other photos"),
+        (JobTooSlowError(), 422, "took more than 30 seconds"),
+        (JobFailedError("secret"), 500, "a fault of the program"),
+    ],
+    ids=["busy", "slow", "failed"],
+)
+def test_what_the_pool_says_is_answered(error: Exception, status: int, sentence: str) -> None:
+    app = FastAPI()
+    add_handlers(app, LIMITS)
+
+    @app.get("/")
+    async def fail() -> None:
+        raise error
+
+    answer = TestClient(app).get("/")
+    assert answer.status_code == status
+    assert sentence in answer.json()["detail"]
+    assert "secret" not in answer.text
+    assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
 
 
 def test_heic_and_small_photos_open(client: TestClient) -> None:

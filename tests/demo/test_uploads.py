@@ -26,11 +26,11 @@ def encoded(kind: str, size_wh: tuple[int, int] = (40, 30), **options: object) -
     return out.getvalue()
 
 
-def heic(size_wh: tuple[int, int] = (64, 48)) -> bytes:
+def heic(size_wh: tuple[int, int] = (64, 48), exif: bytes | None = None) -> bytes:
     pillow_heif = pytest.importorskip("pillow_heif")
     image = Image.new("RGB", size_wh, (200, 30, 40))
     out = io.BytesIO()
-    pillow_heif.from_pillow(image).save(out, quality=90)
+    pillow_heif.from_pillow(image).save(out, quality=90, exif=exif)
     return out.getvalue()
 
 
@@ -69,6 +69,17 @@ def test_heic_photos_are_taken_with_their_colours() -> None:
     photo = open_upload(data, "photo.heic", LIMITS)
     assert photo.size_wh == (64, 48)
     assert np.abs(photo.rgb_hwc.astype(int) - (200, 30, 40)).max() <= 6
+
+
+def test_heic_photos_keep_their_exif_upright() -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "A camera"
+    exif[0x0112] = 6
+    photo = open_upload(heic(exif=exif.tobytes()), "photo.heic", LIMITS)
+    kept = Image.Exif()
+    kept.load(photo.encoding.exif or b"")
+    assert kept[0x010F] == "A camera"
+    assert kept[0x0112] == 1
 
 
 def test_a_turned_photo_comes_upright() -> None:

@@ -139,9 +139,13 @@ function list() {
     element("span", { className: "number", textContent: "area" }),
   ]);
   byId("legend").replaceChildren(columns, ...groups);
-  const ms = found.milliseconds;
-  byId("timing").textContent =
-    `${found.artifact}: network ${ms.network} ms, pre- and postprocessing ${ms.other} ms on this server.`;
+  byId("timing").replaceChildren(...[...state.results.values()].map(timing));
+}
+
+/** How long a model took, and how large it is. */
+function timing({ artifact, milliseconds: ms }) {
+  const text = `${artifact} (${megabytes(offerOf(artifact).bytes)}): network ${ms.network} ms, the rest ${ms.other} ms here`;
+  return element("li", { textContent: text });
 }
 
 function segmentButton(segment, name, found) {
@@ -333,6 +337,7 @@ function listenToViewer() {
       state.sides[side] = event.target.value;
       const [kind, artifact] = event.target.value.split(/:(.*)/s);
       if (kind === "segments") await resultOf(artifact).catch((error) => complain(error.message));
+      list();
       draw();
     });
   }
