@@ -98,8 +98,13 @@ class Guard:
         return None
 
 
+MOST_JSON_BYTES = 400_000
+"""Most bytes of a body that is no form with files: it is read in one piece."""
+
+
 class BodyLimit:
-    """Refuses bodies of more than ``most`` bytes, whether or not they state their length."""
+    """Refuses bodies of more than ``most`` bytes (of less where they are no forms with files),
+    whether or not they state their length."""
 
     def __init__(self, app: App, *, most: int) -> None:
         self._app, self._most = app, most
@@ -108,10 +113,16 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        stated = dict(scope["headers"]).get(b"content-length", b"0")
-        if not stated.isdigit() or int(stated) > self._most:
+        headers = dict(scope["headers"])
+        form = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
+        most = self._most if form else min(self._most, MOST_JSON_BYTES)
+        sentence = f"The file is too large; expected at most {self._most // 1_000_000} MB."
+        if not form:
+            sentence = f"The request is too large; expected at most {most // 1000} kB."
+        stated = headers.get(b"content-length", b"0")
+        if not stated.isdigit() or int(stated) > most:
             await _drain(receive)
-            await refuse(send, 413, self._sentence)
+            await refuse(send, 413, sentence)
             return
         taken, started = 0, False
 
@@ -120,7 +131,7 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
-                if taken > self._most:
+                if taken > most:
                     raise _TooLongError
             return message
 
@@ -135,11 +146,7 @@ class BodyLimit:
             if started:
                 raise
             await _drain(receive)
-            await refuse(send, 413, self._sentence)
-
-    @property
-    def _sentence(self) -> str:
-        return f"The file is too large; expected at most {self._most // 1_000_000} MB."
+            await refuse(send, 413, sentence)
 
 
 class _TooLongError(Exception):

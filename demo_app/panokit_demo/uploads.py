@@ -26,14 +26,14 @@ MAX_NAME = 120
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _JPEG_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-# What a second format in the same file begins with. A phone may append a video or a second
-# picture to a JPEG; none of these has a place behind a photo.
+# How a second format in the same file begins. A phone may append a video or another picture to a
+# JPEG; none of these has a place behind a photo. Long enough not to occur by chance in a video.
 _FOREIGN = re.compile(
-    rb"%PDF-|PK\x03\x04|PK\x05\x06|<\?php|<script|<svg|<html|<!doctype|javascript:|#!/|\x7fELF|"
-    rb"Rar!\x1a\x07|7z\xbc\xaf\x27\x1c",
+    rb"%PDF-\d\.|PK\x03\x04[\x0a\x14\x2d]\x00|<\?php\s|<script[\s>]|<svg[\s>]|<html[\s>]|<!doctype\s|"
+    rb"\x7fELF[\x01\x02][\x01\x02]\x01|Rar!\x1a\x07|7z\xbc\xaf\x27\x1c",
     re.IGNORECASE,
 )
-_MARKUP = re.compile(rb"<svg|<html|<script|<!doctype|<\?xml|<\?php|%PDF-", re.IGNORECASE)
+_DOCUMENT = re.compile(rb"<svg|<html|<script|<!doctype|<\?xml|<\?php|%PDF-", re.IGNORECASE)
 _HEAD = 1024
 _ZIP_END = b"PK\x05\x06"
 
@@ -90,7 +90,7 @@ def open_upload(data: bytes, name: str, limits: DemoLimits) -> Photo:
 
 def _guess(data: bytes) -> str:
     head = data[:_HEAD]
-    if _MARKUP.search(head):
+    if _DOCUMENT.search(head):
         return "an SVG drawing or a page" if b"<svg" in head.lower() else "a document"
     if head.startswith((b"GIF8", b"BM", b"II*\x00", b"MM\x00*")) or data[4:8] == b"ftyp":
         return "a picture or video of another kind"
@@ -115,9 +115,8 @@ def _header_size(data: bytes, kind: str, name: str) -> tuple[int, int]:
         raise
     except Image.DecompressionBombError:
         raise PhotoError(name, "would be far too large once it is decoded") from None
-    except Exception as error:  # Pillow's readers raise many kinds on damaged files
-        reason = f"is damaged and cannot be read ({type(error).__name__})"
-        raise PhotoError(name, reason) from None
+    except Exception:  # Pillow's readers raise many kinds on damaged files
+        raise PhotoError(name, "is damaged and cannot be read") from None
 
 
 def _check_size(size_wh: tuple[int, int], name: str, limits: DemoLimits) -> None:
@@ -135,7 +134,7 @@ def _check_size(size_wh: tuple[int, int], name: str, limits: DemoLimits) -> None
 
 def _refuse_second_format(data: bytes, kind: str) -> None:
     """Refuse a photo that is a page, a document or an archive as well."""
-    found = _MARKUP.search(data[:_HEAD]) or _FOREIGN.search(data, _end_of(data, kind))
+    found = _FOREIGN.search(data[:_HEAD]) or _FOREIGN.search(data, _end_of(data, kind))
     if found or _ends_as_zip(data):
         reason = "holds a second format beside the photo (a page, a document or an archive)"
         raise PhotoError("photo", f"{reason}; expected {KNOWN} and nothing else")
@@ -186,9 +185,8 @@ def _png_of_heic(data: bytes, name: str, limits: DemoLimits) -> bytes:
         image.save(out, "PNG", compress_level=1, **_profile_and_exif(image))
     except PhotoError:
         raise
-    except Exception as error:  # libheif's errors have no common base
-        reason = f"is damaged and cannot be decoded ({type(error).__name__})"
-        raise PhotoError(name, reason) from None
+    except Exception:  # libheif's errors have no common base
+        raise PhotoError(name, "is damaged and cannot be decoded") from None
     return out.getvalue()
 
 

@@ -175,6 +175,13 @@ def test_200_megabytes_are_refused(client: TestClient) -> None:
     assert answer.json()["detail"] == "The file is too large; expected at most 50 MB."
 
 
+def test_a_large_body_that_is_no_form_is_refused_unread(client: TestClient) -> None:
+    edits = {"version": 1, "edits": [], "photo": "x" * 500_000}
+    answer = client.post("/api/sessions/any/effect", json={"edits": edits})
+    assert answer.status_code == 413
+    assert answer.json()["detail"] == "The request is too large; expected at most 400 kB."
+
+
 def test_a_body_without_a_length_is_counted() -> None:
     import asyncio
 

@@ -142,6 +142,25 @@ def test_tap_the_person_blur_undo_remove_download(page: Any) -> None:
     assert kept["photo"] == "astronaut.png"
 
 
+def test_a_slide_is_one_step(page: Any) -> None:
+    open_sample(page, "astronaut")
+    page.click("#tab-edit")
+    box = page.locator("#blur").bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 4, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.75 * box["width"], y, steps=12)
+    page.mouse.up()
+    page.wait_for_selector("#edit-message:not(:empty)")
+    drawn(page)
+    (step,) = page.locator("#history li").all_inner_texts()
+    assert step in [f"Portrait blur {n} %" for n in (70, 75, 80)]
+    page.click("#undo")
+    page.wait_for_selector("#history li", state="detached")
+    assert page.locator("#undo").is_disabled()
+    assert page.input_value("#blur") == "0"
+
+
 def test_edits_of_a_file_are_replayed_and_refused_ones_taken_back(
     page: Any, tmp_path: Path
 ) -> None:

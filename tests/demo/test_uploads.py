@@ -88,9 +88,17 @@ def test_a_turned_photo_comes_upright() -> None:
     assert open_upload(encoded("JPEG", exif=exif), "a.jpg", LIMITS).size_wh == (30, 40)
 
 
+def test_descriptions_in_a_photo_are_no_second_format() -> None:
+    xmp = b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta><?xpacket end="w"?>'
+    data = encoded("JPEG", xmp=xmp)
+    assert b"xmpmeta" in data
+    assert open_upload(data, "a.jpg", LIMITS).size_wh == (40, 30)
+
+
 def test_what_phones_append_to_a_jpeg_is_no_second_format() -> None:
     # A motion photo: a video follows the picture, and a preview picture another one.
-    data = encoded("JPEG") + encoded("JPEG", (8, 8)) + b"\0\0\0\x18ftypmp42" + bytes(100)
+    video = np.random.default_rng(1).bytes(4_000_000)
+    data = encoded("JPEG") + encoded("JPEG", (8, 8)) + b"\0\0\0\x18ftypmp42" + video
     assert open_upload(data, "motion.jpg", LIMITS).size_wh == (40, 30)
 
 
