@@ -4,7 +4,8 @@ import * as api from "./api.js";
 import { showDevicePanel } from "./device_panel.js";
 import { showEditPanel } from "./edit_panel.js";
 import { Editor } from "./editor.js";
-import { byId, clearComplaint, complain, element, megabytes, percent, readable, say } from "./page.js";
+import { byId, clearComplaint, complain, element, megabytes, readable, say } from "./page.js";
+import { hoverInList, listSegments, summary } from "./segment_list.js";
 import { Stage } from "./stage.js";
 import { colorsLike, insidePoint, makeResult, title } from "./views.js";
 
@@ -107,70 +108,11 @@ function setBusy(who, text) {
   byId("stage").setAttribute("aria-busy", String(busyWith.size > 0));
 }
 
-/** What was found, in words. */
-function summary({ counts, segments }) {
-  const things = Object.entries(counts).map(([name, n]) => `${n} × ${readable(name)}`);
-  const stuff = new Set(segments.filter((s) => !s.isthing).map(title));
-  return [...things, ...stuff].join(", ") || "nothing that the network knows";
-}
-
-// The list of segments.
-
 function list() {
-  const found = result();
-  const [w, h] = found.size;
-  byId("found").textContent = summary(found);
-  const classes = Map.groupBy
-    ? Map.groupBy(found.segments, (s) => s.category_id)
-    : found.segments.reduce((m, s) => m.set(s.category_id, [...(m.get(s.category_id) ?? []), s]), new Map());
-  const areaOf = (of) => of.reduce((sum, s) => sum + s.area, 0);
-  const groups = [...classes.values()].sort((a, b) => areaOf(b) - areaOf(a)).map((of) => {
-    const count = of[0].isthing ? `${of.length} ${of.length > 1 ? "objects" : "object"}` : "region";
-    const head = element("p", { className: "class-name" }, [
-      element("span", { textContent: `${title(of[0])} · ${count}` }),
-      element("span", { className: "number", textContent: percent(areaOf(of) / (w * h)) }),
-    ]);
-    const rows = of.map((s, i) => segmentButton(s, of.length > 1 ? `${title(s)} ${i + 1}` : title(s), found));
-    return element("div", {}, [head, ...rows]);
-  });
-  const columns = element("p", { className: "class-name columns" }, [
-    element("span", { textContent: "class" }),
-    element("span", { className: "number", textContent: "score" }),
-    element("span", { className: "number", textContent: "area" }),
-  ]);
-  byId("legend").replaceChildren(columns, ...groups);
-  byId("timing").replaceChildren(...[...state.results.values()].map(timing));
-}
-
-/** How long a model took, and how large it is. */
-function timing({ artifact, milliseconds: ms }) {
-  const text = `${artifact} (${megabytes(offerOf(artifact).bytes)}): network ${ms.network} ms, the rest ${ms.other} ms here`;
-  return element("li", { textContent: text });
-}
-
-function segmentButton(segment, name, found) {
-  const [w, h] = found.size;
-  const swatch = element("span", { className: "swatch" });
-  swatch.style.background = found.colors[segment.id];
-  const button = element("button", { type: "button", className: "segment" }, [
-    swatch,
-    name,
-    element("span", { className: "number", textContent: segment.isthing ? `${Math.round(100 * segment.score)} %` : "" }),
-    element("span", { className: "number", textContent: percent(segment.area / (w * h)) }),
-  ]);
-  button.title = segment.isthing ? "Score, and share of the photo" : "Share of the photo";
-  button.dataset.id = segment.id;
-  button.setAttribute("aria-pressed", String(state.selected === segment.id));
-  button.addEventListener("click", () => select(state.selected === segment.id ? 0 : segment.id, null));
-  button.addEventListener("pointerenter", () => stage.hover(segment.id));
-  button.addEventListener("pointerleave", () => stage.hover(0));
-  return button;
-}
-
-function hoverInList(id) {
-  for (const row of document.querySelectorAll(".segment")) {
-    row.classList.toggle("hovered", Number(row.dataset.id) === id);
-  }
+  const onSelect = (id) => select(id, null);
+  const onHover = (id) => stage.hover(id);
+  const { results, selected } = state;
+  listSegments(result(), { results, offerOf, selected, onSelect, onHover });
 }
 
 function select(id, point) {
