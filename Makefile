@@ -25,6 +25,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,export,demo,dev]'
+	$(BIN)/python scripts/install_litertjs.py
 	touch $@
 
 lint:
@@ -39,7 +40,7 @@ type:
 	$(BIN)/mypy
 
 pytest:
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 # Rebuild the bundle that ships inside the SDK from the committed weights.
 bundle: setup

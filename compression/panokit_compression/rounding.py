@@ -11,6 +11,7 @@ on the grid that the quantizer will choose, so that its own rounding changes not
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from panokit_compression.calibration import CalibrationSet
 from panokit_compression.quiet import quiet
 
-__all__ = ["layers_of", "round_weights"]
+__all__ = ["layers_of", "round_module", "round_weights"]
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +134,44 @@ def round_weights(float_tflite: bytes, calibration: CalibrationSet) -> bytes:
         layer.round()
     log.debug("rounded %d convolutions over %d inputs", len(layers), len(calibration))
     return bytes(content)
+
+
+def round_module(
+    module: nn.Module, float_tflite: bytes, calibration: CalibrationSet
+) -> tuple[nn.Module, int]:
+    """A copy of ``module`` with its convolutions rounded as :func:`round_weights` does, and how
+    many were; ``float_tflite`` is the file converted from it.
+
+    For formats that store int8 weights but round to the nearest step themselves. A convolution is
+    found in the file by its weights, so one that the converter changed (a batch norm that was not
+    folded before) stays as it is.
+    """
+    before = layers_of(bytearray(float_tflite))
+    after = layers_of(bytearray(round_weights(float_tflite, calibration)))
+    changed = copy.deepcopy(module)
+    rounded = 0
+    open_ = list(zip(before, after, strict=True))
+    for conv in (m for m in changed.modules() if isinstance(m, nn.Conv2d)):
+        ours = conv.weight.detach().numpy()
+        for pair in open_:
+            theirs = _torch_layout(pair[0])
+            if theirs.shape == ours.shape and np.allclose(theirs, ours, rtol=1e-5, atol=1e-9):
+                with torch.no_grad():
+                    conv.weight.copy_(torch.from_numpy(_torch_layout(pair[1]).copy()))
+                    if conv.bias is not None:
+                        shift = pair[1].bias - pair[0].bias
+                        conv.bias.add_(torch.from_numpy(shift.copy()))
+                open_ = [p for p in open_ if p is not pair]
+                rounded += 1
+                break
+    log.debug("rounded %d of %d convolutions of the module", rounded, len(before))
+    return changed, rounded
+
+
+def _torch_layout(layer: _Layer) -> NDArray[np.float32]:
+    """``[out,in/groups,kh,kw]``."""
+    axes = (3, 0, 1, 2) if layer.depthwise else (0, 3, 1, 2)
+    return np.ascontiguousarray(layer.weight.transpose(axes))
 
 
 def round_rows(rows: Floats, covariance: Floats) -> Floats:

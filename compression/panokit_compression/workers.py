@@ -74,17 +74,17 @@ def _in_processes(
     failures: list[Failure] = []
     attempts = dict.fromkeys(jobs, 0)
     todo = dict(jobs)
+    # A pool that breaks does not tell whose fault it was. Those that were running then go on one
+    # at a time, so that only the guilty job is given up.
+    suspects: set[str] = set()
     while todo:
         pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
         running: dict[Future[Any], str] = {}
-        waiting = list(todo)
+        waiting = sorted(todo, key=lambda name: name not in suspects)
         try:
-            # No more are handed out than there are workers, so that a pool that breaks is known
-            # to have cost attempts of those alone.
             while waiting or running:
-                while waiting and len(running) < workers:
+                while waiting and len(running) < (1 if suspects else workers):
                     name = waiting.pop(0)
-                    attempts[name] += 1
                     running[pool.submit(work, todo[name])] = name
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     name = running.pop(future)
@@ -98,12 +98,17 @@ def _in_processes(
                     else:
                         on_done(name, result)
                     del todo[name]
+                    suspects.discard(name)
         except BrokenProcessPool:
-            for name in running.values():
+            suspects |= set(running.values())
+            if len(running) == 1:
+                name = next(iter(running.values()))
+                attempts[name] += 1
                 log.warning("the worker of %s died, attempt %d", name, attempts[name])
                 if attempts[name] >= ATTEMPTS:
                     failures.append(Failure(name, f"its worker died {ATTEMPTS} times"))
                     del todo[name]
+                    suspects.discard(name)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return failures

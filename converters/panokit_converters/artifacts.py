@@ -21,9 +21,10 @@ from panokit.runtime import LiteRtRuntime, OnnxRuntime, Runtime
 from panokit_compression import CalibrationSet, Recipe, quantize
 from panokit_compression.recipes import LinearWeights as Linear
 from panokit_compression.recipes import Palettize, Quantize, Sparsify
+from panokit_compression.rounding import round_module
 from panokit_converters.contract import HeadContract
 from panokit_converters.coreml import coreml_specs, write_coreml
-from panokit_converters.coreml_forms import coreml_form
+from panokit_converters.coreml_forms import CoreMlForm, coreml_form
 from panokit_converters.onnx import convert_onnx, finish_onnx, onnx_specs, quantize_onnx
 from panokit_converters.tflite import convert_tflite, odd_operators, tflite_specs
 from panokit_converters.tflite_file import InputType, with_input
@@ -161,9 +162,19 @@ class Maker:
         form = coreml_form(recipe)
         if form is None:
             raise ExportError(path.name, why_not("coreml", recipe) or "")
-        write_coreml(self.module, self.contract, self.info, path, form)
+        write_coreml(self._module_for(form, recipe), self.contract, self.info, path, form)
         image, heads = coreml_specs(self.contract, form)
         return _Facts(form.precision, image, heads, form.minimum_os)
+
+    def _module_for(self, form: CoreMlForm, recipe: Recipe) -> nn.Module:
+        """coremltools rounds int8 weights to the nearest step; where the recipe wants more care,
+        they lie on its grid before it sees them."""
+        step = recipe.step(Quantize)
+        on_grid = isinstance(form.weights, Linear) and form.weights.bits == 8
+        careful = step is not None and step.rounding == "compensated"
+        if not (on_grid and careful and self.calibration) or form.sparsity:
+            return self.module
+        return round_module(self.module, self._float_tflite, self.calibration)[0]
 
     def _onnx(self, path: Path, recipe: Recipe) -> _Facts:
         content = quantize_onnx(self._float_onnx, recipe.precision, self.calibration)

@@ -121,10 +121,10 @@ def test_rounded_weights_lie_on_the_quantizers_own_grid(
     float_tflite: bytes, calibration: CalibrationSet
 ) -> None:
     # Were the grids different, quantizing would round a second time, for the worse.
-    from panokit_compression.rounding import _layers
+    from panokit_compression.rounding import layers_of
 
     rounded = bytearray(round_weights(float_tflite, calibration))
-    before, after = _layers(bytearray(float_tflite)), _layers(rounded)
+    before, after = layers_of(bytearray(float_tflite)), layers_of(rounded)
     assert len(after) == 8
     for old, new in zip(before, after, strict=True):
         axes = (0, 1, 2) if new.depthwise else (1, 2, 3)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from panokit_compression.rounding import STEPS, round_rows
+from panokit_compression import CalibrationSet
+from panokit_compression.rounding import STEPS, round_module, round_rows, round_weights
+from tests.compression.test_quantize import heads_of
+from tests.converters.toy_network import ToyNetwork
 
 
 def correlated(groups: int, taps: int, seed: int = 0) -> np.ndarray:
@@ -49,3 +53,28 @@ def test_dead_rows_and_dead_inputs_stay_finite() -> None:
     rounded = round_rows(weights, np.diag([1.0, 0, 2, 0])[None])
     assert np.isfinite(rounded).all()
     assert not rounded[0, 1].any()
+
+
+def test_a_module_is_rounded_as_its_file(float_tflite: bytes, calibration: CalibrationSet) -> None:
+    module = ToyNetwork().eval()
+    rounded, count = round_module(module, float_tflite, calibration)
+    assert count == 8  # every convolution of it
+    expected = heads_of(round_weights(float_tflite, calibration), calibration)[0]
+    image = torch.from_numpy(calibration.images[0]).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        heads = rounded(image)
+        before = module(image)
+    for name, head in heads.items():
+        ours = head[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(ours, expected[name], rtol=1e-3, atol=1e-3, err_msg=name)
+        assert not torch.equal(head, before[name]), "the given module must not change"
+
+
+def test_convolutions_that_are_not_in_the_file_stay(
+    float_tflite: bytes, calibration: CalibrationSet
+) -> None:
+    other = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2))
+    rounded, count = round_module(other, float_tflite, calibration)
+    assert count == 0
+    for name, value in rounded.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])

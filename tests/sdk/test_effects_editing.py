@@ -493,3 +493,16 @@ def test_painting_by_colours_is_painting_by_pixels(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr("panokit.effects.compose.FEW_PIXELS", few)
         pictures.append(Recolor(PERSON).apply(photo, result).image_hwc)
     np.testing.assert_array_equal(*pictures)
+
+
+@pytest.mark.parametrize("frame", [1, 2, 5], ids=["1 pixel left", "2 pixels", "5 pixels"])
+def test_hole_that_leaves_next_to_nothing_is_filled(frame: int) -> None:
+    from panokit.effects.inpainting import inpaint
+
+    rng = np.random.default_rng(0)
+    photo = Photo.from_array(rng.integers(0, 256, (240, 320, 3)).astype(np.uint8))
+    hole = np.ones((240, 320), bool)
+    hole[:, :frame] = False
+    done = inpaint(photo, hole)
+    np.testing.assert_array_equal(done.rgb_hwc[:, :frame], photo.rgb_hwc[:, :frame])
+    assert not np.array_equal(done.rgb_hwc, photo.rgb_hwc)

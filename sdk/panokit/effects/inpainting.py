@@ -53,12 +53,18 @@ def inpaint(photo: Photo, hole: NDArray[np.bool_], avoid: NDArray[np.bool_] | No
     cells = max(1.0, float(np.sqrt(own.sum() / WORK_CELLS)), max(h, w) / WORK_SIDE)
     factor = int(np.ceil(cells)) if cells > 1 else 1
     tones = _tones(full, own, factor)
-    coarse_hole = reduce_mean(own.astype(np.float32), factor) > 0
-    coarse_barred = reduce_mean(barred.astype(np.float32), factor) > 0
+    coarse_hole, coarse_barred = _coarse(own, factor), _coarse(barred, factor)
     filled, offsets = _complete(tones, coarse_hole, coarse_barred)
     out = photo.pixels_hwc.copy()
     _draw(out[window], own, barred, filled, offsets, factor)
     return photo.with_pixels(out)
+
+
+def _coarse(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """Cells that hold any of ``mask``; those that hold nothing else, if that were all cells."""
+    share = reduce_mean(mask.astype(np.float32), factor)
+    touched = share > 0
+    return np.asarray(share >= 1 if touched.all() else touched)
 
 
 def _window(hole: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -101,18 +107,21 @@ def _complete(
 ) -> tuple[FloatArray, IntArray]:
     """The filled picture and, for every pixel, how far away its source lies: ``[h,w,2]`` (dy, dx),
     zeros outside the hole."""
+    if not _sources(barred).any():  # no patch to take from: a smooth filling has to do
+        return _diffuse(image, hole), np.zeros((*hole.shape, 2), np.int64)
     levels = [_Level(image, hole, barred)]
     while min(levels[-1].hole.shape) >= 2 * SMALLEST and levels[-1].hole.sum() > 60:
         last = levels[-1]
         known = (~last.hole).astype(np.float32)[..., None]
         sums = reduce_mean(np.concatenate([last.image * known, known], axis=-1), 2)
-        levels.append(
-            _Level(
-                sums[..., :3] / np.maximum(sums[..., 3:], 1e-6),
-                reduce_mean(last.hole.astype(np.float32), 2) > 0.5,
-                reduce_mean(last.barred.astype(np.float32), 2) > 0,
-            )
+        coarser = _Level(
+            sums[..., :3] / np.maximum(sums[..., 3:], 1e-6),
+            reduce_mean(last.hole.astype(np.float32), 2) > 0.5,
+            reduce_mean(last.barred.astype(np.float32), 2) > 0,
         )
+        if not _sources(coarser.barred).any():
+            break
+        levels.append(coarser)
     rng = np.random.default_rng(SEED)
     guess, offsets = _diffuse(levels[-1].image, levels[-1].hole), None
     for k, level in enumerate(reversed(levels)):
@@ -167,20 +176,29 @@ def _solve(
     return guess, search.offsets()
 
 
+def _inside(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Pixels whose patch lies wholly inside the picture."""
+    inside = np.zeros(shape, bool)
+    inside[HALF : shape[0] - HALF, HALF : shape[1] - HALF] = True
+    return inside
+
+
+def _sources(barred: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where patches may be taken: whole ones outside what is barred, or else those whose centre
+    is; there may be none."""
+    inside = _inside(barred.shape)
+    whole = inside & ~dilate(barred, HALF)
+    return whole if whole.any() else inside & ~barred
+
+
 class _Search:
     """Nearest patches of the patches that touch the hole."""
 
     def __init__(self, level: _Level, offsets: IntArray | None, rng: np.random.Generator) -> None:
         self.level, self.rng = level, rng
         h, w = level.hole.shape
-        inside = np.zeros((h, w), bool)
-        inside[HALF : h - HALF, HALF : w - HALF] = True
-        # A source patch lies wholly inside the picture and outside what is barred.
-        self.allowed = inside & ~dilate(level.barred, HALF)
-        if not self.allowed.any():
-            self.allowed = inside & ~level.barred
-        if not self.allowed.any():
-            self.allowed = ~level.barred
+        inside = _inside(level.hole.shape)
+        self.allowed = _sources(level.barred)
         self.sources = np.flatnonzero(self.allowed)
         self.target = dilate(level.hole, HALF) & inside
         self.rows, self.cols = np.nonzero(self.target)
