@@ -68,6 +68,8 @@ EDITS = [
     {"do": "blur_background", "strength": 0.8},
     {"do": "pixelate", "pick": {"class": "person"}},
     {"do": "highlight", "pick": {"class": "person"}},
+    {"do": "recolor", "pick": {"class": "person"}, "color": "#2060c0"},
+    {"do": "remove", "pick": {"class": "person"}},
 ]
 
 

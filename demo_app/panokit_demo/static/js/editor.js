@@ -3,13 +3,15 @@
 import * as api from "./api.js";
 
 const MOST_STEPS = 200;
+/** Edits that take a second on the whole picture: a smaller one is shown first. */
+const SLOW = new Set(["remove", "recolor"]);
 
 export class Editor {
   #steps = [[]];
   #at = 0;
   #running = false;
   #wanted = false;
-  #draft = false; // while a slider moves: smaller pictures, sooner
+  #draft = false; // while a slider moves, and before slow edits: smaller pictures, sooner
   #finishing = null; // ends the drawing of a whole picture that is wanted no more
 
   /** `onChange(editor)` after every step; `onPicture({picture, …} | null)` when one is drawn. */
@@ -77,6 +79,7 @@ export class Editor {
   #changed() {
     this.onChange(this);
     this.#wanted = true;
+    if (this.edits.some((edit) => SLOW.has(edit.do))) this.#draft = true;
     this.#finishing?.abort();
     if (!this.#running) this.#draw();
   }
