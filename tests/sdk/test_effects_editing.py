@@ -506,3 +506,18 @@ def test_hole_that_leaves_next_to_nothing_is_filled(frame: int) -> None:
     done = inpaint(photo, hole)
     np.testing.assert_array_equal(done.rgb_hwc[:, :frame], photo.rgb_hwc[:, :frame])
     assert not np.array_equal(done.rgb_hwc, photo.rgb_hwc)
+
+
+def test_coarse_filling_is_coarser_and_ends() -> None:
+    from panokit.effects.inpainting import coarse_filling, inpaint
+
+    rng = np.random.default_rng(1)
+    photo = Photo.from_array(rng.integers(0, 256, (300, 300, 3)).astype(np.uint8))
+    hole = np.zeros((300, 300), bool)
+    hole[60:240, 60:240] = True
+    whole = inpaint(photo, hole).rgb_hwc
+    with coarse_filling():
+        coarse = inpaint(photo, hole).rgb_hwc
+    assert not np.array_equal(whole, coarse)
+    np.testing.assert_array_equal(coarse[~hole], photo.rgb_hwc[~hole])
+    np.testing.assert_array_equal(inpaint(photo, hole).rgb_hwc, whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["each_stripe", "reduce_mean", "sample_bilinear", "stripes", "upsample_rows"]
+__all__ = [
+    "each_part",
+    "each_stripe",
+    "reduce_mean",
+    "sample_bilinear",
+    "stripes",
+    "upsample_rows",
+]
 
 STRIPE_PIXELS = 1 << 19
 """Full-size floats are made for about this many pixels at a time, so that a photo of 48 megapixels
@@ -98,5 +106,18 @@ def each_stripe(
         for part in parts:
             function(part)
         return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(function, parts))
+
+
+def each_part(function: Callable[[slice], object], count: int, least: int = 1000) -> None:
+    """Call a function on parts of ``count`` items, one for each of at most 4 cores, but none of
+    fewer than ``least`` items: a thread costs some hundred microseconds."""
+    workers = min(4, os.cpu_count() or 1, max(1, count // least))
+    if workers <= 1:
+        function(slice(0, count))
+        return
+    edges = [count * k // workers for k in range(workers + 1)]
+    parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(function, parts))
