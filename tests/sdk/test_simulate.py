@@ -255,3 +255,17 @@ def test_impossible_plans_are_refused(change: dict[str, object]) -> None:
     values: dict[str, object] = {"bundle": "b", "artifacts": ("a",), "photos": ("x", "y")}
     with pytest.raises(ArgumentError):
         Plan(**{**values, **change})  # type: ignore[arg-type]
+
+
+def test_page_states_one_cause_a_photo_and_mentions_weaker_ones(
+    photos: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("jinja2", reason="Jinja2 is not installed (extra report)")
+    assert run("simulate", photos, "--fault", "bgr", "--out", tmp_path / "d")[0] == 0
+    count = len(list((tmp_path / "d").glob("*.safetensors")))
+    assert count > 1
+    code, _ = run("validate", tmp_path / "d", "--report", tmp_path / "r.html")
+    assert code == 1
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert html.count("<li><strong>red and blue swapped (BGR)</strong>") == count
+    assert html.count("<li><strong>") == count

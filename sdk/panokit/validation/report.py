@@ -30,6 +30,7 @@ REPORT_PHOTOS = 24
 """Photos shown with pictures; the worst come first."""
 
 MAX_ROWS = 5000
+WIDEST_BAR = 40.0  # of 1000, or two photos would fill the page
 MAX_BARS = 600
 
 _log = logging.getLogger(__name__)
@@ -164,6 +165,7 @@ def _bars(
 ) -> list[Bar]:
     """A bar a photo; where there are too many, one for the worst of each stretch."""
     count = min(len(rows), MAX_BARS)
+    slot = min(1000 / count, WIDEST_BAR) if count else 0.0
     bars = []
     for i in range(count):
         start, stop = i * len(rows) // count, (i + 1) * len(rows) // count
@@ -177,5 +179,5 @@ def _bars(
         if stop - start > 1:
             title = f"worst of {stop - start} photos: {title}"
         height = 100 * (value - low) / (top - low)
-        bars.append(Bar(1000 * i / count, height, 1000 / count, verdict.value, title))
+        bars.append(Bar(slot * i, height, slot, verdict.value, title))
     return bars
