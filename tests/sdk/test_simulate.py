@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,7 @@ def test_page_states_one_cause_a_photo_and_mentions_weaker_ones(
     photos: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("jinja2", reason="Jinja2 is not installed (extra report)")
+    import_module("panokit.cli.validate")  # registers the command
     assert run("simulate", photos, "--fault", "bgr", "--out", tmp_path / "d")[0] == 0
     count = len(list((tmp_path / "d").glob("*.safetensors")))
     assert count > 1
