@@ -102,7 +102,7 @@ def train(
                 _validator(folder, validation_splits, where, bar),
             )
         )
-        start = shipped_weights_path() if init == Path("camera") and not init.is_file() else init
+        board = open_board(out / "tensorboard") if rank == 0 else None
         trainer = Trainer(
             settings,
             cached,
@@ -112,15 +112,17 @@ def train(
             on_step,
             workers,
             imagenet,
-            start,
+            _weights_path(init),
             rank,
-            open_board(out / "tensorboard") if rank == 0 else None,
+            board,
         )
         if rank == 0:
             write_json(out / "config.json", settings.to_json())
         if trainer.resume() and rank == 0:
             _console.print(f"resumed {out / CHECKPOINT} at step {trainer.step}")
         result = trainer.run(stop_after)
+        if board:
+            board.close()
     if rank:
         return
     _console.print(f"{result.samples} samples in {result.step} steps; weights: {result.weights}")
@@ -142,6 +144,12 @@ def _config_path(given: Path) -> Path:
     """A config file, or one of the package's own by its bare name."""
     own = Path(str(resources.files("panokit_network") / "configs" / f"{given.name}.json"))
     return own if given.name == str(given) and not given.is_file() and own.is_file() else given
+
+
+def _weights_path(given: Path | None) -> Path | None:
+    """A weight file; ``camera`` means the shipped one, unless there is a file of that name."""
+    shipped = given == Path("camera") and not given.is_file()
+    return shipped_weights_path() if shipped else given
 
 
 def _splits(folder: PanopticFolder, given: str, suffix: str) -> list[str]:
@@ -171,10 +179,10 @@ def _cache(
 def _self_teacher(
     weights: Path | None, folder: PanopticFolder, settings: TrainConfig
 ) -> SelfTeacher | None:
-    if weights is None:
+    path = _weights_path(weights)
+    if path is None:
         return None
-    weights = shipped_weights_path() if weights == Path("camera") else weights
-    return SelfTeacher.open(weights, folder.taxonomy, teacher_mask(folder.taxonomy, settings))
+    return SelfTeacher.open(path, folder.taxonomy, teacher_mask(folder.taxonomy, settings))
 
 
 def _validator(folder: PanopticFolder, splits: str, where: Path, bar: Progress) -> Validator | None:

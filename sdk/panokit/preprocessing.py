@@ -82,13 +82,20 @@ class TransformRecord:
         """An input box (x0, y0, x1, y1; ends exclusive) to photo coordinates."""
         return (*self.point_to_photo(*xyxy[:2]), *self.point_to_photo(*xyxy[2:]))
 
-    def rows_cols(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """For each photo row and column, the input row and column whose pixel holds its centre."""
+    def rows_cols(
+        self, grid_hw: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """For each photo row and column, the input row and column whose pixel holds its centre; or
+        those of a coarser grid over the input (the head grid), ``grid_hw`` high and wide."""
         (w0, h0), (w, h) = self.photo_wh, self.content_wh
         # floor((i + 1/2)·h/h0) in whole numbers, so that no rounding can differ between ports.
         rows = (2 * np.arange(h0, dtype=np.int64) + 1) * h // (2 * h0)
         cols = (2 * np.arange(w0, dtype=np.int64) + 1) * w // (2 * w0)
-        return rows + self.top, cols + self.left
+        rows, cols = rows + self.top, cols + self.left
+        (w_in, h_in), (gh, gw) = self.input_wh, grid_hw or self.input_wh[::-1]
+        if (gh, gw) != (h_in, w_in):
+            rows, cols = (2 * rows + 1) * gh // (2 * h_in), (2 * cols + 1) * gw // (2 * w_in)
+        return rows, cols
 
     def map_to_photo(self, values: NDArray[Any]) -> NDArray[Any]:
         """Nearest neighbour of ``values`` ``[H,W,…]`` on the photo ``[h0,w0,…]``. They lie on the
@@ -96,9 +103,7 @@ class TransformRecord:
         (h, w), (w_in, h_in) = values.shape[:2], self.input_wh
         if not h or not w or h_in % h or w_in % w:
             raise ArgumentError("values", f"shaped {(h_in, w_in)} or a whole part", values.shape)
-        rows, cols = self.rows_cols()
-        if (h, w) != (h_in, w_in):
-            rows, cols = (2 * rows + 1) * h // (2 * h_in), (2 * cols + 1) * w // (2 * w_in)
+        rows, cols = self.rows_cols((h, w))
         return np.asarray(values[rows[:, None], cols])
 
     def to_json(self) -> dict[str, Any]:

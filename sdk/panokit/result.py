@@ -92,10 +92,7 @@ class PanopticResult:
         """Bring a decoded map back to the photo (nearest neighbour). A segment that no photo
         pixel falls into is left out."""
         ids = decoded.ids
-        rows, cols = transform.rows_cols()
-        (w_in, h_in), (h, w) = transform.input_wh, ids.shape
-        if (h, w) != (h_in, w_in):  # decoded on the head grid
-            rows, cols = (2 * rows + 1) * h // (2 * h_in), (2 * cols + 1) * w // (2 * w_in)
+        rows, cols = transform.rows_cols((ids.shape[0], ids.shape[1]))
         id_map = ids.take(cols, axis=1).take(rows, axis=0)
         areas, boxes = _areas_and_boxes(ids, rows, cols, len(decoded.segments) + 1)
         segments = []

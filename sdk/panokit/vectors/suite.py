@@ -63,10 +63,7 @@ def compute(case: DecodeCase | PreprocessCase) -> tuple[Tensors, dict[str, Any]]
 
 def photo_ids(decoded: PanopticMap, transform: TransformRecord) -> NDArray[np.int32]:
     """The decoded ids on the photo, int32 ``[h0,w0]``, nearest neighbour."""
-    rows, cols = transform.rows_cols()
-    (w_in, h_in), (h, w) = transform.input_wh, decoded.ids.shape
-    if (h, w) != (h_in, w_in):
-        rows, cols = (2 * rows + 1) * h // (2 * h_in), (2 * cols + 1) * w // (2 * w_in)
+    rows, cols = transform.rows_cols((decoded.ids.shape[0], decoded.ids.shape[1]))
     return np.asarray(decoded.ids[rows[:, None], cols])
 
 
