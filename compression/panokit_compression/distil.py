@@ -14,6 +14,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +145,22 @@ class Training:
         done = (number - warm) / max(1, self.total - warm)
         return self.step.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
-    def train_step(self, number: int) -> dict[str, float]:
+    def batches(self, first: int) -> Iterator[Sample]:
+        """The batches from number ``first`` on; a thread prepares the next one meanwhile."""
+        with ThreadPoolExecutor(1) as thread:
+
+            def prepare(number: int) -> Future[Sample]:
+                return thread.submit(self.stream.batch, number, self.step.size, self.step.batch)
+
+            following = [prepare(number) for number in range(first, min(first + 1, self.total))]
+            for number in range(first, self.total):
+                sample = following.pop().result()
+                if number + 1 < self.total:
+                    following.append(prepare(number + 1))
+                yield sample
+
+    def train_step(self, number: int, sample: Sample) -> dict[str, float]:
         """One optimizer step."""
-        sample = self.stream.batch(number, self.step.size, self.step.batch)
         image = sample.image.float().contiguous(memory_format=self.memory_format)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(number)
@@ -253,10 +267,10 @@ def train_on(
     train_mode(module)
     first = run.resume()
     with _interruptible() as stopped:
-        for number in range(first, run.total):
+        for number, sample in enumerate(run.batches(first), first):
             if on_number:
                 on_number(number, run.total)
-            figures = run.train_step(number)
+            figures = run.train_step(number, sample)
             if not math.isfinite(figures["loss"]):
                 raise DataError(folder, f"training diverged at step {number}: {figures}")
             if on_step:

@@ -33,8 +33,9 @@ from panokit_compression.quality import Split, head_sqnr, quality_figures
 from panokit_compression.quantize import quantize
 from panokit_compression.recipes import Finetune, Prune, Qat, Recipe, Sparsify, Step
 from panokit_compression.recipes.steps import step_to_json
-from panokit_compression.subject import Subject, converter, load_state
+from panokit_compression.subject import Subject, converter
 from panokit_network.deploy import count_macs, count_parameters
+from panokit_network.modules import load_state
 
 __all__ = ["RESULT", "Bench", "RunResult", "run_recipe"]
 
@@ -130,7 +131,7 @@ def compress_network(
         following = replace(current, steps_done=(*current.steps_done, step.kind))
         if path.is_file():
             say(f"{recipe.name}: {step.kind} is there already")
-            current = _reload(following, subject, path, folded=isinstance(step, Qat))
+            current = _reload(following, subject, path)
             continue
         say(f"{recipe.name}: {step.kind}")
         run = bench.cache / "training" / path.stem
@@ -138,7 +139,7 @@ def compress_network(
         current.save(path)
         # What continues from here must not depend on whether it was interrupted: weights are
         # stored in float16, so go on from the stored ones.
-        current = _reload(current, subject, path, folded=isinstance(step, Qat))
+        current = _reload(current, subject, path)
         shutil.rmtree(run, ignore_errors=True)
     return current
 
@@ -308,15 +309,11 @@ def _copy(subject: Subject) -> torch.nn.Module:
     return copy.deepcopy(subject.module)
 
 
-def _reload(current: Subject, original: Subject, path: Path, folded: bool) -> Subject:
+def _reload(current: Subject, original: Subject, path: Path) -> Subject:
     if current.config is not None:
         loaded = Subject.from_weights(path)
         return replace(loaded, name=original.name, postprocessing=original.postprocessing)
-    fresh = replace(original, module=_copy(original))
-    if folded:
-        fresh = fresh.with_folded()
-    load_state(path, fresh.module)
-    return replace(current, module=fresh.module, folded=fresh.folded)
+    return replace(current, module=load_state(path, _copy(original)))
 
 
 def _key(bench: Bench, recipe: Recipe) -> str:

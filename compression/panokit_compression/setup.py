@@ -6,9 +6,9 @@ the same things.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,11 @@ from panokit_compression.pipeline import Bench
 from panokit_compression.quality import Split
 from panokit_compression.recipes import Finetune, Qat, Recipe
 from panokit_compression.subject import Subject
+
+if TYPE_CHECKING:
+    from panokit_network.config import TrainConfig
+    from panokit_network.data import PhotoCache
+    from panokit_network.scenes import SceneStream
 
 __all__ = ["LabelledStream", "Setup"]
 
@@ -97,7 +102,10 @@ class Setup:
 
     def _stream(self, steps: list[Any], subject: Subject) -> tuple[Stream, torch.Tensor | None]:
         if self.data is not None:
-            return LabelledStream.open(self.data, subject.taxonomy, self.cache or self.out)
+            recorded = subject.training.get("config")
+            return LabelledStream.open(
+                self.data, subject.taxonomy, self.cache or self.out, recorded
+            )
         if any(step.distil < 1 for step in steps):
             expected = "given for training with labels (or distil 1 in the recipe)"
             raise ArgumentError("data", expected, None)
@@ -107,17 +115,26 @@ class Setup:
 
 
 class LabelledStream:
-    """Augmented, labelled scenes of the training splits of a COCO-panoptic folder."""
+    """Augmented, labelled scenes of the training splits of a COCO-panoptic folder, drawn and
+    shaken as ``config`` says."""
 
-    def __init__(self, cache: Any, taxonomy: Taxonomy) -> None:
-        self.cache, self.taxonomy = cache, taxonomy
-        self._streams: dict[tuple[int, int], Any] = {}
+    def __init__(self, cache: PhotoCache, taxonomy: Taxonomy, config: TrainConfig) -> None:
+        self.cache, self.taxonomy, self.config = cache, taxonomy, config
+        self._streams: dict[tuple[int, int], SceneStream] = {}
 
     @classmethod
     def open(
-        cls, data: Path, taxonomy: Taxonomy, cache: Path
+        cls,
+        data: Path,
+        taxonomy: Taxonomy,
+        cache: Path,
+        recorded: dict[str, Any] | None = None,
     ) -> tuple[LabelledStream, torch.Tensor]:
-        """The stream, and the weights of classes in the label loss, float32 ``[C]``."""
+        """The stream, and the weights of classes in the label loss, float32 ``[C]``.
+
+        ``recorded`` is the configuration that the network was trained with, as its weight file
+        tells it: how often each source is drawn, augmentation, class weights; defaults without.
+        """
         from panokit_network.config import TrainConfig
         from panokit_network.data import PanopticFolder, PhotoCache, load_split
         from panokit_network.train import class_weights
@@ -130,17 +147,22 @@ class LabelledStream:
         if not records:
             raise ArgumentError("data", f"with splits named *{TRAIN_SUFFIX}", folder.splits())
         photos = PhotoCache.build(records, taxonomy, cache / "photos")
-        power = TrainConfig().class_weight_power
-        return cls(photos, taxonomy), class_weights(photos, len(taxonomy), power)
+        config = TrainConfig.from_json(recorded or {})
+        weights = class_weights(photos, len(taxonomy), config.class_weight_power)
+        return cls(photos, taxonomy, config), weights
 
     def batch(self, step: int, size: int, count: int) -> Sample:
         """See :class:`panokit_compression.distil.Stream`."""
-        from panokit_network.config import Phase, TrainConfig
+        labels = self.scenes(size, count)[step]
+        return Sample(labels.image, labels)
+
+    def scenes(self, size: int, count: int) -> SceneStream:
+        """The stream that batches of ``count`` scenes of side ``size`` come from."""
+        from panokit_network.config import Phase
         from panokit_network.scenes import SceneStream
 
         key = (size, count)
         if key not in self._streams:
-            config = TrainConfig(phases=(Phase(size, count, 10**9),))
+            config = replace(self.config, phases=(Phase(size, count, 10**9),))
             self._streams[key] = SceneStream(self.cache, self.taxonomy, config)
-        labels = self._streams[key][step]
-        return Sample(labels.image, labels)
+        return self._streams[key]

@@ -1,39 +1,36 @@
 """What is compressed: a network of the head contract, ours or a user's own, and what is known
-about it; and how a compressed network is saved so that it reloads without being compressed again.
+about it.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import importlib
-import json
-import logging
-import sys
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from panokit._files import replacing
-from panokit.errors import ArgumentError, DataError, MissingExtraError
+from panokit.errors import ArgumentError, MissingExtraError
 from panokit.postprocessing import PostprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_network.deploy import fuse
 from panokit_network.model import NetworkConfig, PanopticNetwork
+from panokit_network.modules import (
+    fold_batch_norms,
+    import_network,
+    load_state,
+    save_state,
+    steps_done,
+)
 from panokit_network.weights import load_weights, save_weights
-from panokit_network.widths import apply_widths, record_widths
+from panokit_network.widths import record_widths
 
-__all__ = ["Subject", "converter", "load_state", "save_state"]
+__all__ = ["Subject", "converter"]
 
-log = logging.getLogger(__name__)
-
-FORMAT = "panokit-module/1"
 LICENCE = "not stated"
 
 
@@ -91,19 +88,14 @@ class Subject:
     def from_import(cls, where: str, weights: Path | None, taxonomy: Taxonomy) -> Subject:
         """What ``package.module:function`` returns, a module; with ``weights`` (safetensors)
         loaded into it. Modules of the current folder are found."""
-        module_name, _, function = where.partition(":")
-        if not module_name or not function:
-            raise ArgumentError("module", "written as package.module:function", where)
-        if (here := str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)
-        try:
-            build = getattr(importlib.import_module(module_name), function)
-        except (ImportError, AttributeError) as error:
-            raise ArgumentError("module", f"one that can be imported ({error})", where) from None
-        subject = cls.from_module(build(), taxonomy, name=function)
-        if weights is not None:
-            load_state(weights, subject.module)
-        return subject
+        subject = cls.from_module(import_network(where), taxonomy, name=where.partition(":")[2])
+        if weights is None:
+            return subject
+        return replace(
+            subject,
+            module=load_state(weights, subject.module),
+            steps_done=steps_done(weights),
+        )
 
     def checked(self, size: int) -> Subject:
         """Itself, if weights are finite and the head contract is kept for ``size``² images;
@@ -119,16 +111,7 @@ class Subject:
         """The same network with batch norms (and our normalisation) folded into convolutions."""
         if isinstance(self.module, PanopticNetwork):
             return replace(self, module=fuse(self.module), folded=True)
-        if not any(isinstance(m, nn.BatchNorm2d) for m in self.module.modules()):
-            return replace(self, folded=True)
-        from torch.fx.experimental.optimization import fuse as fuse_traced
-
-        try:
-            folded = fuse_traced(copy.deepcopy(self.module).eval())
-        except Exception as error:  # tracing runs the user's code, which may raise anything
-            expected = "one whose batch norms can be folded by torch.fx; fold them yourself"
-            raise ArgumentError("module", expected, f"{type(error).__name__}: {error}") from None
-        return replace(self, module=folded, folded=True)
+        return replace(self, module=fold_batch_norms(self.module), folded=True)
 
     def digest(self) -> str:
         """SHA-256 of all weights and their names."""
@@ -141,38 +124,12 @@ class Subject:
     def save(self, path: Path) -> None:
         """Write the network; our own can be read wherever a weight file can."""
         if self.config is None:
-            save_state(path, self.module)
+            save_state(path, self.module, self.folded, self.steps_done)
             return
         training = {**self.training, "steps_done": list(self.steps_done)}
         with replacing(path) as partial:
             save_weights(partial, self.module.state_dict(), self.config, self.taxonomy, training,
                          self.licence, record_widths(self.module), self.folded)  # fmt: skip
-
-
-def save_state(path: Path, module: nn.Module) -> None:
-    """Write a module's weights (float32) and the widths of its layers as safetensors."""
-    state = {k: v.detach().clone().contiguous() for k, v in module.state_dict().items()}
-    metadata = {"format": FORMAT, "widths": json.dumps(record_widths(module))}
-    with replacing(path) as partial:
-        save_file(state, partial, metadata)
-
-
-def load_state(path: Path, module: nn.Module) -> None:
-    """Load a safetensors file into a freshly made module, in place; layers take on the recorded
-    widths first. ``DataError`` says what does not fit."""
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise DataError(path, f"expected a safetensors file, but {error}") from None
-    try:
-        if "widths" in metadata:
-            apply_widths(module, json.loads(metadata["widths"]))
-        module.load_state_dict(state)
-    except (RuntimeError, ValueError) as error:
-        raise DataError(path, f"weights do not fit the module: {str(error)[:300]}") from None
-    module.eval()
 
 
 def converter(name: str) -> Any:

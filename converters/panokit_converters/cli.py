@@ -17,7 +17,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from panokit._files import write_json
-from panokit_converters.export import ExportRequest, ExportResult, run_export
+from panokit.errors import ArgumentError
+from panokit_converters.export import (
+    ExportRequest,
+    ExportResult,
+    run_export,
+    source_from_module,
+)
 
 __all__ = ["export"]
 
@@ -25,8 +31,16 @@ _console = Console(stderr=True)
 
 
 def export(
-    weights: Annotated[Path, typer.Option("--weights", help="Weight file (.safetensors).")],
     out: Annotated[Path, typer.Option("--out", help="Bundle to write: NAME.panokit.")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Weight file (.safetensors).")
+    ] = None,
+    module: Annotated[
+        str, typer.Option("--module", help="A network of your own: package.module:function.")
+    ] = "",
+    taxonomy: Annotated[
+        Path | None, typer.Option("--taxonomy", help="Taxonomy JSON of --module.")
+    ] = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option("--recipe", help="Recipe, by name or JSON file; several with commas."),
@@ -62,6 +76,11 @@ def export(
 ) -> None:
     """Export weights to a bundle: TFLite, Core ML, ONNX, each checked against torch."""
     started = time.monotonic()
+    source = None
+    if module:
+        if taxonomy is None:
+            raise ArgumentError("taxonomy", "given for a module of one's own", None)
+        source = source_from_module(module, weights, taxonomy)
     request = ExportRequest(
         weights=weights,
         out=out,
@@ -74,7 +93,7 @@ def export(
         strict=strict,
     )
     with _console.status("exporting") as status, _terminated_like_interrupted():
-        result = run_export(request, lambda text: status.update(escape(text)))
+        result = run_export(request, lambda text: status.update(escape(text)), source=source)
     seconds = time.monotonic() - started
     _print_summary(result, seconds)
     if json:

@@ -224,6 +224,26 @@ def source_from_weights(path: Path) -> ExportSource:
     )
 
 
+def source_from_module(
+    where: str, weights: Path | None, taxonomy: Path, licence: str = "not stated"
+) -> ExportSource:
+    """A network of a user's own: what ``package.module:function`` returns, with ``weights``
+    loaded into it (safetensors; those of `panokit compress run` bring pruned widths along). Batch
+    norms are folded where the module can be traced."""
+    from panokit_network.modules import fold_batch_norms, import_network, load_state, steps_done
+
+    module = import_network(where)
+    if weights is not None:
+        module = load_state(weights, module)
+    return ExportSource(
+        module=fold_batch_norms(module),
+        taxonomy=Taxonomy.load(taxonomy),
+        licence=licence,
+        weights_sha256=hash_path(weights) if weights else "",
+        steps_done=steps_done(weights) if weights else (),
+    )
+
+
 def artifact_outputs(
     path: Path, artifact: Artifact, images: Mapping[str, NDArray[np.uint8]]
 ) -> dict[str, RawHeads]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
 from panokit_compression.pipeline import compress_network
 from panokit_compression.recipes import Finetune, Prune, Qat, Recipe
-from panokit_compression.setup import Setup
+from panokit_compression.setup import LabelledStream, Setup
 from panokit_network.model import NetworkConfig, PanopticNetwork
 from panokit_network.weights import load_weights, save_weights
 from tests.network.toy_data import CATEGORIES, make_folder
@@ -43,6 +44,31 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     save_weights(folder / "w.safetensors", network.state_dict(), config, taxonomy, {}, "test only")
     return Setup(out=folder / "runs", weights=folder / "w.safetensors", data=folder / "data",
                  size=SIZE)  # fmt: skip
+
+
+def test_training_on_draws_photos_as_the_network_was_trained(setup: Setup, tmp_path: Path) -> None:
+    assert setup.data is not None
+    assert setup.weights is not None
+    make_folder(tmp_path / "data", "a_train", photos=8, seed=1)
+    make_folder(tmp_path / "data", "b_train", photos=8, seed=2)
+    for split in ("a_train", "b_train"):
+        path = tmp_path / "data" / "annotations" / f"{split}.json"
+        text = path.read_text().replace('"source": "toy"', f'"source": "{split[0]}"')
+        path.write_text(text)
+    taxonomy = (setup.data / "taxonomy.json").read_text()
+    (tmp_path / "data" / "taxonomy.json").write_text(taxonomy)
+    network, info = load_weights(setup.weights)
+    recorded = {"config": {"source_weights": {"a": 0, "b": 1}, "class_weight_power": 0}}
+    save_weights(tmp_path / "w.safetensors", network.state_dict(), info.network, info.taxonomy,
+                 recorded, "test only")  # fmt: skip
+    bench = Setup(out=tmp_path / "runs", weights=tmp_path / "w.safetensors",
+                  data=tmp_path / "data", size=SIZE).open([Recipe("f", (FINETUNE,))])  # fmt: skip
+    assert isinstance(bench.stream, LabelledStream)
+    scenes = bench.stream.scenes(SIZE, 2)
+    drawn = {scenes.cache.records[scenes._draw(scenes.cumulative, np.random.default_rng(i))].source
+             for i in range(40)}  # fmt: skip
+    assert drawn == {"b"}
+    torch.testing.assert_close(bench.class_weight, torch.ones(3))
 
 
 def test_pruned_trained_quantized_and_reloaded(setup: Setup) -> None:

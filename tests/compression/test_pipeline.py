@@ -21,8 +21,9 @@ from panokit_compression.distil import PhotoStream
 from panokit_compression.pipeline import Bench, compress_network, run_recipe
 from panokit_compression.quality import Split
 from panokit_compression.recipes import Finetune, Prune, Qat, Quantize, Recipe, Sparsify
-from panokit_compression.subject import Subject, load_state
+from panokit_compression.subject import Subject
 from panokit_network.deploy import count_macs
+from panokit_network.modules import load_state
 from tests.compression.user_network import SIZE, NoOffset, TinyPanoptic
 from tests.converters.toy_network import toy_photos
 from tests.network.toy_data import CATEGORIES, make_folder
