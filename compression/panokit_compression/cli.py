@@ -238,6 +238,10 @@ def report(
         Path | None, typer.Option("--out", help="Folder of the report; RUNS/report otherwise.")
     ] = None,
     data: Data = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--beside", help="Other TFLite files or bundles to time in the same run."),
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Seconds of timing per number of threads.")] = 20,
     json: Json = None,
 ) -> None:
@@ -245,7 +249,9 @@ def report(
     from panokit_compression.report import write_report
 
     with _console.status("reporting") as status:
-        content = write_report(runs, out or runs / "report", data, seconds, status.update)
+        content = write_report(
+            runs, out or runs / "report", data, seconds, status.update, beside or ()
+        )
     typer.echo(str((out or runs / "report") / "report.html"))
     if json:
         write_json(json, content)

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from PIL import Image
 from panokit._files import replacing, write_json
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
-from panokit_compression.bench import machine
+from panokit_compression.bench import bench_paths, machine
 from panokit_compression.plots import plot_front
 from panokit_compression.search import Results, collect, pareto_front, timed
 
@@ -32,11 +32,18 @@ Progress = Callable[[str], None]
 
 
 def write_report(
-    runs: Path, out: Path, data: Path | None = None, seconds: float = 20, say: Progress = log.info
+    runs: Path,
+    out: Path,
+    data: Path | None = None,
+    seconds: float = 20,
+    say: Progress = log.info,
+    beside: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Write ``report.html``, ``report.json`` and ``pareto.png`` of the recipes under ``runs``.
+    """Write ``report.html``, ``report.json``, ``report.md`` and ``pareto.png`` of the recipes under
+    ``runs``.
 
-    The TFLite artifacts are timed here, in turns. With ``data`` (the folder that quality was
+    The TFLite artifacts are timed here, in turns, and so are the files and bundles ``beside``
+    (networks of others, say). With ``data`` (the folder that quality was
     measured on) the photos that lost most are shown beside the float network. Differences are to
     the recipe ``float32``, if it is among them. Returns what ``report.json`` holds.
     """
@@ -46,13 +53,21 @@ def write_report(
     kinds = {(r["weights"], r["size"]) for r in results.values()}
     if len(kinds) > 1:
         raise ArgumentError("runs", "of one network and one input size", sorted(kinds))
-    timed(runs, results, seconds, say)
+    others = timed(runs, results, seconds, say, bench_paths(beside))
     out.mkdir(parents=True, exist_ok=True)
     front = pareto_front(results)
     plot_front(results, front, out / "pareto.png")
     rows = [row for name in _order(results) for row in _rows(name, results)]
-    content = {"machine": machine(), "front": front, "rows": rows, "results": results}
+    content = {
+        "machine": machine(),
+        "front": front,
+        "rows": rows,
+        "beside": [latency.to_json() for latency in others],
+        "results": results,
+    }
     write_json(out / "report.json", content)
+    with replacing(out / "report.md") as partial:
+        partial.write_text(_markdown(content), encoding="utf-8")
     say("drawing the photos that lost most")
     pictures = _worst_pictures(runs, results, data) if data else {}
     page = _page(content, pictures, (out / "pareto.png").read_bytes())
@@ -209,12 +224,13 @@ def _figure(jpeg: bytes, caption: str) -> str:
             f"<figcaption>{text}</figcaption></figure>")  # fmt: skip
 
 
-def _cell(value: Any, digits: int = 1, scale: float = 1.0, sign: bool = False) -> str:
+def _number(value: Any, digits: int = 1, scale: float = 1.0, sign: bool = False) -> str:
+    """A figure as text, a dash where there is none."""
     if value is None:
-        return "<td>–</td>"
+        return "–"
     if isinstance(value, str):
-        return f"<th>{html.escape(value)}</th>"
-    return f"<td>{value * scale:{'+' if sign else ''}.{digits}f}</td>"
+        return value
+    return f"{value * scale:{'+' if sign else ''}.{digits}f}"
 
 
 HEADINGS = (
@@ -224,19 +240,65 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def _table_row(row: Mapping[str, Any]) -> str:
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    """The figures of a row in the order of ``HEADINGS``."""
     sqnr = row["sqnr_db"] or {}
     ms, ratio = row["ms"], row["ratio"]
-    cells = [
-        _cell(row["recipe"]), _cell(row["format"]), _cell(row["runtime"]),
-        _cell(row["bytes"], 2, 1e-6), _cell(row["macs"], 0, 1e-6),
-        _cell(row["arena_bytes"], 2, 1e-6),
-        *(_cell(v, 2) for k in ("1", "2") for v in (ms.get(k), ratio.get(k))),
-        *(_cell(sqnr.get(head)) for head in ("semantic", "center", "offset")),
-        _cell(row["pq"], 2), _cell(row["pq_change"], 2, sign=True), _cell(row["person_iou"], 3),
-        _cell(row["boundary_iou"], 3), _cell(row["photos"]),
+    return [
+        row["recipe"], row["format"], row["runtime"],
+        _number(row["bytes"], 2, 1e-6), _number(row["macs"], 0, 1e-6),
+        _number(row["arena_bytes"], 2, 1e-6),
+        *(_number(v, 2) for k in ("1", "2") for v in (ms.get(k), ratio.get(k))),
+        *(_number(sqnr.get(head)) for head in ("semantic", "center", "offset")),
+        _number(row["pq"], 2), _number(row["pq_change"], 2, sign=True),
+        _number(row["person_iou"], 3), _number(row["boundary_iou"], 3), _number(row["photos"]),
     ]  # fmt: skip
-    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _latencies(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: all that was timed, absolute and per megapixel of input."""
+    ours = [
+        found
+        for row in content["rows"]
+        for found in content["results"][row["recipe"]]["artifacts"][row["format"]]
+        .get("latency", {})
+        .values()
+    ]
+    by_name: dict[str, dict[int, Any]] = {}
+    for found in [*ours, *content["beside"]]:
+        by_name.setdefault(found["name"], {})[found["threads"]] = found
+    keys = [(count, key) for count in (1, 2) for key in ("median_ms", "ms_per_megapixel")]
+    headings = ["file", "input, megapixels"]
+    headings += [f"{'ms' if k == 'median_ms' else 'ms/megapixel'}, {n} thread{'s' * (n > 1)}"
+                 for n, k in keys]  # fmt: skip
+    rows = [
+        [name, _number(found[1]["megapixels"], 3), *(_number(found[n][k], 1) for n, k in keys)]
+        for name, found in by_name.items()
+    ]
+    return headings, rows
+
+
+def _markdown(content: Mapping[str, Any]) -> str:
+    """The tables alone, for a pull request or a document."""
+
+    def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+        lines = [headings, ["---"] * len(headings), *rows]
+        return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+    lines = table(HEADINGS, [_cells(row) for row in content["rows"]])
+    if content["beside"]:
+        lines += ["", *table(*_latencies(content))]
+    return "\n".join(lines) + "\n"
+
+
+def _html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], first: str) -> str:
+        tags = [first, *["td"] * (len(cells) - 1)]
+        return "".join(f"<{t}>{html.escape(c)}</{t}>" for t, c in zip(tags, cells, strict=True))
+
+    head = "".join(f"<th>{html.escape(h)}</th>" for h in headings)
+    body = "".join(f"<tr>{line(cells, 'th')}</tr>" for cells in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _details(row: Mapping[str, Any], pictures: list[str]) -> str:
@@ -273,19 +335,21 @@ def _page(content: Mapping[str, Any], pictures: Mapping[str, list[str]], front_p
         "Panokit's interpreter, which says nothing of their speed on a phone; the photos they "
         "are judged on may be fewer, as the last column says."
     )
-    table = "".join(_table_row(row) for row in rows)
+    table = _html_table(HEADINGS, [_cells(row) for row in rows])
+    beside = ""
+    if content["beside"]:
+        beside = f"<h2>Latency beside other networks</h2>{_html_table(*_latencies(content))}"
     details = "".join(
         _details(row, pictures.get(row["recipe"], []) if row["format"] == "tflite" else [])
         for row in rows
     )
     plot = base64.b64encode(front_png).decode()
-    heads = "".join(f"<th>{h}</th>" for h in HEADINGS)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width"><title>Compression report</title>'
         f"<style>{STYLE}</style></head><body><h1>Compression report</h1>"
         f"<p>{html.escape(notes)}</p>"
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{table}</tbody></table>"
+        f"{table}{beside}"
         f'<h2>Trade-offs</h2><img alt="PQ against size, MACs and latency" '
         f'src="data:image/png;base64,{plot}">'
         "<h2>Classes, and the photos that lost most</h2>"

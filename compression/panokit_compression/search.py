@@ -18,7 +18,7 @@ from typing import Any
 
 from panokit._files import replacing_folder, write_json
 from panokit.errors import ArgumentError
-from panokit_compression.bench import bench, machine
+from panokit_compression.bench import Latency, bench, machine
 from panokit_compression.pipeline import RESULT, run_recipe
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_compression.setup import Setup
@@ -126,23 +126,34 @@ def collect(out: Path) -> Results:
     return found
 
 
-def timed(out: Path, results: Results, seconds: float, say: Progress) -> None:
+def timed(
+    out: Path,
+    results: Results,
+    seconds: float,
+    say: Progress,
+    beside: Mapping[str, Path] | None = None,
+) -> list[Latency]:
     """Add ``latency`` (by number of threads) to every TFLite artifact of ``results``, in place;
-    all are timed in turns, the float one first if it is there."""
+    all are timed in turns, the float one first if it is there. ``beside`` are other TFLite files
+    by name that take their turns as well; their figures are returned."""
     names = sorted(results, key=lambda n: (n != "float32", n))
     files = {
         n: out / n / results[n]["artifacts"]["tflite"]["file"]
         for n in names
         if "tflite" in results[n]["artifacts"]
     }
+    others = {n if n not in files else f"{n} (beside)": p for n, p in (beside or {}).items()}
     if not files:
-        return
+        return []
     # Slow ones (16x8 on CPUs takes twenty times as long) would eat the time of all the others.
-    found = bench(files, (1, 2), seconds, progress=say)
+    found = bench({**files, **others}, (1, 2), seconds, progress=say)
     for latency in found:
+        if latency.name in others:
+            continue
         place = results[latency.name]["artifacts"]["tflite"].setdefault("latency", {})
         place[str(latency.threads)] = latency.to_json()
     write_json(out / LATENCY, {**machine(), "results": [f.to_json() for f in found]})
+    return [latency for latency in found if latency.name in others]
 
 
 def objectives(figures: dict[str, Any]) -> dict[str, float]:

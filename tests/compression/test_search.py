@@ -74,8 +74,10 @@ def test_a_search_goes_on_where_it_was(place: Path, searched: dict[str, Any]) ->
 
 
 def test_report_says_on_which_photos_and_runtime(place: Path, searched: dict[str, Any]) -> None:
+    other = place / "float32.tflite"  # another network's file, which has a recipe's name
+    other.write_bytes((place / "runs" / "float32" / "model.tflite").read_bytes())
     panokit(place, "report", str(place / "runs"), "--data", str(place / "data"),
-            "--seconds", "0.1")  # fmt: skip
+            "--seconds", "0.1", "--beside", str(other))  # fmt: skip
     content = json.loads((place / "runs" / "report" / "report.json").read_text())
     rows = {row["recipe"]: row for row in content["rows"]}
     assert next(iter(rows)) == "float32"
@@ -88,9 +90,18 @@ def test_report_says_on_which_photos_and_runtime(place: Path, searched: dict[str
     assert rows["int8-minmax"]["bytes"] < rows["float32"]["bytes"]
     assert rows["int8-minmax"]["arena_bytes"] < rows["float32"]["arena_bytes"]
     page = (place / "runs" / "report" / "report.html").read_text()
-    assert page.count("<tr>") == 4
+    assert page.count("<tr>") == 4 + 5  # headings and recipes; with the file beside them
     assert page.count("<figure>") == 2 * 3  # three worst photos of each compressed recipe
     assert "LiteRT" in page
+    beside = content["beside"]
+    assert [(b["name"], b["threads"]) for b in beside] == [
+        ("float32 (beside)", 1),
+        ("float32 (beside)", 2),
+    ]
+    lines = (place / "runs" / "report" / "report.md").read_text().splitlines()
+    assert len(lines) == 5 + 1 + 6
+    assert len({line.count("|") for line in lines[:5]}) == 1
+    assert lines[-1].startswith("| float32 (beside) |")
 
 
 def test_an_empty_folder_is_no_report(place: Path, tmp_path: Path) -> None:
