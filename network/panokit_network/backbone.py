@@ -54,13 +54,15 @@ class _DepthwiseFp32Gradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = (stride, padding)
-        return F.conv2d(x, weight, None, stride, padding, 1, x.shape[1])
+        return F.conv2d(x, weight, bias, stride, padding, 1, x.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = grads[0]
         x, weight = ctx.saved_tensors
         stride, padding = ctx.geometry
@@ -72,7 +74,8 @@ class _DepthwiseFp32Gradient(torch.autograd.Function):
 
         grad_x = run(grad, x, weight, [True, False, False])[0]
         grad_w = run(grad.float(), x.float(), weight.float(), [False, True, False])[1]
-        return grad_x, grad_w.to(weight.dtype), None, None
+        grad_b = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return grad_x, grad_w.to(weight.dtype), grad_b, None, None
 
 
 class Conv(nn.Module):
@@ -81,7 +84,13 @@ class Conv(nn.Module):
     Stride 1 pads ``dilation * (kernel // 2)`` on each side; stride 2 pads so that an even input
     gives exactly half the size, the odd pixel at the bottom and right. A batch norm is present
     until :func:`panokit_network.deploy.fuse` folds it into the convolution.
+
+    ``folds``: the batch norm's statistics stand still, and training computes with weights that
+    the norm is folded into. The result is that of the norm in eval mode; its passes over the
+    activations, a quarter of a step's time, are saved.
     """
+
+    folds: bool = False
 
     def __init__(
         self,
@@ -106,20 +115,48 @@ class Conv(nn.Module):
         self.same_pad = (total // 2, total - total // 2) if stride == 2 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.same_pad is not None:
-            before, after = self.same_pad
-            x = F.pad(x, (before, after, before, after))
-        conv = self.conv
-        slow_gradient = conv.groups > 1 and conv.kernel_size[0] == 5 and self.training
-        if slow_gradient and torch.is_autocast_enabled("cpu"):
-            weight = conv.weight.to(torch.bfloat16)
-            y = _DepthwiseFp32Gradient.apply(  # type: ignore[no-untyped-call]
-                x.to(torch.bfloat16), weight, int(conv.stride[0]), int(conv.padding[0])
-            )
+        if self.same_pad is None:
+            y = self.normalized(x)
+        elif self.training or self.folds:
+            # As below, without a padded copy of the input: the kernel pads two more on all sides,
+            # and the first row and column, which start two too early, are left out.
+            y = self.normalized(x, self.same_pad[0] + 2)[:, :, 1:, 1:]
         else:
-            y = conv(x)
-        out: Tensor = self.act(self.bn(y))
+            before, after = self.same_pad
+            y = self.normalized(F.pad(x, (before, after, before, after)))
+        out: Tensor = self.act(y)
         return out
+
+    def normalized(self, x: Tensor, padding: int | None = None) -> Tensor:
+        """Convolution and batch norm, nothing else; ``padding`` instead of the layer's own."""
+        conv = self.conv
+        weight, bias, folded = self._weight()
+        slow_gradient = conv.groups > 1 and conv.kernel_size[0] == 5 and self.training
+        slow_gradient = slow_gradient and conv.weight.requires_grad
+        pad = int(conv.padding[0]) if padding is None else padding
+        if slow_gradient and torch.is_autocast_enabled("cpu"):
+            low = torch.bfloat16
+            small = None if bias is None else bias.to(low)
+            y: Tensor = _DepthwiseFp32Gradient.apply(  # type: ignore[no-untyped-call]
+                x.to(low), weight.to(low), small, conv.stride[0], pad
+            )
+        elif folded or padding is not None:
+            y = F.conv2d(x, weight, bias, conv.stride, pad, conv.dilation, conv.groups)
+        else:
+            y = conv(x)  # the layer itself, which hooks and converters see
+        out: Tensor = y if folded else self.bn(y)
+        return out
+
+    def _weight(self) -> tuple[Tensor, Tensor | None, bool]:
+        """Weight and bias to convolve with, and whether the batch norm is in them."""
+        conv, bn = self.conv, self.bn
+        if not self.folds or not isinstance(bn, nn.BatchNorm2d):
+            return conv.weight, conv.bias, False
+        mean, variance = bn.running_mean, bn.running_var
+        if mean is None or variance is None:
+            return conv.weight, conv.bias, False
+        scale = bn.weight * torch.rsqrt(variance + bn.eps)  # [out]
+        return conv.weight * scale[:, None, None, None], bn.bias - mean * scale, True
 
 
 class InvertedResidual(nn.Module):

@@ -22,13 +22,16 @@ class Phase:
     """A stretch of training at one image size.
 
     ``freeze_blocks`` backbone blocks (and the stem) keep their weights and statistics: with
-    ImageNet weights the first ones are good as they are and cost the most.
+    ImageNet weights the first ones are good as they are and cost the most. With
+    ``freeze_statistics`` every batch norm keeps its statistics, which is faster and suits the end
+    of a training.
     """
 
     size: int
     batch: int
     samples: int
     freeze_blocks: int = 0
+    freeze_statistics: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 32 or self.size % 32:

@@ -136,8 +136,7 @@ class PanopticNetwork(nn.Module):
         # Pad black pixels first, then normalise; the stem must not pad again.
         before, after = stem.same_pad
         x = self.normalize(F.pad(image, (before, after, before, after)))
-        x = stem.act(stem.bn(stem.conv(x)))
-        return self.backbone.from_stem(x)
+        return self.backbone.from_stem(stem.act(stem.normalized(x)))
 
 
 def _head(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
+from panokit_network.backbone import Conv
 from panokit_network.board import Board
 from panokit_network.checkpoint import load_checkpoint, save_checkpoint
 from panokit_network.config import Phase, TrainConfig
@@ -265,6 +266,9 @@ class Trainer:
             return
         self._phase = phase
         self.model.train()
+        for conv in self.model.modules():
+            if isinstance(conv, Conv):
+                conv.folds = False
         frozen: list[nn.Module] = []
         if phase.freeze_blocks:
             backbone = self.model.backbone
@@ -272,7 +276,10 @@ class Trainer:
         self.model.requires_grad_(True)
         for module in frozen:
             module.requires_grad_(False)
-            module.eval()
+        still = [self.model] if phase.freeze_statistics else frozen
+        for conv in (c for module in still for c in module.modules() if isinstance(c, Conv)):
+            conv.bn.eval()
+            conv.folds = True
         if world_size() > 1:  # it notes at the start which weights have gradients
             self.forward = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
+from panokit_network.backbone import Conv
 from panokit_network.deploy import count_macs, count_parameters, fuse
 from panokit_network.model import HEAD_NAMES, NetworkConfig, PanopticNetwork
 
@@ -51,6 +52,30 @@ def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 def test_fused_network_computes_the_same(network: PanopticNetwork, image: Tensor) -> None:
     with torch.inference_mode():
         assert largest_difference(network(image), fuse(network)(image)) < TOLERANCE
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_training_with_folded_norms_is_training_in_eval_mode(
+    network: PanopticNetwork, bf16: bool
+) -> None:
+    image = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(1)) * 255
+    gradients: list[dict[str, Tensor]] = []
+    for folds in (False, True):
+        copied = copy.deepcopy(network).train()
+        for module in copied.modules():
+            if isinstance(module, Conv):
+                module.bn.eval()
+                module.folds = folds
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            heads = copied(image)
+        sum(h.float().square().mean() for h in heads.values()).backward()
+        gradients.append({n: p.grad for n, p in copied.named_parameters() if p.grad is not None})
+    plain, folded = gradients
+    assert plain.keys() == folded.keys() == {n for n, _ in network.named_parameters()}
+    for name, gradient in plain.items():
+        norm = float(gradient.norm()) + 1e-6
+        # bf16 rounds the same sums in another order through 80 layers
+        assert float((gradient - folded[name]).norm()) / norm < (0.35 if bf16 else 2e-3), name
 
 
 def test_fused_network_computes_the_same_on_real_photos(
