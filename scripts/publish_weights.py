@@ -18,10 +18,17 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--threshold", type=float, required=True)
     parser.add_argument("--window", type=int, required=True)
+    parser.add_argument("--min-thing-area", type=int, default=PostprocessConfig.min_thing_area)
+    parser.add_argument("--min-stuff-area", type=int, default=PostprocessConfig.min_stuff_area)
     parser.add_argument("--out", type=Path, default=shipped_weights_path())
     given = parser.parse_args()
     network, info = load_weights(given.weights)
-    decoding = PostprocessConfig(threshold=given.threshold, window=given.window)
+    decoding = PostprocessConfig(
+        threshold=given.threshold,
+        window=given.window,
+        min_thing_area=given.min_thing_area,
+        min_stuff_area=given.min_stuff_area,
+    )
     training = {**info.training, "postprocessing": decoding.to_json()}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(
