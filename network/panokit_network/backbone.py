@@ -115,35 +115,38 @@ class Conv(nn.Module):
         self.same_pad = (total // 2, total - total // 2) if stride == 2 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.same_pad is None:
-            y = self.normalized(x)
-        elif self.training or self.folds:
-            # As below, without a padded copy of the input: the kernel pads two more on all sides,
-            # and the first row and column, which start two too early, are left out.
-            y = self.normalized(x, self.same_pad[0] + 2)[:, :, 1:, 1:]
-        else:
+        implicit = self.same_pad is not None and (self.training or self.folds)
+        if self.same_pad is not None and not implicit:
             before, after = self.same_pad
-            y = self.normalized(F.pad(x, (before, after, before, after)))
-        out: Tensor = self.act(y)
+            x = F.pad(x, (before, after, before, after))
+        out: Tensor = self.act(self.normalized(x, implicit))
         return out
 
-    def normalized(self, x: Tensor, padding: int | None = None) -> Tensor:
-        """Convolution and batch norm, nothing else; ``padding`` instead of the layer's own."""
+    def normalized(self, x: Tensor, implicit: bool = False) -> Tensor:
+        """Convolution and batch norm, nothing else.
+
+        ``implicit``: pad for stride 2 without a padded copy of the input. The convolution pads two
+        more on all sides, and the first row and column, which start two too early, are left out.
+        """
         conv = self.conv
         weight, bias, folded = self._weight()
+        pad = int(conv.padding[0])
+        if implicit and self.same_pad is not None:
+            pad = self.same_pad[0] + 2
         slow_gradient = conv.groups > 1 and conv.kernel_size[0] == 5 and self.training
         slow_gradient = slow_gradient and conv.weight.requires_grad
-        pad = int(conv.padding[0]) if padding is None else padding
         if slow_gradient and torch.is_autocast_enabled("cpu"):
             low = torch.bfloat16
             small = None if bias is None else bias.to(low)
             y: Tensor = _DepthwiseFp32Gradient.apply(  # type: ignore[no-untyped-call]
                 x.to(low), weight.to(low), small, conv.stride[0], pad
             )
-        elif folded or padding is not None:
+        elif folded or implicit:
             y = F.conv2d(x, weight, bias, conv.stride, pad, conv.dilation, conv.groups)
         else:
             y = conv(x)  # the layer itself, which hooks and converters see
+        if implicit:
+            y = y[:, :, 1:, 1:]
         out: Tensor = y if folded else self.bn(y)
         return out
 

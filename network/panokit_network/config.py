@@ -68,6 +68,7 @@ class TrainConfig:
     cooldown_samples: int = 150_000
     clip_norm: float = 5.0
     ema_decay: float = 0.9993
+    dropout: float = 0.0  # of the feature channels before the heads
     seed: int = 0
     bf16: bool = True
     class_weight_power: float = 0.35  # class weight ~ pixel frequency ** -power
@@ -92,6 +93,8 @@ class TrainConfig:
                 raise ArgumentError(name, "above 0", getattr(self, name))
         if not 0 <= self.ema_decay < 1:
             raise ArgumentError("ema_decay", "from 0 up to, but not, 1", self.ema_decay)
+        if not 0 <= self.dropout < 1:
+            raise ArgumentError("dropout", "from 0 up to, but not, 1", self.dropout)
         if any(w < 0 for w in self.source_weights.values()):
             raise ArgumentError("source_weights", "numbers from 0", self.source_weights)
 

@@ -3,10 +3,12 @@
 Layout: ``DIR/annotations/NAME.json``, ``DIR/images/<image file_name>``,
 ``DIR/panoptic/<annotation file_name>`` (PNG, id = R + 256·G + 65536·B) and optionally
 ``DIR/teacher/<image teacher>`` (8-bit PNG of category ids, 0 = none it knows, 255 = unsure) and
-``DIR/taxonomy.json``. Three keys beyond the COCO format are understood:
+``DIR/taxonomy.json``. Four keys beyond the COCO format are understood:
 
 - image ``labelled``: category ids that are absent wherever the PNG says 0. Missing means all;
   then 0 is plain void.
+- image ``person_boxes``: ``[x, y, width, height]`` in pixels of all persons of a photo without
+  segments; used where there is a teacher map (see :mod:`panokit_network.boxes`).
 - segment ``iscrowd`` 1: the class is known, instances are not separated.
 - segment ``ignore`` 1: uncertain, used for nothing.
 """
@@ -26,6 +28,7 @@ from PIL import Image
 
 from panokit.errors import DataError
 from panokit.taxonomy import Taxonomy
+from panokit_network.boxes import MAX_BOXES, Box, paint_boxes
 
 __all__ = [
     "TEACHER_UNSURE",
@@ -39,10 +42,11 @@ __all__ = [
     "load_split",
 ]
 
+PERSON = "person"
 TEACHER_UNSURE = 255
 _TEACHER_NONE = 0
 MAX_SIDE = 8192
-CACHE_FORMAT = 2  # in the names of cache files: another format is another file
+CACHE_FORMAT = 3  # in the names of cache files: another format is another file
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class PhotoRecord:
     segments: tuple[SegmentRecord, ...]
     absent: tuple[int, ...]
     complete: bool
+    boxes: tuple[Box, ...] = ()  # one segment each, in this order, then one that is uncertain
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,15 @@ def _record(
         for s in labels["segments_info"]
     )
     teacher = image.get("teacher")
+    absent = tuple(channel(i, f"{where}, labelled") for i in ids)
+    boxes: tuple[Box, ...] = ()
+    if teacher and not segments and any(c.name == PERSON for c in taxonomy):
+        boxes = _boxes(image.get("person_boxes") or [], path, where)
+    if boxes:
+        person = taxonomy.channel(taxonomy.get(PERSON).id)
+        uncertain = SegmentRecord(len(boxes) + 1, person, True, is_crowd=True, ignore=True)
+        segments = (*(SegmentRecord(i + 1, person, True) for i in range(len(boxes))), uncertain)
+        absent = tuple(sorted({*absent, person}))
     return PhotoRecord(
         image_id=int(image["id"]),
         source=str(image.get("source", split)),
@@ -160,9 +174,22 @@ def _record(
         teacher_path=_inside(folder.root / "teacher", teacher, path) if teacher else None,
         size_wh=(int(image["width"]), int(image["height"])),
         segments=segments,
-        absent=tuple(channel(i, f"{where}, labelled") for i in ids),
+        absent=absent,
         complete=set(ids) == known,
+        boxes=boxes,
     )
+
+
+def _boxes(given: Any, annotation: Path, where: str) -> tuple[Box, ...]:
+    try:
+        boxes = tuple((float(x), float(y), float(w), float(h)) for x, y, w, h in given)
+        good = all(w > 0 and h > 0 and np.isfinite((x, y, w, h)).all() for x, y, w, h in boxes)
+    except (TypeError, ValueError):
+        boxes, good = (), False
+    if not good or len(boxes) > MAX_BOXES:
+        reason = f"{where}: expected at most {MAX_BOXES} person_boxes [x, y, width, height]"
+        raise DataError(annotation, reason)
+    return boxes
 
 
 def _inside(root: Path, name: str, annotation: Path) -> Path:
@@ -208,7 +235,12 @@ def decode_photo(record: PhotoRecord, taxonomy: Taxonomy) -> DecodedPhoto:
             if category.id < TEACHER_UNSURE and i + 1 < TEACHER_UNSURE:
                 table[category.id] = i + 1
         teacher = table[raw]
-    return DecodedPhoto(record, image, lookup[inverse].reshape(ids.shape), teacher)
+    segment_map = lookup[inverse].reshape(ids.shape)
+    if record.boxes and teacher is not None:
+        person = record.segments[0].channel + 1
+        owner, uncertain = paint_boxes(record.boxes, teacher == person)
+        segment_map = np.where(uncertain, len(record.boxes) + 1, owner).astype(np.uint16)
+    return DecodedPhoto(record, image, segment_map, teacher)
 
 
 def _open_image(path: Path, mode: str, size_wh: tuple[int, int]) -> Image.Image:

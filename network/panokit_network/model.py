@@ -92,6 +92,7 @@ class PanopticNetwork(nn.Module):
     """
 
     stride = 4
+    dropout = 0.0  # share of feature channels of both branches left out while training
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
         super().__init__()
@@ -122,6 +123,8 @@ class PanopticNetwork(nn.Module):
         # 1×1 before the resize: the same result as after it, at a quarter of the work.
         s = self.semantic_body(_upsample(self.semantic_up(x)) + self.semantic_lateral(f4))
         i = self.instance_body(_upsample(self.instance_up(x)) + self.instance_lateral(f4))
+        if self.training and self.dropout:
+            s, i = F.dropout2d(s, self.dropout), F.dropout2d(i, self.dropout)
         return {
             "semantic": self.semantic_head(s),  # [N,C,H/4,W/4]
             "center": self.center_head(self.center_body(i)),  # [N,1,H/4,W/4]

@@ -238,6 +238,8 @@ class Trainer:
             group["lr"] = rate * group["rate"]
         batch = batch.to(self.device)
         image = batch.image.float().contiguous(memory_format=torch.channels_last)
+        if self.config.dropout:  # what a step leaves out depends on its number alone
+            torch.manual_seed(hash((self.config.seed, self.step, self.rank)) % 2**63)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
             heads = self.forward(image)
         loss = panoptic_loss(heads, batch, self.class_weight, self.config.loss, self.config.targets)
@@ -266,6 +268,7 @@ class Trainer:
             return
         self._phase = phase
         self.model.train()
+        self.model.dropout = self.config.dropout
         for conv in self.model.modules():
             if isinstance(conv, Conv):
                 conv.folds = False

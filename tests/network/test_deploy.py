@@ -54,6 +54,21 @@ def test_fused_network_computes_the_same(network: PanopticNetwork, image: Tensor
         assert largest_difference(network(image), fuse(network)(image)) < TOLERANCE
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_a_stride_2_layer_trains_on_what_it_pads_in_use(kernel: int) -> None:
+    torch.manual_seed(0)
+    layer = Conv(4, 4, kernel, stride=2, groups=4).train()
+    image = torch.rand(2, 4, 12, 8) - 0.5
+    before, after = (0, 1) if kernel == 3 else (1, 2)
+    plain = layer.conv(nn.functional.pad(image, (before, after, before, after)))
+    assert plain.shape == (2, 4, 6, 4)
+    want = nn.functional.relu6(nn.functional.batch_norm(plain, None, None, training=True, eps=1e-3))
+    torch.testing.assert_close(layer(image), want)
+    assert isinstance(layer.bn, nn.BatchNorm2d)
+    mean = 0.01 * plain.mean((0, 2, 3))  # statistics are of the layer's own outputs alone
+    torch.testing.assert_close(layer.bn.running_mean, mean)
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_training_with_folded_norms_is_training_in_eval_mode(
     network: PanopticNetwork, bf16: bool

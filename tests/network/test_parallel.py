@@ -24,9 +24,10 @@ from tests.network.test_train import SMALL
 from tests.network.toy_data import make_folder
 
 # float32, so that only the order of sums can differ between one process and two.
+# A low rate: Adam turns a rounding of a small gradient into a whole step.
 # Large enough that batch normalisation averages over many cells: with four, a rounding explodes.
 PHASES = (Phase(64, 8, 64, freeze_blocks=3), Phase(96, 8, 64))
-EXACT = replace(SMALL, bf16=False, record_every=1, phases=PHASES, learning_rate=2e-4)
+EXACT = replace(SMALL, bf16=False, dropout=0.0, record_every=1, phases=PHASES, learning_rate=5e-5)
 
 RUN = """
 import sys
@@ -64,7 +65,7 @@ def test_two_gloo_processes_equal_one_process(tmp_path: Path) -> None:
     assert [f["step"] for f in curves["one"]] == list(range(1, 17))
     for one, two in zip(curves["one"], curves["two"], strict=True):
         # Rounding grows from step to step, as it does between any two machines.
-        tolerance = 1e-5 if one["step"] == 1 else 0.005
+        tolerance = 1e-5 if one["step"] == 1 else 0.002
         for key in ("total", "semantic", "center", "offset"):
             assert two[key] == pytest.approx(one[key], rel=tolerance), (one["step"], key)
 

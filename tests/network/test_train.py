@@ -31,6 +31,7 @@ SMALL = TrainConfig(
     warmup_samples=8,
     cooldown_samples=16,
     ema_decay=0.9,
+    dropout=0.1,
     save_every=1000,
     validate_every=1000,
 )
