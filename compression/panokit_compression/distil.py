@@ -43,17 +43,20 @@ WARMUP = 0.05  # share of the steps
 CLIP_NORM = 5.0
 EMA_DECAY = 0.999
 WEIGHT_DECAY = 0.01
-LOSS = LossConfig()
+LOSS, TARGETS = LossConfig(), TargetConfig()
 
 OnStep = Callable[[dict[str, float]], None]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One batch: ``image`` uint8 ``[N,3,S,S]`` RGB and, if there are any, its labels."""
+    """One batch: ``image`` uint8 ``[N,3,S,S]`` RGB and, if there are any, its labels and how they
+    are weighed."""
 
     image: Tensor
     labels: Batch | None = None
+    loss: LossConfig = LOSS
+    targets: TargetConfig = TARGETS
 
 
 class Stream(Protocol):
@@ -190,7 +193,7 @@ class Training:
         weight = self.class_weight
         if weight is None:
             weight = torch.ones(heads["semantic"].shape[1])
-        return panoptic_loss(heads, sample.labels, weight, LOSS, TargetConfig())["total"]
+        return panoptic_loss(heads, sample.labels, weight, sample.loss, sample.targets)["total"]
 
     @torch.no_grad()
     def _mask(self) -> None:

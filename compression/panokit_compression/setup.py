@@ -154,7 +154,7 @@ class LabelledStream:
     def batch(self, step: int, size: int, count: int) -> Sample:
         """See :class:`panokit_compression.distil.Stream`."""
         labels = self.scenes(size, count)[step]
-        return Sample(labels.image, labels)
+        return Sample(labels.image, labels, self.config.loss, self.config.targets)
 
     def scenes(self, size: int, count: int) -> SceneStream:
         """The stream that batches of ``count`` scenes of side ``size`` come from."""
