@@ -38,9 +38,9 @@ from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter, Stages
 from panokit_network.segmenter import open_weights
 
-THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7)
 WINDOWS = (5, 7, 9, 11, 13, 17)
-THING_AREAS = (0, 64, 128, 256, 512)
+THING_AREAS = (0, 64, 128, 256, 512, 1024)
 STUFF_AREAS = (0, 256, 512, 1024, 2048, 4096)
 
 
