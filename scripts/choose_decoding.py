@@ -1,8 +1,9 @@
 """Choose the decoding's parameters on photos that no figure is told of.
 
-Runs the network once on each photo. Threshold and window of the centres are chosen by the panoptic
-quality of things on validation photos of other sources. These are labelled in part: an object
-whose class is known to be absent counts as invented, one of an unlabelled class does not count.
+Runs the network once on each photo. Threshold and window of the centres and the least score of
+things are chosen by the panoptic quality of things on validation photos of other sources. These are
+labelled in part: an object whose class is known to be absent counts as invented, one of an
+unlabelled class does not count.
 Then the least areas: of things on the same photos, of stuff on the training photos that are
 labelled in full (no others have all stuff; the network knows these photos, so that the area found
 is on the small side).
@@ -41,6 +42,7 @@ from panokit_network.segmenter import open_weights
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7)
 WINDOWS = (5, 7, 9, 11, 13, 17)
 THING_AREAS = (0, 64, 128, 256, 512, 1024)
+SCORES = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 STUFF_AREAS = (0, 256, 512, 1024, 2048, 4096)
 
 
@@ -71,22 +73,27 @@ def main() -> None:
     things = list(seen(segmenter, given.data, given.things, given.limit))
     pairs = list(product(THRESHOLDS, WINDOWS))
     configs = [PostprocessConfig(threshold=t, window=w) for t, w in pairs]
-    found = dict(zip(pairs, qualities(things, configs, segmenter), strict=True))
-    table = Table("threshold", *map(str, WINDOWS), title="PQ of things (of person) by window")
+    tried = dict(zip(pairs, qualities(things, configs, segmenter, SCORES), strict=True))
+    # A low score and a low threshold drop much the same objects, so they are chosen together.
+    found = {pair: max(results, key=lambda r: r.things or 0.0) for pair, results in tried.items()}
+    title = "PQ of things (of person; least score) by threshold and window"
+    table = Table("", *map(str, WINDOWS), title=title)
     for t in THRESHOLDS:
-        table.add_row(str(t), *(cell(found[t, w]) for w in WINDOWS))
+        row = [(found[t, w], SCORES[tried[t, w].index(found[t, w])]) for w in WINDOWS]
+        table.add_row(str(t), *(f"{cell(result)[:-1]}; {score})" for result, score in row))
     console.print(table)
     threshold, window = max(pairs, key=lambda pair: found[pair].things or 0.0)
-    best = PostprocessConfig(threshold=threshold, window=window)
+    score = SCORES[tried[threshold, window].index(found[threshold, window])]
+    best = PostprocessConfig(threshold=threshold, window=window, min_thing_score=score)
 
     configs = [replace(best, min_thing_area=a) for a in THING_AREAS]
-    results = qualities(things, configs, segmenter)
+    results = [r for (r,) in qualities(things, configs, segmenter)]
     best = configs[int(np.argmax([r.things for r in results]))]
     console.print(areas("least area of things", THING_AREAS, [cell(r) for r in results]))
 
     stuff = list(seen(segmenter, given.data, given.stuff, 2 * given.limit))
     configs = [replace(best, min_stuff_area=a) for a in STUFF_AREAS]
-    results = qualities(stuff, configs, segmenter)
+    results = [r for (r,) in qualities(stuff, configs, segmenter)]
     best = configs[int(np.argmax([r.stuff for r in results]))]
     console.print(areas("least area of stuff", STUFF_AREAS, [f"{r.stuff:.2f}" for r in results]))
     console.print(best.to_json())
@@ -114,18 +121,24 @@ def seen(segmenter: Segmenter, data: Path, splits: str, limit: int) -> Iterable[
 
 
 def qualities(
-    photos: Sequence[Seen], configs: Sequence[PostprocessConfig], segmenter: Segmenter
-) -> list[PanopticQualityResult]:
-    """Panoptic quality by each of ``configs``."""
+    photos: Sequence[Seen],
+    configs: Sequence[PostprocessConfig],
+    segmenter: Segmenter,
+    scores: Sequence[float] = (0.0,),
+) -> list[list[PanopticQualityResult]]:
+    """Panoptic quality by each of ``configs``, and for each by least score of things."""
     taxonomy = segmenter.taxonomy
-    found = [PanopticQuality(taxonomy) for _ in configs]
+    found = [[PanopticQuality(taxonomy) for _ in scores] for _ in configs]
     for one in track(photos, "decoding"):
-        for quality, config in zip(found, configs, strict=True):
+        for of_config, config in zip(found, configs, strict=True):
             decoded = postprocess(one.stages.heads, taxonomy, one.stages.transform, config)
             result = PanopticResult.from_map(one.photo, decoded, taxonomy, one.stages.transform)
-            channels = {s.id: taxonomy.channel(s.category.id) for s in result}
-            quality.add(counted(result.id_map, channels, one, len(taxonomy)))
-    return [quality.compute() for quality in found]
+            for quality, least in zip(of_config, scores, strict=True):
+                kept = [s for s in result if not s.category.is_thing or s.score >= least]
+                channels = {s.id: taxonomy.channel(s.category.id) for s in kept}
+                pred = np.where(np.isin(result.id_map, list(channels)), result.id_map, 0)
+                quality.add(counted(pred, channels, one, len(taxonomy)))
+    return [[quality.compute() for quality in of_config] for of_config in found]
 
 
 def counted(

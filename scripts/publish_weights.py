@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, required=True)
     parser.add_argument("--min-thing-area", type=int, default=PostprocessConfig.min_thing_area)
     parser.add_argument("--min-stuff-area", type=int, default=PostprocessConfig.min_stuff_area)
+    parser.add_argument("--min-thing-score", type=float, default=0.0)
     parser.add_argument("--out", type=Path, default=shipped_weights_path())
     given = parser.parse_args()
     network, info = load_weights(given.weights)
@@ -28,6 +29,7 @@ def main() -> None:
         window=given.window,
         min_thing_area=given.min_thing_area,
         min_stuff_area=given.min_stuff_area,
+        min_thing_score=given.min_thing_score,
     )
     training = {**info.training, "postprocessing": decoding.to_json()}
     given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -145,8 +145,10 @@ def _decode(
             continue
         counts = {c: int((classes[mask] == c).sum()) for c in range(channels)}
         top = min(counts, key=lambda c: (-counts[c], taxonomy.categories[c].id))
-        ids[mask] = len(segments) + 1
         value = float(found[k][0]) * probability(mask, top)
+        if value < config.min_thing_score:
+            continue
+        ids[mask] = len(segments) + 1
         segments.append((len(segments) + 1, top, area, value))
     stuff = [c for c in range(channels) if not taxonomy.categories[c].is_thing]
     for c in sorted(stuff, key=lambda c: taxonomy.categories[c].id):

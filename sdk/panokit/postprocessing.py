@@ -35,7 +35,8 @@ class PostprocessConfig:
     ``threshold``: least centre score (after the sigmoid), 0..1. ``window``: odd side of the
     non-maximum suppression window, head cells. ``top_k``: most centres kept. ``min_thing_area``
     and ``min_stuff_area``: segments of fewer decode-grid pixels become void. ``grid``: decode on
-    the ``"input"`` grid or, faster and coarser, on the ``"head"`` grid.
+    the ``"input"`` grid or, faster and coarser, on the ``"head"`` grid. ``min_thing_score``: things
+    of a lower score, 0..1, become void.
     """
 
     threshold: float = 0.25
@@ -44,10 +45,12 @@ class PostprocessConfig:
     min_thing_area: int = 64
     min_stuff_area: int = 256
     grid: Literal["input", "head"] = "input"
+    min_thing_score: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ArgumentError("threshold", "from 0 to 1", self.threshold)
+        for name in ("threshold", "min_thing_score"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ArgumentError(name, "from 0 to 1", getattr(self, name))
         if self.window < 1 or self.window % 2 == 0:
             raise ArgumentError("window", "an odd number of at least 1", self.window)
         if self.top_k < 1:
@@ -319,8 +322,10 @@ def _assemble(
     for k, area in enumerate(counts.sum(1).tolist()):
         if area == 0 or area < config.min_thing_area:
             continue
-        id_of_rank[k] = len(segments) + 1
         score = float(center_scores[k]) * float(of_rank[k]) / area
+        if score < config.min_thing_score:
+            continue
+        id_of_rank[k] = len(segments) + 1
         center = (float(centers[k, 0]), float(centers[k, 1]))
         segments.append(DecodedSegment(len(segments) + 1, int(tops[k]), True, score, area, center))
     id_of_channel = np.full(channels, VOID, np.int32)  # things stay void: voters are set below

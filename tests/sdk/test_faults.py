@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -292,9 +293,13 @@ def test_the_right_plan_is_the_reference(seed: int, grid: Any, taxonomy: Taxonom
     )
     transform = letterbox((90, 60), (64, 64)) if seed % 3 else full_frame(64)
     config = PostprocessConfig(
-        0.4, window=3 + 2 * (seed % 3), top_k=9, min_thing_area=3, min_stuff_area=5, grid=grid
-    )
+        0.4, window=3 + 2 * (seed % 3), top_k=9, min_thing_area=3, min_stuff_area=5, grid=grid,
+        min_thing_score=0.45 * (seed // 3),
+    )  # fmt: skip
     expected = postprocess(heads, taxonomy, transform, config)
+    if config.min_thing_score:
+        whole = postprocess(heads, taxonomy, transform, replace(config, min_thing_score=0.0))
+        assert len(whole.segments) > len(expected.segments)
     decoder = Decoder(
         {"semantic": heads.semantic, "center": heads.center, "offset": heads.offset},
         transform,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -132,6 +133,25 @@ def test_small_segments_become_void_and_ids_stay_dense() -> None:
     assert result.ids[7, 7] == 0
 
 
+def test_things_of_a_low_score_become_void_and_ids_stay_dense() -> None:
+    heads = toy_heads(8)
+    heads.semantic[..., ROAD] = 1
+    heads.semantic[0, :3, PERSON] = 5
+    heads.semantic[7, 5:, PERSON] = 5
+    heads.center[0, 1], heads.center[7, 6] = 3, 0  # scores 0.95 and 0.5
+    sure = postprocess(heads, TOY, full_frame(32), ON_CELLS)
+    first, second = sure.segments[:2]
+    assert first.score > 0.9 > 0.5 > second.score
+    least = replace(ON_CELLS, min_thing_score=first.score)  # its own score is enough
+    result = postprocess(heads, TOY, full_frame(32), least)
+    assert [(s.id, s.channel) for s in result.segments] == [(1, PERSON), (2, ROAD)]
+    assert (result.ids[7, 5:] == 0).all()  # nor is it ground
+    slow = slow_postprocess(heads, TOY, full_frame(32), least)
+    assert (slow.ids == result.ids).all()
+    none = replace(ON_CELLS, min_thing_score=1.0)
+    assert [s.channel for s in postprocess(heads, TOY, full_frame(32), none).segments] == [ROAD]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
 @pytest.mark.parametrize("head", ["semantic", "center", "offset"])
 def test_nan_and_infinity_name_head_and_position(head: str, bad: float) -> None:
@@ -170,7 +190,14 @@ def test_layouts_and_batch_axes_are_understood() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("threshold", 1.5), ("window", 4), ("top_k", 0), ("min_thing_area", -1), ("grid", "photo")],
+    [
+        ("threshold", 1.5),
+        ("window", 4),
+        ("top_k", 0),
+        ("min_thing_area", -1),
+        ("grid", "photo"),
+        ("min_thing_score", -0.1),
+    ],
 )
 def test_impossible_parameters_are_refused(field: str, value: object) -> None:
     with pytest.raises(ArgumentError, match=field):

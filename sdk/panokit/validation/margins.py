@@ -9,13 +9,13 @@ steps), rounding; anything else is an error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig
+from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
 from panokit.taxonomy import Taxonomy
 from panokit.validation.maps import MapAgreement
 
@@ -28,7 +28,8 @@ __all__ = ["EQUAL", "ERROR", "ROUNDING", "TIE", "Context", "PixelKinds", "Tolera
 EQUAL, TIE, ROUNDING, ERROR = 0, 1, 2, 3
 
 _NEAR_AREA = 0.1
-"""A segment whose area lies this near to the least one allowed may come or go by rounding."""
+"""A segment whose area or score lies this near to the least one allowed (relative to it) may come
+or go by rounding."""
 
 _CHUNK = 4096
 
@@ -236,6 +237,8 @@ class _Sorter:
             least = self.c.config.min_thing_area if s.is_thing else self.c.config.min_stuff_area
             if s.area <= least * (1 + _NEAR_AREA) and least > 0:
                 out[s.id] = ROUNDING
+            if s.is_thing and s.score <= self.c.config.min_thing_score * (1 + _NEAR_AREA):
+                out[s.id] = ROUNDING
             if s.is_thing:
                 y, x = self.explain["centers"][ranks[s.id]]
                 margin = np.array([logits[y, x] - gate])
@@ -254,7 +257,22 @@ class _Sorter:
         config = self.c.config
         least = np.where(vote >= 0, config.min_thing_area, config.min_stuff_area)
         near = (own >= 0) & (area < least) & (area >= least * (1 - _NEAR_AREA))
+        near |= self._barely_scored()[vote]
         return np.where(near, ROUNDING, ERROR).astype(np.uint8)
+
+    def _barely_scored(self) -> NDArray[np.bool_]:
+        """By centre rank, and False at the end for "no centre": whether the instance was dropped
+        for a score barely too low."""
+        out = np.zeros(len(self.explain["centers"]) + 1, bool)
+        least = self.c.config.min_thing_score
+        if least > 0:
+            config = replace(self.c.config, min_thing_score=least * (1 - _NEAR_AREA))
+            more = postprocess(self.c.heads, self.c.taxonomy, self.c.transform, config)
+            centers = [tuple(map(float, p)) for p in self._centers()]
+            for s in more.segments:
+                if s.center_yx is not None and s.score < least:
+                    out[centers.index(s.center_yx)] = True
+        return out
 
     def _marginal_cells(self) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
         """Head cells that are no centres, but nearly, and how nearly."""

@@ -207,6 +207,10 @@ def _areas() -> Iterator[DecodeCase]:
         about = f"Sky of 6 cells, least area {least}; ids of stuff go by category id."
         parameters = config(min_stuff_area=least)
         yield DecodeCase(f"min-stuff-area-{least}", about, scene(), full_frame(6), parameters)
+    for score in (0.8, 0.9):  # the centre's 0.88 times its pixels' mean probability of 0.97
+        about = f"A person of score 0.85, least score {score}."
+        parameters = config(min_thing_score=score)
+        yield DecodeCase(f"min-thing-score-{score}", about, scene(), full_frame(6), parameters)
     about = "Everything is too small."
     parameters = config(min_thing_area=99, min_stuff_area=99)
     yield DecodeCase("all-too-small", about, scene(), full_frame(6), parameters)

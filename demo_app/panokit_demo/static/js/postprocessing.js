@@ -115,9 +115,8 @@ function makeGrid({ input_wh: [W, H], content_wh: [cw, ch], ...transform }, h, w
 
 /**
  * Decode heads. `taxonomy` is an array of `{id, isthing}`, one per channel; `transform` a transform
- * record; `config` has threshold, window, top_k, min_thing_area, min_stuff_area and grid ("input"
- * or "head"). Gives `ids` (Int32Array [H][W], 0 = void), `shape`, `segments` and the intermediates.
- * `explain` adds the resized heads, which are large.
+ * record; `config` the manifest's postprocessing parameters. Gives `ids` (Int32Array [H][W], 0 =
+ * void), `shape`, `segments` and the intermediates; `explain` adds the resized heads (large).
  */
 export function postprocess(heads, taxonomy, transform, config, explain = false) {
   if (heads.channels !== taxonomy.length) {
@@ -249,6 +248,7 @@ function assemble(heads, grid, classes, votes, centers, taxonomy, config) {
     const area = counts[k].reduce((a, b) => a + b, 0);
     if (area === 0 || area < config.min_thing_area) return;
     const score = (center.score * sums.rank[k]) / area;
+    if (score < (config.min_thing_score ?? 0)) return;
     idOfRank[k] = add(top[k], area, score, [center.y, center.x]);
   });
   for (const c of byId) {

@@ -40,6 +40,7 @@ class DecodePlan:
     min_thing_area: int
     min_stuff_area: int
     grid: str
+    min_thing_score: float = 0.0
     sigmoid: int = 1
     offset_axes: str = "yx"
     offset_factor: float = 1.0
@@ -53,7 +54,7 @@ class DecodePlan:
         """The right plan for a bundle's parameters."""
         c = config
         areas = (c.min_thing_area, c.min_stuff_area)
-        return cls(c.threshold, c.window, c.top_k, *areas, c.grid)
+        return cls(c.threshold, c.window, c.top_k, *areas, c.grid, c.min_thing_score)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Decoder:
         self._transform, self._taxonomy = transform, taxonomy
         self._cells = self._center.shape
         self._classes: dict[tuple[str, str], NDArray[np.intp]] = {}
+        # Resized logits and the logarithm of the sum of their exponentials, where scores count.
+        self._logits: dict[tuple[str, str], tuple[FloatArray, FloatArray]] = {}
         self._peaks: dict[tuple[int, int, bool], tuple[Indices, FloatArray]] = {}
 
     def decode(self, plan: DecodePlan) -> Regions:
@@ -118,8 +121,8 @@ class Decoder:
         cols = (x >= 2 * shape[1] * t.left) & (x < 2 * shape[1] * (t.left + t.content_wh[0]))
         return np.asarray(rows[:, None] & cols)
 
-    def _centers(self, plan: DecodePlan) -> Indices:
-        """Head cells ``[n,2]`` of the centres, best first."""
+    def _centers(self, plan: DecodePlan) -> tuple[Indices, FloatArray]:
+        """Head cells ``[n,2]`` of the centres, best first, and their scores."""
         key = (plan.window, plan.sigmoid, plan.mask_padding)
         if key not in self._peaks:
             scores = self._center
@@ -134,11 +137,12 @@ class Decoder:
             self._peaks[key] = cells[order], found[order]
         cells, found = self._peaks[key]
         count = int(np.searchsorted(-found, -np.float32(plan.threshold), side="right"))
-        return cells[: min(count, plan.top_k)]
+        kept = min(count, plan.top_k)
+        return cells[:kept], found[:kept]
 
     def _votes(self, thing: NDArray[np.bool_], plan: DecodePlan) -> NDArray[np.int32]:
         votes = np.full(thing.shape, -1, np.int32)
-        cells = self._centers(plan)
+        cells, _ = self._centers(plan)
         rows, cols = np.nonzero(thing)
         if not len(cells) or not len(rows):
             return votes
@@ -181,10 +185,14 @@ class Decoder:
         ).reshape(count, size)
         found: dict[int, int] = {}
         things = np.zeros(count + 1, np.int32)  # the last is for "no centre"
-        for k in np.flatnonzero(histogram.sum(1) >= max(1, plan.min_thing_area)):
-            most = np.flatnonzero(histogram[k] == histogram[k].max())
+        by_id = np.argsort(ids_of)
+        tops = by_id[histogram[:, by_id].argmax(1)]  # a tie goes to the lowest id
+        kept = histogram.sum(1) >= max(1, plan.min_thing_area)
+        if plan.min_thing_score > 0:
+            kept &= self._scores(votes, tops, plan) >= plan.min_thing_score
+        for k in np.flatnonzero(kept):
             things[k] = len(found) + 1
-            found[len(found) + 1] = int(most[np.argmin(ids_of[most])])
+            found[len(found) + 1] = int(tops[k])
         stuff_mask = (channels >= 0) & ~thing
         areas = np.bincount(channels[stuff_mask], minlength=size)
         stuff = np.zeros(size, np.int32)
@@ -195,6 +203,23 @@ class Decoder:
             found[len(found) + 1] = int(c)
         ids = np.where(thing, things[votes], np.where(stuff_mask, stuff[channels], 0))
         return Regions(ids.astype(np.int32), found)
+
+    def _scores(
+        self, votes: NDArray[np.int32], tops: NDArray[np.intp], plan: DecodePlan
+    ) -> NDArray[np.float64]:
+        """Score of each instance: its centre's times the mean probability of its class."""
+        key = (plan.upsample, plan.grid)
+        if key not in self._logits:
+            full = _upsample(self._semantic, self._shape(plan.grid), plan.upsample)
+            high = full.max(-1)
+            self._logits[key] = full, high + np.log(np.exp(full - high[..., None]).sum(-1))
+        logits, whole = self._logits[key]
+        rows, cols = np.nonzero(votes >= 0)
+        rank = votes[rows, cols]
+        probability = np.exp(logits[rows, cols, tops[rank]] - whole[rows, cols])
+        sums = np.bincount(rank, probability, len(tops))
+        area = np.maximum(np.bincount(rank, minlength=len(tops)), 1)
+        return np.asarray(self._centers(plan)[1][: len(tops)] * sums / area, np.float64)
 
 
 def _taps(n_in: int, n_out: int, mode: str) -> tuple[Indices, Indices, FloatArray]:
