@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import zipfile
 import struct
 import subprocess
 import sys
@@ -55,12 +56,18 @@ def test_sound_files_pass_and_are_read_right(recipe: str) -> None:
 
 
 def test_the_shipped_file_cut_at_every_kilobyte() -> None:
-    """3,800 files; each is refused, and quickly: nothing is read twice."""
+    """3,500 files; each is refused, and quickly: nothing is read twice.
+
+    The label list lies behind the model as a zip archive; the model is whole without it.
+    """
     path = Bundle.open().path(Bundle.open().manifest.artifact("tflite-int8"))
+    with zipfile.ZipFile(path) as archive:
+        end = min(entry.header_offset for entry in archive.infolist())
+    assert path.stat().st_size - end < 4096
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         view = memoryview(data)
         sound = 0
-        for size in range(0, len(data), 1024):
+        for size in range(0, end, 1024):
             part = view[:size]
             try:
                 check_tflite_bytes(part)
