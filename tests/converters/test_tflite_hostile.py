@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import mmap
-import zipfile
 import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
