@@ -1,9 +1,10 @@
-"""Make the pictures of README and docs with the shipped bundle, from the sample photos."""
+"""Make the pictures of README and docs with the shipped bundle, from photos of installed packages."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import skimage
 from PIL import Image
 
 from panokit import Photo, Segmenter
@@ -11,6 +12,7 @@ from panokit.effects import portrait_blur
 from panokit.samples import sample_photos
 
 HEIGHT = 300
+FAILURES = ("camera.png", "motorcycle_left.png", "coffee.png", "astronaut.png")
 OUT = Path(__file__).parent.parent / "docs" / "images"
 
 
@@ -27,7 +29,7 @@ def row(pictures: list[Image.Image], gap: int = 6) -> Image.Image:
 
 
 def main() -> None:
-    """Write overlays.jpg and portraits.jpg."""
+    """Write overlays.jpg, portraits.jpg and failures.jpg."""
     segmenter = Segmenter.open()
     overlays, portraits = [], []
     for path in sample_photos().values():
@@ -37,7 +39,12 @@ def main() -> None:
         effect = portrait_blur(photo, result, strength=0.6)
         if effect.applied:
             portraits += [Image.fromarray(photo.rgb_hwc), effect.image]
+    mistaken = []
+    for name in FAILURES:
+        photo = Photo.open(Path(skimage.__file__).parent / "data" / name)
+        mistaken += [Image.fromarray(photo.rgb_hwc), segmenter.segment(photo).overlay()]
     OUT.mkdir(parents=True, exist_ok=True)
+    row(mistaken).save(OUT / "failures.jpg", quality=85)
     row(overlays).save(OUT / "overlays.jpg", quality=88)
     if portraits:
         row(portraits).save(OUT / "portraits.jpg", quality=88)
