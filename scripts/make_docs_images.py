@@ -1,4 +1,4 @@
-"""Make the pictures of README and docs with the shipped bundle, from photos of installed packages."""
+"""Make the pictures of README and docs with the shipped bundle; photos of installed packages."""
 
 from __future__ import annotations
 

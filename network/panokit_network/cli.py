@@ -41,7 +41,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="JSON of a TrainConfig, 'camera' or 'camera-refine'; defaults otherwise."),
+        typer.Option("--config", help="JSON of a TrainConfig; or 'camera', 'camera-refine'."),
     ] = None,
     taxonomy: Annotated[
         Path | None, typer.Option("--taxonomy", help="JSON; taxonomy.json of the data otherwise.")
