@@ -320,7 +320,8 @@ def _key(bench: Bench, recipe: Recipe) -> str:
     split = bench.split
     quality = [split.name, split.limit, bench.coreml_photos] if split else None
     names = list(bench.calibration.names) if bench.calibration else None
-    return _hash([bench.subject.digest(), bench.size, recipe.to_json(), names, quality])
+    decoding = bench.subject.postprocessing.to_json()
+    return _hash([bench.subject.digest(), bench.size, recipe.to_json(), names, quality, decoding])
 
 
 def _network_key(bench: Bench, steps: list[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_what_is_finished_is_not_done_again(bench: Bench, finished: Path) -> Non
     run_recipe(bench, Recipe("small", (PRUNE, FINETUNE, QUANTIZE)), finished.parent, said.append)
     assert said == ["small: is there already"]
     assert (finished / "result.json").stat().st_mtime_ns == before
+
+
+def test_figures_of_another_decoding_are_measured_anew(
+    bench: Bench, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "small")
+    decoding = replace(bench.subject.postprocessing, min_thing_score=0.3)
+    other = replace(bench, subject=replace(bench.subject, postprocessing=decoding))
+    said: list[str] = []
+    result = run_recipe(other, Recipe("small", (PRUNE, FINETUNE, QUANTIZE)), tmp_path, said.append)
+    assert "small: is there already" not in said
+    assert result.figures["postprocessing"]["min_thing_score"] == 0.3
 
 
 def test_recipes_share_their_first_steps(bench: Bench, finished: Path) -> None:
