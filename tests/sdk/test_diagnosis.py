@@ -35,7 +35,7 @@ from panokit.validation.verdict import Verdict, _as_kernels_differ, validate_dum
 # These act or not by what the network finds in a photo, so that other weights may change them.
 DEPENDS_ON_WEIGHTS = {
     "sigmoid-missing", "sigmoid-twice", "offset-swapped", "offset-unscaled", "threshold", "window",
-    "top-k", "label-off-by-one",
+    "top-k", "label-off-by-one", "thing-score", "least-areas",
 }  # fmt: skip
 HEADS_VIEW = ("photo", *HEADS, "panoptic")
 MAP_VIEW = ("photo", "panoptic")

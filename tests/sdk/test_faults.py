@@ -84,7 +84,7 @@ def test_every_fault_changes_something(fault_: Fault, variant: Variant) -> None:
         changed = app.heads(heads).real
         assert any(not np.array_equal(changed[n], heads.real[n]) for n in changed)
     elif fault_.step is Step.DECODE:
-        other = PostprocessConfig(threshold=0.33, window=19, top_k=77)
+        other = PostprocessConfig(0.33, 19, 77, 50, 300, min_thing_score=0.37)
         assert app.plan(other) != DecodePlan.of(other)
     else:
         assert fault_.name in ("stale-photo", "other-artifact")

@@ -141,6 +141,26 @@ _DECODE = (
         tuple(Variant(str(k), {"top_k": k}) for k in (3, 5, 1, 2, 10, 20, 50, 200)),
     ),
     Fault(
+        "thing-score",
+        "another least score of things than the bundle's, or none",
+        Step.DECODE,
+        "Make things void whose score is below min_thing_score of the manifest; 0 if it has none.",
+        tuple(
+            Variant(f"{t:g}", {"min_thing_score": t}) for t in (0.0, 0.5, 0.2, 0.4, 0.1, 0.3, 0.6)
+        ),
+    ),
+    Fault(
+        "least-areas",
+        "other least areas than the bundle's, or none",
+        Step.DECODE,
+        "Take min_thing_area and min_stuff_area from the manifest; they count pixels of the grid.",
+        (
+            Variant("none", {"min_thing_area": 1, "min_stuff_area": 1}),
+            Variant("stuff-as-things", {"min_stuff_area": 64}),
+            Variant("things-as-stuff", {"min_thing_area": 2048}),
+        ),
+    ),
+    Fault(
         "label-off-by-one",
         "class labels off by one",
         Step.DECODE,
