@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,10 @@ class CalibrationSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def first(self, count: int) -> CalibrationSet:
+        """The first ``count`` images (all, if there are fewer)."""
+        return replace(self, images=self.images[:count], names=self.names[:count])
 
     def inputs(self) -> Iterator[NDArray[np.float32]]:
         """The images as the float network takes them: float32 ``[1,H,W,3]``, 0..255."""

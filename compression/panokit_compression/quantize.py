@@ -60,7 +60,8 @@ def quantize(
 def _checked(
     calibration: CalibrationSet | None, step: Quantize, name: str, float_tflite: bytes
 ) -> CalibrationSet:
-    """The calibration set, if it is large enough and of the file's input size."""
+    """As much of the calibration set as the step asks for, if it is large enough and of the file's
+    input size."""
     if calibration is None or len(calibration) < step.calibration_photos:
         got = 0 if calibration is None else len(calibration)
         expected = f"a set of at least {step.calibration_photos} inputs for {name}"
@@ -69,7 +70,7 @@ def _checked(
     if calibration.images[0].shape != shape[1:]:
         expected = f"images of the file's input size {shape[1:]}"
         raise ArgumentError("calibration", expected, calibration.images[0].shape)
-    return calibration
+    return calibration.first(step.calibration_photos)
 
 
 def _tool_steps(step: Quantize) -> Any:

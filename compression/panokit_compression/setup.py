@@ -24,7 +24,7 @@ from panokit_compression.calibration import (
     calibration_from_photos,
 )
 from panokit_compression.distil import PhotoStream, Sample, Stream
-from panokit_compression.pipeline import Bench
+from panokit_compression.pipeline import LEAST_CALIBRATION, Bench
 from panokit_compression.quality import Split
 from panokit_compression.recipes import Finetune, Qat, Recipe
 from panokit_compression.subject import Subject
@@ -69,7 +69,7 @@ class Setup:
     def open(self, recipes: list[Recipe]) -> Bench:
         """Load the network and choose the photos that ``recipes`` need."""
         subject = self._subject()
-        count = max([16, *(r.calibration_photos for r in recipes)])
+        count = max([LEAST_CALIBRATION, *(r.calibration_photos for r in recipes)])
         training = [s for r in recipes for s in r.network_steps if isinstance(s, Finetune | Qat)]
         stream, weight = self._stream(training, subject) if training else (None, None)
         return Bench(

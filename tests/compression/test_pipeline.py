@@ -123,6 +123,20 @@ def test_recipes_share_their_first_steps(bench: Bench, finished: Path) -> None:
     assert network.steps_done == ("prune", "finetune")
 
 
+def test_a_recipe_is_the_same_beside_others_that_need_more_photos(
+    bench: Bench, finished: Path
+) -> None:
+    assert bench.calibration is not None
+    photos = toy_photos(40, (SIZE, SIZE))
+    more = calibration_from_photos(photos, 40, PreprocessConfig((SIZE, SIZE)))
+    first = len(bench.calibration)
+    assert more.first(first).names == bench.calibration.names
+    said: list[str] = []
+    recipe = Recipe("small", (PRUNE, FINETUNE, QUANTIZE))
+    run_recipe(replace(bench, calibration=more), recipe, finished.parent, said.append)
+    assert said == ["small: is there already"]
+
+
 def test_sparse_weights_stay_zero_while_training(bench: Bench) -> None:
     recipe = Recipe("sparse", (Sparsify(0.6), FINETUNE))
     network = compress_network(bench, bench.subject, recipe)
