@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 RESULT = "result.json"
 TAYLOR_IMAGES = 16
 SQNR_IMAGES = 8
+FIGURES = 2  # raised when the same name comes to mean another figure
 LEAST_CALIBRATION = max(TAYLOR_IMAGES, SQNR_IMAGES)
 MIN_FREE_BYTES = 50_000_000
 
@@ -171,6 +172,9 @@ def _network_step(
         raise ArgumentError("data", f"given for {step.kind}: photos to train on", None)
     things = torch.from_numpy(current.taxonomy.thing_mask)
     if isinstance(step, Finetune):
+        if step.freeze_statistics:
+            current = current.with_folded()
+            module = _copy(current)
         masks = sparse_masks(module) if "sparsify" in current.steps_done else {}
         train_on(module, teacher.module, bench.stream, step, run, things=things, masks=masks,
                  class_weight=bench.class_weight, on_step=on_step)  # fmt: skip
@@ -325,7 +329,8 @@ def _key(bench: Bench, recipe: Recipe) -> str:
     quality = [split.name, split.limit, bench.coreml_photos] if split else None
     names = list(bench.calibration.names) if bench.calibration else None
     decoding = bench.subject.postprocessing.to_json()
-    return _hash([bench.subject.digest(), bench.size, recipe.to_json(), names, quality, decoding])
+    measured = [quality, decoding, FIGURES]
+    return _hash([bench.subject.digest(), bench.size, recipe.to_json(), names, measured])
 
 
 def _network_key(bench: Bench, steps: list[dict[str, Any]]) -> str:

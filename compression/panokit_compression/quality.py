@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from panokit._files import replacing_folder
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.errors import ArgumentError, DataError
-from panokit.photo import Photo
 from panokit.quality import EvaluationResult, evaluate, load_truth
+from panokit.quality.predictor import predictor
 from panokit.runtime import Runtime, dequantize
 from panokit.segmenter import Segmenter
 from panokit.taxonomy import Taxonomy
 
-__all__ = ["HEADS", "Split", "first_photos", "head_sqnr", "quality_figures", "segment_function"]
+__all__ = ["HEADS", "Split", "first_photos", "head_sqnr", "quality_figures"]
 
 HEADS = ("semantic", "center", "offset")
 PERFECT_DB = 300.0  # stands for infinity, which JSON does not have
@@ -75,27 +75,14 @@ def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch
     return target
 
 
-def segment_function(
-    manifest: Manifest, artifact: Artifact, runtime: Runtime
-) -> Callable[[Photo], tuple[NDArray[np.int32], list[tuple[int, int, float]]]]:
-    """What ``panokit.quality.evaluate`` wants, of an artifact that is in no bundle yet."""
-    segmenter = Segmenter(Bundle(Path(), manifest), artifact, runtime)
-    channel = manifest.taxonomy.channel
-
-    def segment(photo: Photo) -> tuple[NDArray[np.int32], list[tuple[int, int, float]]]:
-        result = segmenter.segment(photo)
-        return result.id_map, [(s.id, channel(s.category.id), s.score) for s in result]
-
-    return segment
-
-
 def quality_figures(
     manifest: Manifest, artifact: Artifact, runtime: Runtime, split: Split, scratch: Path
 ) -> dict[str, Any]:
-    """PQ, person IoU, boundary IoU, per class and per photo, and which photos they are of."""
+    """PQ, person IoU, boundary IoU, per class and per photo, and which photos they are of: the
+    figures of ``panokit evaluate``, of an artifact that is in no bundle yet."""
     folder = split.open(manifest.taxonomy, scratch)
-    segment = segment_function(manifest, artifact, runtime)
-    found: EvaluationResult = evaluate(segment, folder, split.name, manifest.taxonomy)
+    segmenter = Segmenter(Bundle(Path(), manifest), artifact, runtime)
+    found: EvaluationResult = evaluate(predictor(segmenter), folder, split.name, manifest.taxonomy)
     if found.complete < 1:
         raise DataError(split.data, f"split {split.name!r} is labelled in part only; PQ needs "
                         "photos that are labelled in full")  # fmt: skip

@@ -159,6 +159,21 @@ def test_qat_folds_and_trains_a_users_module(bench: Bench) -> None:
     assert 0 < float((first["semantic"] - dense["semantic"]).abs().max()) < 1
 
 
+def test_training_on_with_batch_norms_folded(bench: Bench) -> None:
+    frozen = replace(FINETUNE, freeze_statistics=True)
+    network = compress_network(bench, bench.subject, Recipe("f", (PRUNE, FINETUNE, frozen)))
+    assert network.folded
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())
+    again = compress_network(bench, bench.subject, Recipe("f", (PRUNE, FINETUNE, frozen)))
+    before = compress_network(bench, bench.subject, Recipe("f", (PRUNE, FINETUNE)))
+    image = torch.full((1, 3, SIZE, SIZE), 100.0)
+    with torch.no_grad():
+        first, second = network.module(image), again.module(image)
+        unmoved = before.module(image)
+    torch.testing.assert_close(first, second)
+    assert 0 < float((first["semantic"] - unmoved["semantic"]).abs().max()) < 1
+
+
 def test_a_module_outside_the_contract_is_told_what_it_lacks(bench: Bench, tmp_path: Path) -> None:
     bad = replace(bench, subject=Subject.from_module(NoOffset(), TAXONOMY))
     with pytest.raises(HeadError, match="'offset': is missing"):

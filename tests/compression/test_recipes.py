@@ -98,6 +98,7 @@ def test_impossible_steps_are_refused(change: dict[str, Any], message: str) -> N
         pytest.param(Sparsify, {"amount": 1}, "above 0 and below 1", id="all-zero"),
         pytest.param(Finetune, {"size": 100}, "a multiple of 32", id="size"),
         pytest.param(Finetune, {"distil": 1.5}, "to 1", id="distil"),
+        pytest.param(Finetune, {"freeze_statistics": 1}, "true or false", id="freeze"),
         pytest.param(Qat, {"samples": 0}, "from 1 to", id="no-samples"),
         pytest.param(Palettize, {"bits": 5}, "8, 6, 4", id="bits"),
         pytest.param(Palettize, {"group_size": 4}, "per_grouped_channel", id="group"),
@@ -120,6 +121,9 @@ QUANTIZE = Quantize("int8", 32, "mean")
     [
         pytest.param((QUANTIZE, Prune()), "prune comes too late", id="prune-after-quantize"),
         pytest.param((QUANTIZE, QUANTIZE), "at most one quantize", id="quantize-twice"),
+        pytest.param(
+            (Prune(), Finetune(freeze_statistics=True)), "false right after prune", id="stale-norms"
+        ),
         pytest.param((Palettize(), LinearWeights()), "one of palettize and", id="two-stores"),
         pytest.param((Sparsify(), Prune()), "prune before sparsify", id="sparse-then-prune"),
         pytest.param((Qat(), Finetune()), "qat as the last", id="finetune-after-qat"),

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,6 +154,10 @@ def _check_order(recipe: Recipe) -> None:
             raise ArgumentError("recipe steps", f"with at most one {kind}", kinds)
     if sum(isinstance(s, COREML_STEPS) for s in recipe.steps) > 1:
         raise ArgumentError("recipe steps", "with one of palettize and linear_weights", kinds)
+    for before, step in pairwise(recipe.network_steps):
+        if isinstance(before, Prune) and isinstance(step, Finetune) and step.freeze_statistics:
+            expected = "false right after prune, which leaves batch norms of another network"
+            raise ArgumentError("finetune freeze_statistics", expected, True)
     network = [s.kind for s in recipe.network_steps]
     if "qat" in network and network[-1] != "qat":
         raise ArgumentError("recipe steps", "with qat as the last network step", kinds)

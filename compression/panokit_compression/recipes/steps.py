@@ -96,6 +96,8 @@ class Finetune:
     ``samples`` photos are seen in batches of ``batch`` at ``size`` pixels. ``distil`` is the
     share (0..1) of the loss that compares the heads with the teacher's; the rest comes from
     labels, which needs labelled data. The learning rate warms up and falls along a half cosine.
+    ``freeze_statistics`` folds batch norms into the convolutions first: a third to a half faster,
+    for networks whose statistics are right already.
     """
 
     kind: ClassVar[str] = "finetune"
@@ -104,11 +106,15 @@ class Finetune:
     batch: int = 16
     learning_rate: float = 1e-3
     distil: float = 0.5
+    freeze_statistics: bool = False
 
     def __post_init__(self) -> None:
         _training(self)
         if not _is_number(self.distil) or not 0 <= self.distil <= 1:
             raise ArgumentError("finetune distil", "from 0 (labels only) to 1", self.distil)
+        if not isinstance(self.freeze_statistics, bool):
+            expected = "true or false"
+            raise ArgumentError("finetune freeze_statistics", expected, self.freeze_statistics)
 
 
 @dataclass(frozen=True)
