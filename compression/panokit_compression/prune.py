@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 STEPS = 120  # of shrinking by under one hundredth of all channels each
 CENTER_WEIGHT = 8.0
-SPARSE_FROM = 2048  # weights; smaller layers cost more quality than space
 Progress = Callable[[str], None]
 
 
@@ -220,12 +219,16 @@ def drawn_label_loss(heads: dict[str, Tensor], generator: torch.Generator) -> Te
 def sparsify(module: nn.Module, step: Sparsify) -> dict[str, Tensor]:
     """Zero the smallest ``step.amount`` of the weights of every larger layer, in place.
 
-    Depthwise layers and those with fewer than 2048 weights stay whole. Returns the masks (bool,
-    True where a weight is left) by parameter name, for training on without losing the zeros.
+    Depthwise layers and those with fewer than ``step.smallest_layer`` weights stay whole. Returns
+    the masks (bool, True where a weight is left) by parameter name, for training on without losing
+    the zeros.
     """
     masks: dict[str, Tensor] = {}
     for name, layer in module.named_modules():
-        if not isinstance(layer, nn.Conv2d | nn.Linear) or layer.weight.numel() < SPARSE_FROM:
+        if (
+            not isinstance(layer, nn.Conv2d | nn.Linear)
+            or layer.weight.numel() < step.smallest_layer
+        ):
             continue
         if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
             continue

@@ -71,7 +71,14 @@ class CoreMlForm:
         joint: dict[str, Any] = {}
         if self.sparsity:
             pruner = optimize.OpMagnitudePrunerConfig(target_sparsity=self.sparsity)
-            model = optimize.prune_weights(model, optimize.OptimizationConfig(pruner))
+            config = optimize.OptimizationConfig(pruner)
+            # The layers of the network step, no more: its zeros, where it has been done.
+            least = Sparsify.smallest_layer
+            for name, found in optimize.get_weights_metadata(model, 0).items():
+                depthwise = found.val.ndim == 4 and found.val.shape[1] == 1
+                if depthwise or found.val.size < least:
+                    config.set_op_name(name, None)
+            model = optimize.prune_weights(model, config)
             joint = {"joint_compression": True}
         if isinstance(self.weights, LinearWeights):
             linear = optimize.OpLinearQuantizerConfig(**self._linear())

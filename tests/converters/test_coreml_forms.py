@@ -13,6 +13,8 @@ from panokit.bundle import path_bytes
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
 from panokit_compression import load_recipe, recipe_names
+from panokit_compression.prune import sparsify
+from panokit_compression.recipes import Sparsify
 from panokit_converters.contract import HEADS, check_contract, run_heads
 from panokit_converters.coreml import coreml_specs, write_coreml
 from panokit_converters.coreml_forms import CoreMlForm, coreml_form
@@ -84,6 +86,40 @@ def test_a_form(recipe: str, tmp_path: Path) -> None:
         assert path_bytes(path / "Data" / "com.apple.CoreML" / "weights") < path_bytes(
             dense / "Data" / "com.apple.CoreML" / "weights"
         )
+
+
+class Separable(Wide):
+    """With a depthwise layer as large as the dense ones that are made sparse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.around = nn.Conv2d(64, 64, 7, padding=3, groups=64)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.around(torch.relu(self.patch(image)))
+        semantic, center, offset = self.heads(x).split([4, 1, 2], 1)
+        return {"semantic": semantic, "center": center, "offset": offset}
+
+
+def test_the_zeros_of_a_sparse_network_are_stored_and_no_others(tmp_path: Path) -> None:
+    module = Separable().eval()
+    assert sparsify(module, Sparsify(0.5)).keys() == {"patch.weight", "heads.weight"}
+    contract = check_contract(module, (SIZE, SIZE), 4)
+    path = tmp_path / "m.mlpackage"
+    categories = [{"id": i + 1, "name": f"class {i}", "isthing": i % 2} for i in range(4)]
+    info = ModelInfo("toy", Taxonomy.from_json({"name": "t", "categories": categories}), "", "1")
+    form = coreml_form(load_recipe("coreml-sparse50"))
+    assert form is not None
+    write_coreml(module, contract, info, path, form)
+    program = CoreMLProgram.open(path)
+    assert sum(o.type == "constexpr_sparse_to_dense" for o in program.operators) == 2
+    image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+    found = program.run({"image": image})
+    heads = run_heads(module, torch.from_numpy(image).permute(2, 0, 1)[None].float())
+    for head in HEADS:
+        expected = heads[head].numpy()
+        noise = ((found[head].astype(np.float32) - expected) ** 2).sum()
+        assert 10 * np.log10((expected**2).sum() / noise) >= 40
 
 
 def test_every_recipe_has_a_form_or_none() -> None:

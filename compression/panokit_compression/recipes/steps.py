@@ -76,13 +76,15 @@ class Prune:
 
 @dataclass(frozen=True)
 class Sparsify:
-    """Set the smallest weights of every layer to zero (a later finetune keeps them zero).
+    """Set the smallest weights of every layer to zero (a later finetune keeps them zero); layers
+    of few weights and depthwise ones stay whole.
 
     ``amount`` is the share of zeros, above 0 and below 1. A Core ML package stores them as a
     bit mask and saves the space; a TFLite file does not.
     """
 
     kind: ClassVar[str] = "sparsify"
+    smallest_layer: ClassVar[int] = 2048
     amount: float = 0.5
 
     def __post_init__(self) -> None:
