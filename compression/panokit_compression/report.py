@@ -76,6 +76,10 @@ def write_report(
     return content
 
 
+def _photos(quality: Mapping[str, Any]) -> list[str]:
+    return sorted(photo["name"] for photo in quality["per_photo"])
+
+
 def _order(results: Results) -> list[str]:
     return sorted(results, key=lambda n: (n != BASELINE, n.startswith("coreml"), n))
 
@@ -86,7 +90,7 @@ def _rows(name: str, results: Results) -> list[dict[str, Any]]:
     reference = results.get(BASELINE, {}).get("artifacts", {}).get("tflite", {})
     for format, found in figures["artifacts"].items():
         quality, base = found.get("quality"), reference.get("quality")
-        same = quality is not None and base is not None and quality["split"] == base["split"]
+        same = quality is not None and base is not None and _photos(quality) == _photos(base)
         rows.append(
             {
                 "recipe": name,
