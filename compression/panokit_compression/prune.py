@@ -64,10 +64,11 @@ def prune(
     taylor = step.importance == "taylor"
     if taylor and not images:
         raise ArgumentError("calibration images", "at least one for Taylor importance", 0)
-    importance = (
+    importance = _limited(
         _taylor_importance(tp, layer_macs(module, size))
         if taylor
-        else tp.importance.GroupMagnitudeImportance()
+        else tp.importance.GroupMagnitudeImportance(),
+        step.largest_cut,
     )
     pruner = tp.pruner.BasePruner(
         module,
@@ -177,6 +178,24 @@ def _taylor_importance(tp: Any, macs: dict[nn.Module, int]) -> Callable[..., Ten
         return loss / math.sqrt(max(cost, 1.0))  # type: ignore[return-value]
 
     return importance
+
+
+def _limited(importance: Callable[..., Any], largest_cut: float) -> Callable[..., Any]:
+    """``importance`` with the best channels of each layer beyond all price, so many that no more
+    than ``largest_cut`` of them go. (The library looks at its limit before a step and may go far
+    beyond it in one.)"""
+    widths: dict[nn.Module, int] = {}
+
+    def limited(group: Any) -> Any:
+        found = importance(group)
+        if found is None:
+            return None
+        layer = group[0].dep.target.module
+        kept = math.ceil(widths.setdefault(layer, len(found)) * (1 - largest_cut))
+        best = found.topk(min(kept, len(found))).indices
+        return found.index_fill(0, best, math.inf)
+
+    return limited
 
 
 def layer_macs(module: nn.Module, size: int) -> dict[nn.Module, int]:

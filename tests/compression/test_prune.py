@@ -68,6 +68,19 @@ def test_taylor_keeps_the_channels_that_matter() -> None:
     torch.testing.assert_close(module.eval()(IMAGES[0])["semantic"], before, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("importance", ["magnitude", "taylor"])
+def test_no_layer_loses_more_than_the_largest_cut(importance: str) -> None:
+    module = TinyPanoptic()
+    widths = {
+        n: m.out_channels for n, m in module.named_modules() if isinstance(m, torch.nn.Conv2d)
+    }
+    step = Prune(0.6, importance, rounds=1, largest_cut=0.5, multiple_of=1)
+    prune(module, step, 64, IMAGES, lambda text: None)
+    shares = {n: m.out_channels / widths[n] for n, m in module.named_modules() if n in widths}
+    assert min(shares.values()) >= 0.5
+    assert min(shares.values()) < 0.75
+
+
 @pytest.mark.parametrize(
     ("step", "message"),
     [
