@@ -80,7 +80,7 @@ def main() -> None:
     table = Table("", *map(str, WINDOWS), title=title)
     for t in THRESHOLDS:
         row = [(found[t, w], SCORES[tried[t, w].index(found[t, w])]) for w in WINDOWS]
-        table.add_row(str(t), *(f"{cell(result)[:-1]}; {score})" for result, score in row))
+        table.add_row(str(t), *(cell(result, f"; {score}") for result, score in row))
     console.print(table)
     threshold, window = max(pairs, key=lambda pair: found[pair].things or 0.0)
     score = SCORES[tried[threshold, window].index(found[threshold, window])]
@@ -99,10 +99,10 @@ def main() -> None:
     console.print(best.to_json())
 
 
-def cell(result: PanopticQualityResult) -> str:
-    """PQ of things, of persons in brackets."""
+def cell(result: PanopticQualityResult, more: str = "") -> str:
+    """PQ of things, of persons in brackets, and ``more`` behind it."""
     person = result.per_class["person"].pq
-    return f"{result.things:.2f} ({'–' if person is None else f'{person:.1f}'})"
+    return f"{result.things:.2f} ({'–' if person is None else f'{person:.1f}'}{more})"
 
 
 def areas(title: str, values: Sequence[int], cells: Sequence[str]) -> Table:

@@ -31,7 +31,6 @@ from panokit.errors import ArgumentError, DataError
 from panokit_compression.recipes import Finetune, Qat
 from panokit_network.checkpoint import load_checkpoint, save_checkpoint
 from panokit_network.losses import Batch, LossConfig, panoptic_loss
-from panokit_network.modules import fold_batch_norms
 from panokit_network.targets import TargetConfig
 
 __all__ = ["PhotoStream", "Sample", "Stream", "distil_loss", "train_on"]
@@ -250,7 +249,7 @@ def train_on(
     step, saves it and raises ``KeyboardInterrupt``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    teacher = _folded_if_possible(teacher).requires_grad_(False)
+    teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
     module.requires_grad_(True)
     layout: Any = torch.channels_last if bf16 else torch.contiguous_format
     if bf16:
@@ -288,15 +287,6 @@ def train_on(
     if run.ema:
         module.load_state_dict(run.ema, strict=False)
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-
-def _folded_if_possible(teacher: nn.Module) -> nn.Module:
-    """A copy to learn from, faster without batch norms; with them where they cannot be folded."""
-    teacher = copy.deepcopy(teacher).eval()
-    try:
-        return fold_batch_norms(teacher)
-    except ArgumentError:
-        return teacher
 
 
 def _record(folder: Path, figures: dict[str, float]) -> None:

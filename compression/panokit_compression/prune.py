@@ -68,7 +68,7 @@ def prune(
         _taylor_importance(tp, layer_macs(module, size))
         if taylor
         else tp.importance.GroupMagnitudeImportance(),
-        step.largest_cut,
+        step,
     )
     pruner = tp.pruner.BasePruner(
         module,
@@ -180,10 +180,10 @@ def _taylor_importance(tp: Any, macs: dict[nn.Module, int]) -> Callable[..., Ten
     return importance
 
 
-def _limited(importance: Callable[..., Any], largest_cut: float) -> Callable[..., Any]:
+def _limited(importance: Callable[..., Any], step: Prune) -> Callable[..., Any]:
     """``importance`` with the best channels of each layer beyond all price, so many that no more
-    than ``largest_cut`` of them go. (The library looks at its limit before a step and may go far
-    beyond it in one.)"""
+    than ``step.largest_cut`` of them go. (The library looks at its limit before a step, may go far
+    beyond it in one, and rounds what is left down to ``step.multiple_of``.)"""
     widths: dict[nn.Module, int] = {}
 
     def limited(group: Any) -> Any:
@@ -191,7 +191,8 @@ def _limited(importance: Callable[..., Any], largest_cut: float) -> Callable[...
         if found is None:
             return None
         layer = group[0].dep.target.module
-        kept = math.ceil(widths.setdefault(layer, len(found)) * (1 - largest_cut))
+        least = widths.setdefault(layer, len(found)) * (1 - step.largest_cut)
+        kept = math.ceil(least / step.multiple_of) * step.multiple_of
         best = found.topk(min(kept, len(found))).indices
         return found.index_fill(0, best, math.inf)
 

@@ -24,7 +24,7 @@ from panokit_compression.calibration import (
     calibration_from_photos,
 )
 from panokit_compression.distil import PhotoStream, Sample, Stream
-from panokit_compression.pipeline import LEAST_CALIBRATION, Bench
+from panokit_compression.pipeline import Bench, photos_needed
 from panokit_compression.quality import Split
 from panokit_compression.recipes import Finetune, Qat, Recipe
 from panokit_compression.subject import Subject
@@ -69,14 +69,13 @@ class Setup:
     def open(self, recipes: list[Recipe]) -> Bench:
         """Load the network and choose the photos that ``recipes`` need."""
         subject = self._subject()
-        count = max([LEAST_CALIBRATION, *(r.calibration_photos for r in recipes)])
         training = [s for r in recipes for s in r.network_steps if isinstance(s, Finetune | Qat)]
         stream, weight = self._stream(training, subject) if training else (None, None)
         return Bench(
             subject=subject,
             size=self.size,
             cache=self.cache or self.out / "cache",
-            calibration=self._calibration(count),
+            calibration=self._calibration(photos_needed(recipes)),
             stream=stream,
             split=Split(self.data, self.split, self.limit) if self.data and self.split else None,
             coreml_photos=self.coreml_photos,
