@@ -238,7 +238,10 @@ def _artifact(
         network.name, network.taxonomy, network.licence, __version__, contract.stride
     )
     if format == "coreml":
-        made = converter("maker")(network.module, contract, info, folder).make("coreml", recipe)
+        maker = converter("maker")(
+            network.module, contract, info, folder, calibration=bench.calibration
+        )
+        made = maker.make("coreml", recipe)
         return made.path, made.artifact
     content = quantize(float_tflite(bench, network), recipe, bench.calibration)
     content = converter("tflite-metadata")(content, info)  # as an exported one

@@ -13,6 +13,7 @@ import numpy as np
 
 from panokit.errors import ArgumentError, MissingExtraError
 from panokit_compression.calibration import CalibrationSet
+from panokit_compression.grids import INT4, INT8
 from panokit_compression.layers import match_layers, tflite_layers
 from panokit_compression.quiet import quiet
 from panokit_compression.ranges import COUNT, Statistics, clipped_ranges, mean_update
@@ -49,7 +50,10 @@ def quantize(
     if step.rounding == "compensated":
         from panokit_compression.rounding import round_weights
 
-        float_tflite = round_weights(float_tflite, calibration)
+        four = step.precision == "int4-weights"  # of dense layers
+        float_tflite = round_weights(
+            float_tflite, calibration, lambda shape: INT4 if four and shape[1] > 1 else INT8
+        )
     if step.precision == "int8" and statistics is not None:
         from panokit_compression.biases import make_room_for_biases
 

@@ -1,4 +1,4 @@
-"""Weights moved to the int8 grid so that each layer's output changes least.
+"""Weights moved to a grid so that each layer's output changes least.
 
 Rounding every weight to the nearest step ignores that inputs are correlated and seldom zero on
 average, and in a mobile network that costs more than all activation quantization together. Here
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,19 +23,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from panokit_compression.calibration import CalibrationSet
+from panokit_compression.grids import INT8, Fitted, Grid
 from panokit_compression.quiet import quiet
 
-__all__ = ["layers_of", "round_module", "round_weights"]
+__all__ = ["GridOf", "layers_of", "round_module", "round_weights"]
 
 log = logging.getLogger(__name__)
 
-STEPS = 127  # symmetric int8: -127..127
+STEPS = INT8.levels  # symmetric int8: -127..127
+REFITS = 2
 DAMPING = 0.01  # of the mean variance, so that dead inputs do not make the covariance singular
 # Positions looked at per photo and layer; neighbours say much the same.
 DENSE_POSITIONS = 256
 DEPTHWISE_POSITIONS = 64
 
 Floats = NDArray[np.float64]
+GridOf = Callable[[tuple[int, ...]], Grid | None]
 
 
 @dataclass
@@ -94,7 +98,7 @@ class _Layer:
         taps = [x[rows + i * dy, cols + j * dx] for i in range(kh) for j in range(kw)]
         return np.stack(taps, 1)
 
-    def round(self) -> None:
+    def round(self, grid: Grid) -> None:
         """Replace weights and bias by the rounded ones, in place."""
         if self.total is None or self.second is None:
             return
@@ -106,7 +110,7 @@ class _Layer:
         else:
             rows = self.weight.reshape(1, len(self.weight), -1)  # [1,out,taps]
         before = rows.astype(np.float64)
-        after = round_rows(before, covariance)
+        after = round_rows(before, covariance, grid)
         shift = np.einsum("grt,gt->gr", after - before, mean).reshape(-1)
         if self.depthwise:
             self.weight[...] = after[:, 0].T.reshape(self.weight.shape)
@@ -115,11 +119,15 @@ class _Layer:
         self.bias -= shift.astype(np.float32)
 
 
-def round_weights(float_tflite: bytes, calibration: CalibrationSet) -> bytes:
-    """The float file with the weights of all convolutions on the symmetric int8 grid.
+def round_weights(
+    float_tflite: bytes, calibration: CalibrationSet, grid_of: GridOf = lambda shape: INT8
+) -> bytes:
+    """The float file with the weights of all convolutions on a grid, symmetric int8 by default.
 
     ``float_tflite`` is the content of a float file with one input ``[1,H,W,3]`` of the
-    calibration images' size. Layers without a bias stay as they are.
+    calibration images' size. ``grid_of`` takes the shape of a convolution's weights,
+    ``[out,in/groups,kh,kw]``, and returns its grid or None. Layers without a grid or a bias stay as
+    they are.
     """
     content = bytearray(float_tflite)
     layers = layers_of(content)
@@ -131,23 +139,27 @@ def round_weights(float_tflite: bytes, calibration: CalibrationSet) -> bytes:
         for layer in layers:
             layer.observe(interpreter.get_tensor(layer.input_index)[0])
     for layer in layers:
-        layer.round()
+        if (grid := grid_of(_torch_layout(layer).shape)) is not None:
+            layer.round(grid)
     log.debug("rounded %d convolutions over %d inputs", len(layers), len(calibration))
     return bytes(content)
 
 
 def round_module(
-    module: nn.Module, float_tflite: bytes, calibration: CalibrationSet
+    module: nn.Module,
+    float_tflite: bytes,
+    calibration: CalibrationSet,
+    grid_of: GridOf = lambda shape: INT8,
 ) -> tuple[nn.Module, int]:
     """A copy of ``module`` with its convolutions rounded as :func:`round_weights` does, and how
-    many were; ``float_tflite`` is the file converted from it.
+    many were found; ``float_tflite`` is the file converted from it.
 
-    For formats that store int8 weights but round to the nearest step themselves. A convolution is
+    For formats whose tools round to the nearest value themselves. A convolution is
     found in the file by its weights, so one that the converter changed (a batch norm that was not
     folded before) stays as it is.
     """
     before = layers_of(bytearray(float_tflite))
-    after = layers_of(bytearray(round_weights(float_tflite, calibration)))
+    after = layers_of(bytearray(round_weights(float_tflite, calibration, grid_of)))
     changed = copy.deepcopy(module)
     rounded = 0
     open_ = list(zip(before, after, strict=True))
@@ -174,35 +186,41 @@ def _torch_layout(layer: _Layer) -> NDArray[np.float32]:
     return np.ascontiguousarray(layer.weight.transpose(axes))
 
 
-def round_rows(rows: Floats, covariance: Floats) -> Floats:
-    """Round ``rows`` ``[groups,rows,taps]`` to their grids, given ``covariance`` ``[groups,t,t]``.
+def round_rows(rows: Floats, covariance: Floats, grid: Grid = INT8) -> Floats:
+    """Round ``rows`` ``[groups,rows,taps]`` to ``grid``, given ``covariance`` ``[groups,t,t]``.
 
-    Each row's step is its largest magnitude / 127. Weights go in order of falling input variance:
-    the heavy ones first, while there is still something left to make up for them.
+    A grid that can move (a palette) is fitted again to what was chosen, and chosen from once more.
     """
-    groups, _, taps = rows.shape
     variance = np.einsum("gtt->gt", covariance)
     damping = DAMPING * variance.mean(1) + 1e-12
-    order = np.argsort(-variance, axis=1, kind="stable")  # [groups,taps]
+    damped = covariance + damping[:, None, None] * np.eye(rows.shape[2])
+    fitted = grid.fit(rows, variance + damping[:, None])
+    rounded = _compensated(rows, damped, fitted)
+    for _ in range(REFITS):
+        moved = fitted.refit(rows, rounded, damped)
+        if moved is None:
+            break
+        fitted, rounded = moved, _compensated(rows, damped, moved)
+    return fitted.finish(rounded)
+
+
+def _compensated(rows: Floats, damped: Floats, fitted: Fitted) -> Floats:
+    """Weights go in order of falling input variance: the heavy ones first, while there is still
+    something left to make up for them."""
+    groups, _, taps = rows.shape
+    order = np.argsort(-np.einsum("gtt->gt", damped), axis=1, kind="stable")  # [groups,taps]
     group = np.arange(groups)
-    damped = covariance + damping[:, None, None] * np.eye(taps)
     damped = damped[group[:, None, None], order[:, :, None], order[:, None, :]]
     # Row i of the upper Cholesky factor of the inverse says how an error at i is made up by i+1….
     upper = torch.linalg.cholesky(torch.linalg.inv(torch.from_numpy(damped)), upper=True).numpy()
     w = np.take_along_axis(rows, order[:, None, :], 2).copy()
-    step = np.abs(rows).max(2) / STEPS  # [groups,rows]
-    step = np.where(step > 0, step, 1.0)
     rounded = np.empty_like(w)
     for i in range(taps):
-        q = np.clip(np.round(w[:, :, i] / step), -STEPS, STEPS)
-        rounded[:, :, i] = q * step
+        rounded[:, :, i] = fitted.nearest(w[:, :, i])
         error = (w[:, :, i] - rounded[:, :, i]) / upper[:, None, i, i]
         w[:, :, i + 1 :] -= error[:, :, None] * upper[:, None, i, i + 1 :]
     out = np.empty_like(rounded)
     np.put_along_axis(out, order[:, None, :].repeat(rows.shape[1], 1), rounded, 2)
-    # The largest weight stays at ±127, or the quantizer would choose another step.
-    largest = np.abs(rows).argmax(2)[:, :, None]
-    np.put_along_axis(out, largest, np.take_along_axis(rows, largest, 2), 2)
     return out
 
 

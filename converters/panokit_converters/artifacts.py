@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 
 import torch
@@ -16,21 +17,30 @@ from torch import nn
 
 from panokit import __version__
 from panokit.bundle import Artifact, TensorSpec, hash_path, path_bytes
-from panokit.errors import ExportError
+from panokit.errors import ArgumentError, ExportError
 from panokit.runtime import LiteRtRuntime, OnnxRuntime, Runtime
 from panokit_compression import CalibrationSet, Recipe, quantize
+from panokit_compression.grids import PaletteGrid
 from panokit_compression.recipes import LinearWeights as Linear
 from panokit_compression.recipes import Palettize, Quantize, Sparsify
-from panokit_compression.rounding import round_module
+from panokit_compression.rounding import GridOf, round_module
 from panokit_converters.contract import HeadContract
 from panokit_converters.coreml import coreml_specs, write_coreml
-from panokit_converters.coreml_forms import CoreMlForm, coreml_form
+from panokit_converters.coreml_forms import LEAST_WEIGHTS, CoreMlForm, coreml_form, fit_storage
 from panokit_converters.onnx import convert_onnx, finish_onnx, onnx_specs, quantize_onnx
 from panokit_converters.tflite import convert_tflite, odd_operators, tflite_specs
 from panokit_converters.tflite_file import InputType, with_input
 from panokit_converters.tflite_metadata import ModelInfo, with_metadata
 
-__all__ = ["FORMATS", "Made", "Maker", "artifact_name", "artifact_runtime", "why_not"]
+__all__ = [
+    "FORMATS",
+    "Made",
+    "Maker",
+    "artifact_name",
+    "artifact_runtime",
+    "palettes_for",
+    "why_not",
+]
 
 FORMATS = ("tflite", "coreml", "onnx", "coreai")
 
@@ -167,14 +177,22 @@ class Maker:
         return _Facts(form.precision, image, heads, form.minimum_os)
 
     def _module_for(self, form: CoreMlForm, recipe: Recipe) -> nn.Module:
-        """coremltools rounds int8 weights to the nearest step; where the recipe wants more care,
-        they lie on its grid before it sees them."""
-        step = recipe.step(Quantize)
-        on_grid = isinstance(form.weights, Linear) and form.weights.bits == 8
-        careful = step is not None and step.rounding == "compensated"
-        if not (on_grid and careful and self.calibration) or form.sparsity:
+        """coremltools rounds weights to the nearest value; where the recipe wants more care,
+        they lie on its grid or palette before it sees them."""
+        stored, step = form.weights, recipe.step(Quantize)
+        if isinstance(stored, Palettize) and stored.rounding == "compensated":
+            count, given = stored.calibration_photos, self.calibration
+            if given is None or len(given) < count:
+                expected = f"a set of at least {count} inputs for {recipe.name}"
+                raise ArgumentError("calibration", expected, len(given) if given else 0)
+            tflite, photos = self._float_tflite, given.first(count)
+            return round_module(self.module, tflite, photos, palettes_for(stored))[0]
+        if self.calibration is None or form.sparsity:
             return self.module
-        return round_module(self.module, self._float_tflite, self.calibration)[0]
+        on_grid = isinstance(stored, Linear) and stored.bits == 8
+        if on_grid and step is not None and step.rounding == "compensated":
+            return round_module(self.module, self._float_tflite, self.calibration)[0]
+        return self.module
 
     def _onnx(self, path: Path, recipe: Recipe) -> _Facts:
         content = quantize_onnx(self._float_onnx, recipe.precision, self.calibration)
@@ -196,6 +214,18 @@ class _Facts:
     image: TensorSpec
     heads: dict[str, TensorSpec]
     minimum_os: str = ""
+
+
+def palettes_for(asked: Palettize) -> GridOf:
+    """The palettes of a layer by the shape of its weights; small ones stay in float."""
+
+    def grid_of(shape: tuple[int, ...]) -> PaletteGrid | None:
+        if prod(shape) <= LEAST_WEIGHTS:
+            return None
+        fitted = fit_storage(asked, shape) if asked.group_size else asked
+        return PaletteGrid(asked.bits, fitted.group_size if isinstance(fitted, Palettize) else 0)
+
+    return grid_of
 
 
 def _versions(*packages: str) -> dict[str, str]:

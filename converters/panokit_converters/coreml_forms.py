@@ -6,15 +6,20 @@ made dense again when an app loads the package, or as it runs. Activations stay 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError
 from panokit_compression.recipes import LinearWeights, Palettize, Quantize, Recipe, Sparsify
 
-__all__ = ["CoreMlForm", "coreml_form"]
+__all__ = ["LEAST_WEIGHTS", "CoreMlForm", "coreml_form", "fit_storage"]
 
 Stored = LinearWeights | Palettize | None
+
+LEAST_WEIGHTS = 2048  # smaller tensors stay in float16: they hardly count
 
 _WEIGHTS_OF_PRECISION: dict[str, Stored] = {
     "float32": None,
@@ -81,38 +86,94 @@ class CoreMlForm:
             model = optimize.prune_weights(model, config)
             joint = {"joint_compression": True}
         if isinstance(self.weights, LinearWeights):
-            linear = optimize.OpLinearQuantizerConfig(**self._linear())
-            config = optimize.OptimizationConfig(linear)
+            config = self._fitted(optimize, model, self.weights)
             model = optimize.linear_quantize_weights(model, config, **joint)
         elif isinstance(self.weights, Palettize):
-            palettizer = optimize.OpPalettizerConfig(**self._palette())
-            config = optimize.OptimizationConfig(palettizer)
+            config = self._fitted(optimize, model, self.weights)
             model = optimize.palettize_weights(model, config, **joint)
         return model
 
-    def _linear(self) -> dict[str, Any]:
-        if not isinstance(self.weights, LinearWeights):
-            return {}
-        options: dict[str, Any] = {
-            "mode": "linear_symmetric",
-            "dtype": f"int{self.weights.bits}",
-            "granularity": self.weights.granularity,
-        }
-        if self.weights.granularity == "per_block":
-            options["block_size"] = self.weights.block_size
-        return options
+    def _fitted(self, optimize: Any, model: Any, asked: LinearWeights | Palettize) -> Any:
+        """The configuration; with groups or blocks, each layer its own. (coremltools leaves a layer
+        in float16 if the size asked for does not divide its channels.)"""
+        config = optimize.OptimizationConfig(_storage(optimize, asked))
+        grouped = asked.granularity in ("per_grouped_channel", "per_block")
+        chosen = isinstance(asked, Palettize) and asked.rounding == "compensated"
+        if (grouped or chosen) and not self.sparsity:
+            for name, found in optimize.get_weights_metadata(model, LEAST_WEIGHTS).items():
+                transposed = any(op.op_type == "conv_transpose" for op in found.child_ops)
+                fitted = asked
+                if grouped:
+                    fitted = fit_storage(asked, found.val.shape, transposed)
+                keep = chosen and _on_palette(found.val, fitted)
+                config.set_op_name(name, _storage(optimize, fitted, keep))
+        return config
 
-    def _palette(self) -> dict[str, Any]:
-        if not isinstance(self.weights, Palettize):
-            return {}
-        options: dict[str, Any] = {
-            "mode": "kmeans",
-            "nbits": self.weights.bits,
-            "granularity": self.weights.granularity,
-        }
-        if self.weights.granularity == "per_grouped_channel":
-            options["group_size"] = self.weights.group_size
-        return options
+
+def fit_storage(
+    asked: LinearWeights | Palettize, shape: tuple[int, ...], transposed: bool = False
+) -> LinearWeights | Palettize:
+    """``asked`` with groups or blocks that divide the channels of a weight of ``shape``
+    ``[out, in, ...]`` (``[in, out, ...]`` if ``transposed``).
+
+    The largest that does and is at most as large. Where that is less than half of it, groups
+    become one palette for the tensor, and blocks one scale per channel. Depthwise layers have no
+    input channels to make blocks of: one scale per channel, on eight bits.
+    """
+    if len(shape) < 2:
+        return Palettize(asked.bits) if isinstance(asked, Palettize) else LinearWeights(8)
+    inputs, outputs = (shape[0], shape[1]) if transposed else (shape[1], shape[0])
+    if isinstance(asked, Palettize):
+        size = _divisor(outputs, asked.group_size)
+        if 2 * size < asked.group_size and size < outputs:
+            return replace(asked, granularity="per_tensor", group_size=0)
+        return replace(asked, group_size=size)
+    if inputs == 1:
+        return LinearWeights(8)
+    size = _divisor(inputs, asked.block_size)
+    if 2 * size < asked.block_size and size < inputs:
+        return LinearWeights(asked.bits)
+    return replace(asked, block_size=size)
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of ``number`` that is at most ``most``."""
+    return max(d for d in range(1, min(number, most) + 1) if number % d == 0)
+
+
+def _on_palette(values: NDArray[Any], asked: LinearWeights | Palettize) -> bool:
+    """Whether weights ``[out, ...]`` have no more values than their palettes hold."""
+    if not isinstance(asked, Palettize):
+        return False
+    size = asked.group_size or len(values)
+    groups = (values[at : at + size] for at in range(0, len(values), size))
+    return all(len(np.unique(group)) <= 2**asked.bits for group in groups)
+
+
+def _storage(optimize: Any, weights: LinearWeights | Palettize, keep: bool = False) -> Any:
+    """``weights`` in coremltools' words; ``keep`` the values that are there as the palette."""
+    size: dict[str, int] = {}
+    if isinstance(weights, LinearWeights):
+        if weights.granularity == "per_block":
+            size = {"block_size": weights.block_size}
+        return optimize.OpLinearQuantizerConfig(
+            mode="linear_symmetric",
+            dtype=f"int{weights.bits}",
+            granularity=weights.granularity,
+            weight_threshold=LEAST_WEIGHTS,
+            **size,
+        )
+    if weights.granularity == "per_grouped_channel":
+        size = {"group_size": weights.group_size}
+    how: dict[str, Any] = {"mode": "kmeans", "nbits": weights.bits}
+    if keep:
+        how = {"mode": "unique"}
+    return optimize.OpPalettizerConfig(
+        **how,
+        granularity=weights.granularity,
+        weight_threshold=LEAST_WEIGHTS,
+        **size,
+    )
 
 
 def coreml_form(recipe: Recipe) -> CoreMlForm | None:

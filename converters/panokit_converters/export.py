@@ -298,8 +298,7 @@ def _scene(
         raise ArgumentError("photos", expected, sorted(photos))
     inputs = prepare(photos, PreprocessConfig(request.size_wh))
     reference = {name: _torch_heads(source.module, image) for name, (image, _) in inputs.items()}
-    calibrated = [r for format, r in wanted if format in ("tflite", "onnx")]
-    calibration = _calibration(request, photos, calibrated, say)
+    calibration = _calibration(request, photos, [recipe for _, recipe in wanted], say)
     return _Scene(request, source, contract, recipes, photos, inputs, reference, calibration, say)
 
 

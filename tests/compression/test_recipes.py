@@ -55,7 +55,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("int8", ("tflite",)),
         ("coreml-palette4", ("coreml",)),
         ("qat-int8", ("tflite", "coreml")),
-        ("prune50", ("tflite", "coreml")),
+        ("prune45", ("tflite", "coreml")),
     ],
 )
 def test_formats_that_a_recipe_speaks_of(name: str, formats: tuple[str, ...]) -> None:
@@ -74,9 +74,9 @@ def test_formats_that_a_recipe_speaks_of(name: str, formats: tuple[str, ...]) ->
         pytest.param({"rounding": "up"}, "Expected rounding", id="rounding"),
         pytest.param({"precision": "float32"}, "without calibration", id="float-with-photos"),
         pytest.param(
-            {"precision": "int4-weights", "ranges": "none", "rounding": "compensated"},
-            "'nearest' for int4-weights",
-            id="int4-compensated",
+            {"precision": "int8-dynamic", "ranges": "none", "rounding": "compensated"},
+            "'nearest' for int8-dynamic",
+            id="dynamic-compensated",
         ),
         pytest.param({"keep": ["("]}, "regular expressions", id="pattern"),
         pytest.param({"keep": "head"}, "a list of patterns", id="no-list"),
@@ -137,6 +137,11 @@ QUANTIZE = Quantize("int8", 32, "mean")
         pytest.param(
             (Sparsify(), LinearWeights(8, "per_block", 32)), "for sparse", id="sparse-blocks"
         ),
+        pytest.param(
+            (Sparsify(), Palettize(4, "per_tensor", 0, "compensated", 32)),
+            "'nearest' for sparse",
+            id="sparse-palette",
+        ),
         pytest.param(("int8",), "a tuple of steps", id="text"),
     ],
 )
@@ -174,3 +179,21 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, content: str, message: str) ->
 def test_an_unknown_recipe_names_the_known_ones(name: str, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("rounding", "photos", "message"),
+    [
+        pytest.param("up", 0, "Expected rounding", id="rounding"),
+        pytest.param("compensated", 8, "at least 16 for compensated", id="few"),
+        pytest.param("nearest", 32, "0 for nearest", id="needless"),
+    ],
+)
+def test_palettes_and_their_photos(rounding, photos, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Palettize(4, "per_tensor", 0, rounding, photos)
+
+
+def test_a_palette_may_ask_for_photos() -> None:
+    recipe = Recipe("careful", (Palettize(4, "per_tensor", 0, "compensated", 48),))
+    assert (recipe.calibration_photos, recipe.needs_calibration) == (48, True)

@@ -97,13 +97,13 @@ class Recipe:
 
     @property
     def calibration_photos(self) -> int:
-        """How many photos activation ranges are measured on; 0 if none are needed."""
-        quantize = self.step(Quantize)
-        return quantize.calibration_photos if quantize else 0
+        """How many photos ranges and layers' inputs are measured on; 0 if none are needed."""
+        steps = (self.step(Quantize), self.step(Palettize))
+        return max((s.calibration_photos for s in steps if s), default=0)
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether activation ranges must be measured on photos."""
+        """Whether something must be measured on photos."""
         return self.calibration_photos > 0
 
     @property
@@ -187,6 +187,10 @@ def _check_sense(recipe: Recipe) -> None:
         if recipe.step(Sparsify):
             raise ArgumentError("recipe steps", "without sparsify before qat, "
                                 "which would fill the zeros again", kinds)  # fmt: skip
+    palettize = recipe.step(Palettize)
+    if recipe.step(Sparsify) and palettize and palettize.rounding == "compensated":
+        expected = "'nearest' for sparse weights, whose zeros it would move"
+        raise ArgumentError("palettize rounding", expected, palettize.rounding)
     linear = recipe.step(LinearWeights)
     if recipe.step(Sparsify) and linear and linear.granularity == "per_block":
         raise ArgumentError("linear_weights granularity", "per_channel or per_tensor for "

@@ -174,7 +174,7 @@ class Quantize:
             raise ArgumentError("calibration_photos", expected, self.calibration_photos)
         if self.quantizes_activations and self.ranges == "none":
             raise ArgumentError("ranges", f"measured for {self.precision}", "none")
-        if self.rounding == "compensated" and not self._on_int8_grid:
+        if self.rounding == "compensated" and not self._on_even_grid:
             raise ArgumentError("rounding", f"'nearest' for {self.precision}", self.rounding)
         photos_and_ranges = (self.calibration_photos > 0, self.ranges != "none")
         if not self.quantizes_activations and photos_and_ranges != (self.needs_calibration, False):
@@ -197,8 +197,8 @@ class Quantize:
         return self.quantizes_activations or self.rounding == "compensated"
 
     @property
-    def _on_int8_grid(self) -> bool:
-        return self.quantizes_activations or self.precision == "int8-weights"
+    def _on_even_grid(self) -> bool:
+        return self.quantizes_activations or self.precision in ("int8-weights", "int4-weights")
 
 
 @dataclass(frozen=True)
@@ -206,13 +206,16 @@ class Palettize:
     """Core ML: each weight is one of 2^``bits`` values found by k-means.
 
     One palette per tensor, or one per ``group_size`` output channels (``per_grouped_channel``,
-    from iOS 18 on).
+    from iOS 18 on). With ``rounding`` compensated, palettes and choices are made so that layers'
+    outputs change least on ``calibration_photos`` (``rounding.py``).
     """
 
     kind: ClassVar[str] = "palettize"
     bits: int = 8
     granularity: Literal["per_tensor", "per_grouped_channel"] = "per_tensor"
     group_size: int = 0
+    rounding: Rounding = "nearest"
+    calibration_photos: int = 0
 
     def __post_init__(self) -> None:
         if self.bits not in (8, 6, 4, 3, 2, 1) or isinstance(self.bits, bool):
@@ -222,6 +225,12 @@ class Palettize:
         if (self.granularity == "per_grouped_channel") != (self.group_size > 0):
             expected = "above 0 with per_grouped_channel and 0 with per_tensor"
             raise ArgumentError("palettize group_size", expected, self.group_size)
+        _choice(self, "rounding", Rounding)
+        _whole(self, "calibration_photos", 0, 100_000)
+        least = MIN_CALIBRATION_PHOTOS if self.rounding == "compensated" else 0
+        if self.calibration_photos < least or (self.calibration_photos > 0) != (least > 0):
+            expected = f"at least {least} for compensated rounding" if least else "0 for nearest"
+            raise ArgumentError("palettize calibration_photos", expected, self.calibration_photos)
 
 
 @dataclass(frozen=True)
