@@ -58,17 +58,18 @@ class EvenGrid:
 
     def fit(self, rows: Floats, variance: Floats) -> Fitted:
         """See :class:`Grid`."""
-        largest = np.abs(rows).max(2)  # [groups,rows]
+        at = np.abs(rows).argmax(2)[:, :, None]
+        ends = np.take_along_axis(rows, at, 2)  # [groups,rows,1]
+        largest = np.abs(ends[:, :, 0])
         step = np.where(largest > 0, largest / self.levels, 1.0)
         if self.clip:
             errors = []
             for share in SHRINK:
                 found = _even(rows, step[:, :, None] * share, self.levels)
                 errors.append(np.einsum("grt,gt->gr", (found - rows) ** 2, variance))
-            step = step * SHRINK[np.argmin(errors, axis=0)]
-        at = np.abs(rows).argmax(2)[:, :, None]
-        sign = np.sign(np.take_along_axis(rows, at, 2))
-        return _Steps(step, self.levels, at, sign)
+            chosen = SHRINK[np.argmin(errors, axis=0)]
+            step, ends = step * chosen, ends * chosen[:, :, None]
+        return _Steps(step, self.levels, at, ends)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class _Steps:
     step: Floats  # [groups,rows]
     levels: int
     largest_at: NDArray[np.intp]  # [groups,rows,1]
-    sign: Floats
+    ends: Floats  # what the largest weights become
 
     def nearest(self, weights: Floats) -> Floats:
         step = self.step if weights.ndim == 2 else self.step[:, :, None]
@@ -85,7 +86,7 @@ class _Steps:
     def finish(self, rounded: Floats) -> Floats:
         """The largest weight stays at an end, or the quantizer would choose another step."""
         out = rounded.copy()
-        np.put_along_axis(out, self.largest_at, self.sign * self.step[:, :, None] * self.levels, 2)
+        np.put_along_axis(out, self.largest_at, self.ends, 2)
         return out
 
     def refit(self, rows: Floats, rounded: Floats, covariance: Floats) -> None:
