@@ -295,7 +295,7 @@ def test_too_few_photos_for_golden_vectors(work: Path) -> None:
     ("recipe", "formats", "message"),
     [
         pytest.param("coreml-palette4", ("tflite",), "the recipes have a form in", id="no-form"),
-        pytest.param("prune45-int8", ("tflite",), "compress run prune50-int8", id="untrained"),
+        pytest.param("prune45-int8", ("tflite",), "compress run prune45-int8", id="untrained"),
         pytest.param("int9", ("tflite",), "one of: ", id="unknown"),
     ],
 )
