@@ -19,7 +19,7 @@ from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
 
-__all__ = ["CalibrationSet", "calibration_from_data", "calibration_from_photos"]
+__all__ = ["CalibrationSet", "calibration_from_data", "calibration_from_photos", "enough"]
 
 Image = NDArray[np.uint8]
 
@@ -118,6 +118,15 @@ def calibration_from_photos(
         raise ArgumentError("photos", f"at least {least} for {count} inputs", len(photos))
     source = "photos given" if len(photos) >= count else "photos given, with mirrored and cropped"
     return CalibrationSet(tuple(images), tuple(names), source)
+
+
+def enough(calibration: CalibrationSet | None, count: int, name: str) -> CalibrationSet:
+    """The first ``count`` images for the recipe ``name``; ``ArgumentError`` if there are fewer."""
+    if calibration is None or len(calibration) < count:
+        got = 0 if calibration is None else len(calibration)
+        expected = f"a set of at least {count} inputs for {name}"
+        raise ArgumentError("calibration", expected, f"{got} of them")
+    return calibration.first(count)
 
 
 def _digest(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from panokit.errors import ArgumentError, MissingExtraError
-from panokit_compression.calibration import CalibrationSet
+from panokit_compression.calibration import CalibrationSet, enough
 from panokit_compression.grids import INT4, INT8
 from panokit_compression.layers import match_layers, tflite_layers
 from panokit_compression.quiet import quiet
@@ -66,15 +66,12 @@ def _checked(
 ) -> CalibrationSet:
     """As much of the calibration set as the step asks for, if it is large enough and of the file's
     input size."""
-    if calibration is None or len(calibration) < step.calibration_photos:
-        got = 0 if calibration is None else len(calibration)
-        expected = f"a set of at least {step.calibration_photos} inputs for {name}"
-        raise ArgumentError("calibration", expected, f"{got} of them")
+    calibration = enough(calibration, step.calibration_photos, name)
     _, _, _, shape = _input_of(float_tflite)
     if calibration.images[0].shape != shape[1:]:
         expected = f"images of the file's input size {shape[1:]}"
         raise ArgumentError("calibration", expected, calibration.images[0].shape)
-    return calibration.first(step.calibration_photos)
+    return calibration
 
 
 def _tool_steps(step: Quantize) -> Any:

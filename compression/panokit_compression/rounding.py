@@ -194,28 +194,28 @@ def round_rows(rows: Floats, covariance: Floats, grid: Grid = INT8) -> Floats:
     variance = np.einsum("gtt->gt", covariance)
     damping = DAMPING * variance.mean(1) + 1e-12
     damped = covariance + damping[:, None, None] * np.eye(rows.shape[2])
+    # Weights go in order of falling input variance: the heavy ones first, while there is still
+    # something left to make up for them.
+    order = np.argsort(-np.einsum("gtt->gt", damped), axis=1, kind="stable")  # [groups,taps]
+    group = np.arange(len(rows))
+    ordered = damped[group[:, None, None], order[:, :, None], order[:, None, :]]
+    # Row i of the upper Cholesky factor of the inverse says how an error at i is made up by i+1….
+    upper = torch.linalg.cholesky(torch.linalg.inv(torch.from_numpy(ordered)), upper=True).numpy()
     fitted = grid.fit(rows, variance + damping[:, None])
-    rounded = _compensated(rows, damped, fitted)
+    rounded = _compensated(rows, order, upper, fitted)
     for _ in range(REFITS):
         moved = fitted.refit(rows, rounded, damped)
         if moved is None:
             break
-        fitted, rounded = moved, _compensated(rows, damped, moved)
+        fitted, rounded = moved, _compensated(rows, order, upper, moved)
     return fitted.finish(rounded)
 
 
-def _compensated(rows: Floats, damped: Floats, fitted: Fitted) -> Floats:
-    """Weights go in order of falling input variance: the heavy ones first, while there is still
-    something left to make up for them."""
-    groups, _, taps = rows.shape
-    order = np.argsort(-np.einsum("gtt->gt", damped), axis=1, kind="stable")  # [groups,taps]
-    group = np.arange(groups)
-    damped = damped[group[:, None, None], order[:, :, None], order[:, None, :]]
-    # Row i of the upper Cholesky factor of the inverse says how an error at i is made up by i+1….
-    upper = torch.linalg.cholesky(torch.linalg.inv(torch.from_numpy(damped)), upper=True).numpy()
+def _compensated(rows: Floats, order: NDArray[np.intp], upper: Floats, fitted: Fitted) -> Floats:
+    """``rows`` on the grid, tap by tap in ``order``, each error passed on by ``upper``."""
     w = np.take_along_axis(rows, order[:, None, :], 2).copy()
     rounded = np.empty_like(w)
-    for i in range(taps):
+    for i in range(rows.shape[2]):
         rounded[:, :, i] = fitted.nearest(w[:, :, i])
         error = (w[:, :, i] - rounded[:, :, i]) / upper[:, None, i, i]
         w[:, :, i + 1 :] -= error[:, :, None] * upper[:, None, i, i + 1 :]

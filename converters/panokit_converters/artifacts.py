@@ -17,9 +17,10 @@ from torch import nn
 
 from panokit import __version__
 from panokit.bundle import Artifact, TensorSpec, hash_path, path_bytes
-from panokit.errors import ArgumentError, ExportError
+from panokit.errors import ExportError
 from panokit.runtime import LiteRtRuntime, OnnxRuntime, Runtime
 from panokit_compression import CalibrationSet, Recipe, quantize
+from panokit_compression.calibration import enough
 from panokit_compression.grids import PaletteGrid
 from panokit_compression.recipes import LinearWeights as Linear
 from panokit_compression.recipes import Palettize, Quantize, Sparsify
@@ -181,12 +182,8 @@ class Maker:
         they lie on its grid or palette before it sees them."""
         stored, step = form.weights, recipe.step(Quantize)
         if isinstance(stored, Palettize) and stored.rounding == "compensated":
-            count, given = stored.calibration_photos, self.calibration
-            if given is None or len(given) < count:
-                expected = f"a set of at least {count} inputs for {recipe.name}"
-                raise ArgumentError("calibration", expected, len(given) if given else 0)
-            tflite, photos = self._float_tflite, given.first(count)
-            return round_module(self.module, tflite, photos, palettes_for(stored))[0]
+            photos = enough(self.calibration, stored.calibration_photos, recipe.name)
+            return round_module(self.module, self._float_tflite, photos, palettes_for(stored))[0]
         if self.calibration is None or form.sparsity:
             return self.module
         on_grid = isinstance(stored, Linear) and stored.bits == 8
@@ -222,7 +219,7 @@ def palettes_for(asked: Palettize) -> GridOf:
     def grid_of(shape: tuple[int, ...]) -> PaletteGrid | None:
         if prod(shape) <= LEAST_WEIGHTS:
             return None
-        fitted = fit_storage(asked, shape) if asked.group_size else asked
+        fitted = fit_storage(asked, shape)
         return PaletteGrid(asked.bits, fitted.group_size if isinstance(fitted, Palettize) else 0)
 
     return grid_of

@@ -19,6 +19,7 @@ __all__ = ["LEAST_WEIGHTS", "CoreMlForm", "coreml_form", "fit_storage"]
 
 Stored = LinearWeights | Palettize | None
 
+GROUPED = ("per_grouped_channel", "per_block")
 LEAST_WEIGHTS = 2048  # smaller tensors stay in float16: they hardly count
 
 _WEIGHTS_OF_PRECISION: dict[str, Stored] = {
@@ -97,14 +98,11 @@ class CoreMlForm:
         """The configuration; with groups or blocks, each layer its own. (coremltools leaves a layer
         in float16 if the size asked for does not divide its channels.)"""
         config = optimize.OptimizationConfig(_storage(optimize, asked))
-        grouped = asked.granularity in ("per_grouped_channel", "per_block")
         chosen = isinstance(asked, Palettize) and asked.rounding == "compensated"
-        if (grouped or chosen) and not self.sparsity:
+        if (asked.granularity in GROUPED or chosen) and not self.sparsity:
             for name, found in optimize.get_weights_metadata(model, LEAST_WEIGHTS).items():
                 transposed = any(op.op_type == "conv_transpose" for op in found.child_ops)
-                fitted = asked
-                if grouped:
-                    fitted = fit_storage(asked, found.val.shape, transposed)
+                fitted = fit_storage(asked, found.val.shape, transposed)
                 keep = chosen and _on_palette(found.val, fitted)
                 config.set_op_name(name, _storage(optimize, fitted, keep))
         return config
@@ -114,12 +112,14 @@ def fit_storage(
     asked: LinearWeights | Palettize, shape: tuple[int, ...], transposed: bool = False
 ) -> LinearWeights | Palettize:
     """``asked`` with groups or blocks that divide the channels of a weight of ``shape``
-    ``[out, in, ...]`` (``[in, out, ...]`` if ``transposed``).
+    ``[out, in, ...]`` (``[in, out, ...]`` if ``transposed``); itself without groups and blocks.
 
     The largest that does and is at most as large. Where that is less than half of it, groups
     become one palette for the tensor, and blocks one scale per channel. Depthwise layers have no
     input channels to make blocks of: one scale per channel, on eight bits.
     """
+    if asked.granularity not in GROUPED:
+        return asked
     if len(shape) < 2:
         return Palettize(asked.bits) if isinstance(asked, Palettize) else LinearWeights(8)
     inputs, outputs = (shape[0], shape[1]) if transposed else (shape[1], shape[0])
