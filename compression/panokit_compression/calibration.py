@@ -78,12 +78,12 @@ def calibration_from_data(
     splits = [name for name in folder.splits() if name.endswith("_train")]
     # Validation photos never calibrate, even where a split of another name holds them too.
     held_out = {
-        record.image_path
+        record.truth.image_path
         for name in folder.splits()
         if name not in splits
         for record in load_split(folder, name)
     }
-    paths = {r.image_path for name in splits for r in load_split(folder, name)} - held_out
+    paths = {r.truth.image_path for name in splits for r in load_split(folder, name)} - held_out
     chosen = sorted(paths, key=lambda p: _digest(p.relative_to(images).as_posix()))[:count]
     if len(chosen) < count:
         reason = f"expected at least {count} photos in splits *_train, got {len(chosen)}"

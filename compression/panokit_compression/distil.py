@@ -31,7 +31,6 @@ from panokit.errors import ArgumentError, DataError
 from panokit_compression.recipes import Finetune, Qat
 from panokit_network.checkpoint import load_checkpoint, save_checkpoint
 from panokit_network.losses import Batch, LossConfig, panoptic_loss
-from panokit_network.targets import TargetConfig
 
 __all__ = ["PhotoStream", "Sample", "Stream", "distil_loss", "train_on"]
 
@@ -43,20 +42,20 @@ WARMUP = 0.05  # share of the steps
 CLIP_NORM = 5.0
 EMA_DECAY, EMA_SHARE = 0.999, 0.1  # the average reaches back a tenth of the run, at most
 WEIGHT_DECAY = 0.01
-LOSS, TARGETS = LossConfig(), TargetConfig()
+LOSS = LossConfig()
 
 OnStep = Callable[[dict[str, float]], None]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One batch: ``image`` uint8 ``[N,3,S,S]`` RGB and, if there are any, its labels and how they
-    are weighed."""
+    """One batch: ``image`` uint8 ``[N,3,S,S]`` RGB and, if there are any, its labels, how they are
+    weighed, and the channel of persons that ``labels.person`` is about."""
 
     image: Tensor
     labels: Batch | None = None
     loss: LossConfig = LOSS
-    targets: TargetConfig = TARGETS
+    person: int | None = None
 
 
 class Stream(Protocol):
@@ -193,7 +192,8 @@ class Training:
         weight = self.class_weight
         if weight is None:
             weight = torch.ones(heads["semantic"].shape[1])
-        return panoptic_loss(heads, sample.labels, weight, sample.loss, sample.targets)["total"]
+        labels, person = sample.labels, sample.person
+        return panoptic_loss(heads, labels, weight, sample.loss, person)["total"]
 
     @torch.no_grad()
     def _mask(self) -> None:

@@ -30,8 +30,8 @@ from panokit_compression.recipes import Finetune, Qat, Recipe
 from panokit_compression.subject import Subject
 
 if TYPE_CHECKING:
+    from panokit_network.cache import PhotoCache
     from panokit_network.config import TrainConfig
-    from panokit_network.data import PhotoCache
     from panokit_network.scenes import SceneStream
 
 __all__ = ["LabelledStream", "Setup"]
@@ -134,8 +134,9 @@ class LabelledStream:
         ``recorded`` is the configuration that the network was trained with, as its weight file
         tells it: how often each source is drawn, augmentation, class weights; defaults without.
         """
+        from panokit_network.cache import PhotoCache
         from panokit_network.config import TrainConfig
-        from panokit_network.data import PanopticFolder, PhotoCache, load_split
+        from panokit_network.data import PanopticFolder, load_split
         from panokit_network.train import class_weights
 
         folder = PanopticFolder.open(data)
@@ -152,8 +153,9 @@ class LabelledStream:
 
     def batch(self, step: int, size: int, count: int) -> Sample:
         """See :class:`panokit_compression.distil.Stream`."""
-        labels = self.scenes(size, count)[step]
-        return Sample(labels.image, labels, self.config.loss, self.config.targets)
+        scenes = self.scenes(size, count)
+        labels = scenes[step]
+        return Sample(labels.image, labels, self.config.loss, scenes.weights.person)
 
     def scenes(self, size: int, count: int) -> SceneStream:
         """The stream that batches of ``count`` scenes of side ``size`` come from."""

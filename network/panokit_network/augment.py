@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError
-from panokit_network.data import DecodedPhoto, SegmentRecord
+from panokit_network.records import NO_PERSON_MAP, DecodedPhoto, SegmentRecord
 
 __all__ = ["AugmentConfig", "Scene", "letterboxed_scene", "random_scene"]
 
@@ -36,6 +36,7 @@ class AugmentConfig:
     flip_probability: float = 0.5
     paste_probability: float = 0.3
     paste_limit: int = 3  # objects per scene
+    paste_score: float = 0.6  # least score of a pseudo-labelled object that is pasted
     color_probability: float = 0.8
     gray_probability: float = 0.03
     gamut_probability: float = 0.1
@@ -57,15 +58,14 @@ class Scene:
     """A square training scene.
 
     ``image_hwc`` uint8 ``[S,S,3]``; ``segment_map`` uint16 ``[S,S]``, 0 = none, i = ``segments[i
-    - 1]``, :data:`PADDING` in the padding; ``teacher`` uint8 ``[S,S]`` as in ``DecodedPhoto`` (0
-    where there is none); ``has_teacher`` says whether it means anything.
+    - 1]``, :data:`PADDING` in the padding; ``person`` uint8 ``[S,S]`` as in ``DecodedPhoto``,
+    ``NO_PERSON_MAP`` where nothing is said.
     """
 
     image_hwc: NDArray[np.uint8]
     segment_map: NDArray[np.uint16]
     segments: list[SegmentRecord]
-    teacher: NDArray[np.uint8]
-    has_teacher: bool
+    person: NDArray[np.uint8]
     absent: tuple[int, ...]
     complete: bool
 
@@ -135,21 +135,20 @@ def _place(
     )
     image = np.zeros((size, size, 3), np.uint8)
     segment_map = np.full((size, size), PADDING, np.uint16)
-    teacher = np.zeros((size, size), np.uint8)
+    person = np.full((size, size), NO_PERSON_MAP, np.uint8)
     inner = np.s_[y0:y1, x0:x1]
     image[inner] = part
     segment_map[inner] = photo.segment_map[map_y[:, None], map_x]
-    if photo.teacher is not None:
-        teacher[inner] = photo.teacher[map_y[:, None], map_x]
+    if photo.person is not None:
+        person[inner] = photo.person[map_y[:, None], map_x]
     if flip:
-        image, segment_map, teacher = image[:, ::-1], segment_map[:, ::-1], teacher[:, ::-1]
+        image, segment_map, person = image[:, ::-1], segment_map[:, ::-1], person[:, ::-1]
     record = photo.record
     return Scene(
         np.ascontiguousarray(image),
         np.ascontiguousarray(segment_map),
         list(record.segments),
-        np.ascontiguousarray(teacher),
-        photo.teacher is not None,
+        np.ascontiguousarray(person),
         record.absent,
         record.complete,
     )
@@ -163,7 +162,9 @@ def _paste_objects(
     areas = np.bincount(donor.segment_map.ravel(), minlength=len(donor.record.segments) + 1)
     least = 0.004 * donor.segment_map.size
     clean = [
-        i + 1 for i, s in enumerate(donor.record.segments) if s.is_object and areas[i + 1] >= least
+        i + 1
+        for i, s in enumerate(donor.record.segments)
+        if _is_pasteable(s, config.paste_score) and areas[i + 1] >= least
     ]
     count = int(rng.integers(1, config.paste_limit + 1))
     for index in rng.permutation(clean)[:count]:
@@ -187,6 +188,10 @@ def _paste_objects(
         _blend(scene, cut, alpha, left, top, donor.record.segments[index - 1])
 
 
+def _is_pasteable(segment: SegmentRecord, least_score: float) -> bool:
+    return segment.is_object and (segment.score is None or segment.score >= least_score)
+
+
 def _blend(
     scene: Scene,
     cut: NDArray[np.uint8],
@@ -208,6 +213,7 @@ def _blend(
     scene.image_hwc[outer] = (mixed + 0.5).astype(np.uint8)
     scene.segments.append(segment)
     view[alpha >= 0.5] = len(scene.segments)
+    scene.person[outer][alpha > 0] = NO_PERSON_MAP
 
 
 def _camera(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,23 +23,29 @@ from rich.progress import (
 
 from panokit._files import write_json
 from panokit.errors import ArgumentError, DataError
+from panokit.taxonomy import Taxonomy
 from panokit_network.board import open_board
+from panokit_network.cache import PhotoCache
 from panokit_network.config import TrainConfig
-from panokit_network.data import PanopticFolder, PhotoCache, PhotoRecord, Teacher, load_split
+from panokit_network.data import PanopticFolder, load_split
+from panokit_network.packs import PackFolder, write_packs
 from panokit_network.parallel import in_turn, process_group
-from panokit_network.scenes import teacher_mask
-from panokit_network.self_training import SelfTeacher
+from panokit_network.records import LabelledPhoto
 from panokit_network.train import CHECKPOINT, Trainer
 from panokit_network.validate import Validator
 from panokit_network.weights import shipped_weights_path
 
-__all__ = ["train"]
+__all__ = ["dataset", "train"]
 
 _console = Console(stderr=True)
 
+MANY_PHOTOS = 500  # from so many on, all cores decode
+
 
 def train(
-    data: Annotated[Path, typer.Option("--data", help="COCO-panoptic folder.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="COCO-panoptic folder, or a folder of packs.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     config: Annotated[
         Path | None,
@@ -69,9 +77,16 @@ def train(
         Path | None,
         typer.Option("--init", help="Weights to start from; 'camera': the shipped ones."),
     ] = None,
-    teacher: Annotated[
+    backbone: Annotated[
         Path | None,
-        typer.Option("--teacher", help="Weights that label what no label says, where sure."),
+        typer.Option("--backbone", help="Weights that the backbone alone starts from."),
+    ] = None,
+    pseudo: Annotated[
+        Path | None,
+        typer.Option("--pseudo", help="Folder of pseudo-labels that go before those in DATA."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0, help="Stop after this many minutes.")
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
 ) -> None:
@@ -80,14 +95,13 @@ def train(
     Several processes, GPUs or machines: `torchrun --nproc-per-node N --no-python panokit train …`.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    folder = PanopticFolder.open(data, taxonomy)
+    source = _Source.open(data, taxonomy, pseudo)
     settings = TrainConfig.load(_config_path(config)) if config else TrainConfig()
-    if settings.network.classes != len(folder.taxonomy):
-        got = f"{settings.network.classes} classes for a taxonomy of {len(folder.taxonomy)}"
+    if settings.network.classes != len(source.taxonomy):
+        got = f"{settings.network.classes} classes for a taxonomy of {len(source.taxonomy)}"
         raise ArgumentError("network.classes", "the number of categories", got)
-    names = _splits(folder, train_splits, "_train")
     left_out = set(exclude or ())
-    records = [r for n in names for r in load_split(folder, n) if r.source not in left_out]
+    photos = [p for p in source.photos(train_splits, "_train") if p.source not in left_out]
     where = cache or out / "cache"
     with process_group() as (rank, world), _progress(rank) as bar:
         task = bar.add_task("training", total=settings.total_samples)
@@ -98,15 +112,15 @@ def train(
 
         cached, validator = in_turn(
             lambda: (
-                _cache(records, folder, where, bar, _self_teacher(teacher, folder, settings)),
-                _validator(folder, validation_splits, where, bar),
+                source.cache(photos, where, bar),
+                source.validator(validation_splits, where, bar),
             )
         )
         board = open_board(out / "tensorboard") if rank == 0 else None
         trainer = Trainer(
             settings,
             cached,
-            folder.taxonomy,
+            source.taxonomy,
             out,
             validator,
             on_step,
@@ -115,12 +129,13 @@ def train(
             _weights_path(init),
             rank,
             board,
+            _weights_path(backbone),
         )
         if rank == 0:
             write_json(out / "config.json", settings.to_json())
         if trainer.resume() and rank == 0:
             _console.print(f"resumed {out / CHECKPOINT} at step {trainer.step}")
-        result = trainer.run(stop_after)
+        result = trainer.run(stop_after, minutes)
         if board:
             board.close()
     if rank:
@@ -152,45 +167,67 @@ def _weights_path(given: Path | None) -> Path | None:
     return shipped_weights_path() if shipped else given
 
 
-def _splits(folder: PanopticFolder, given: str, suffix: str) -> list[str]:
-    names = [n.strip() for n in given.split(",") if n.strip()]
-    names = names or [n for n in folder.splits() if n.endswith(suffix)]
-    if not names:
-        raise DataError(folder.root, f"has no split named *{suffix}; name some with --train")
-    return names
+@dataclass(frozen=True)
+class _Source:
+    """Where photos come from: a data set folder, or packs made of one."""
+
+    folder: PanopticFolder | PackFolder
+    pseudo: Path | None = None
+
+    @classmethod
+    def open(cls, data: Path, taxonomy: Path | None, pseudo: Path | None) -> _Source:
+        if not PackFolder.is_one(data):
+            return cls(PanopticFolder.open(data, taxonomy), pseudo)
+        if taxonomy or pseudo:
+            option = "--taxonomy" if taxonomy else "--pseudo"
+            raise ArgumentError(option, "left out with packs, which hold it already", str(data))
+        return cls(PackFolder.open(data))
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self.folder.taxonomy
+
+    def photos(self, given: str, suffix: str = "") -> list[LabelledPhoto]:
+        """The photos of the named splits, or of all whose names end in ``suffix``."""
+        return [p for name in self.splits(given, suffix) for p in self.split(name)]
+
+    def split(self, name: str) -> list[LabelledPhoto]:
+        """The photos of one split."""
+        if isinstance(self.folder, PanopticFolder):
+            return list(load_split(self.folder, name, self.pseudo))
+        if name not in self.folder.splits():
+            known = ", ".join(self.folder.splits())
+            raise DataError(self.folder.root, f"no split {name!r}; splits here: {known}")
+        return list(self.folder.split(name))
+
+    def splits(self, given: str, suffix: str = "") -> list[str]:
+        """The splits that are named, separated by commas, or all whose names end in ``suffix``."""
+        names = [n.strip() for n in given.split(",") if n.strip()]
+        names = names or [n for n in self.folder.splits() if suffix and n.endswith(suffix)]
+        if not names:
+            raise DataError(self.folder.root, f"has no split named *{suffix}; name some")
+        return names
+
+    def cache(self, photos: list[LabelledPhoto], where: Path, bar: Progress) -> PhotoCache:
+        def progress(items: Iterable[LabelledPhoto]) -> Iterable[LabelledPhoto]:
+            return bar.track(list(items), description="decoding photos")
+
+        processes = _processes(len(photos))
+        cached = PhotoCache.build(photos, self.taxonomy, where, progress, processes)
+        for reason in cached.skipped:
+            bar.console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
+        return cached
+
+    def validator(self, splits: str, where: Path, bar: Progress) -> Validator | None:
+        if not splits:
+            return None
+        named = {n: self.cache(self.split(n), where, bar) for n in self.splits(splits)}
+        return Validator(named, self.taxonomy)
 
 
-def _cache(
-    records: list[PhotoRecord],
-    folder: PanopticFolder,
-    where: Path,
-    bar: Progress,
-    teacher: Teacher | None = None,
-) -> PhotoCache:
-    def progress(items: Iterable[PhotoRecord]) -> Iterable[PhotoRecord]:
-        return bar.track(list(items), description="decoding photos")
-
-    cached = PhotoCache.build(records, folder.taxonomy, where, progress, teacher)
-    for reason in cached.skipped:
-        bar.console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
-    return cached
-
-
-def _self_teacher(
-    weights: Path | None, folder: PanopticFolder, settings: TrainConfig
-) -> SelfTeacher | None:
-    path = _weights_path(weights)
-    if path is None:
-        return None
-    return SelfTeacher.open(path, folder.taxonomy, teacher_mask(folder.taxonomy, settings))
-
-
-def _validator(folder: PanopticFolder, splits: str, where: Path, bar: Progress) -> Validator | None:
-    if not splits:
-        return None
-    names = _splits(folder, splits, "")
-    photos = {n: _cache(load_split(folder, n), folder, where, bar) for n in names}
-    return Validator(photos, folder.taxonomy)
+def _processes(photos: int) -> int:
+    """All cores for many photos; for a few, starting processes takes longer than the work."""
+    return os.cpu_count() or 1 if photos > MANY_PHOTOS else 1
 
 
 def _progress(rank: int) -> Progress:
@@ -203,3 +240,56 @@ def _progress(rank: int) -> Progress:
         console=_console,
         disable=rank > 0,
     )
+
+
+dataset = typer.Typer(
+    name="dataset",
+    add_completion=False,
+    no_args_is_help=True,
+    help="Look after labelled photos.",
+)
+
+
+@dataset.callback()
+def _dataset() -> None:
+    """Commands of data sets."""
+
+
+@dataset.command()
+def pack(
+    data: Annotated[Path, typer.Argument(help="COCO-panoptic folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the packs; a new one.")],
+    splits: Annotated[
+        str, typer.Option("--splits", help="Splits, comma separated. Default: all *_train.")
+    ] = "",
+    validation_splits: Annotated[
+        str, typer.Option("--validate", help="Splits to validate on, comma separated.")
+    ] = "",
+    pseudo: Annotated[
+        Path | None,
+        typer.Option("--pseudo", help="Folder of pseudo-labels that go before those in DATA."),
+    ] = None,
+    side: Annotated[int, typer.Option(help="Longest side of a photo, pixels.")] = 320,
+    quality: Annotated[int, typer.Option(help="WebP quality, 1 to 100.")] = 80,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Photos of each split; all by default.")
+    ] = None,
+) -> None:
+    """Pack photos and labels into a few files to train from on another machine.
+
+    Example: panokit dataset pack my-photos --out packs --validate my_val
+    Then, there: panokit train --data packs --validate my_val --out run
+    """
+    source = _Source.open(data, None, pseudo)
+    names = source.splits(splits, "_train")
+    names += source.splits(validation_splits) if validation_splits else []
+    photos = [(n, p) for n in names for p in source.split(n)[:limit]]
+    with _progress(0) as bar:
+        tracked = bar.track(photos, description="packing photos")
+        paths, skipped = write_packs(
+            tracked, source.taxonomy, out, side, quality, processes=_processes(len(photos))
+        )
+    for reason in skipped:
+        _console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
+    size = sum(p.stat().st_size for p in paths) / 2**20
+    _console.print(f"{len(photos) - len(skipped)} photos in {len(paths)} packs, {size:.1f} MiB")

@@ -74,7 +74,6 @@ class TrainConfig:
     class_weight_power: float = 0.35  # class weight ~ pixel frequency ** -power
     rare_photo_share: float = 0.04  # classes in fewer photos than this are seen more often
     source_weights: dict[str, float] = field(default_factory=dict)  # relative; 1 if not named
-    teacher_classes: tuple[str, ...] = ()  # whose absence the teacher's 0 speaks for
     network: NetworkConfig = field(default_factory=NetworkConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     targets: TargetConfig = field(default_factory=TargetConfig)
@@ -137,6 +136,9 @@ class TrainConfig:
         return cls.from_json(data)
 
 
+# Settings that weight files of earlier versions still tell of; they mean nothing any more.
+_RETIRED = frozenset({"teacher_classes", "teacher_weight", "teacher_zero_weight"})
+
 _NESTED: dict[str, Any] = {
     "network": NetworkConfig,
     "augment": AugmentConfig,
@@ -149,6 +151,7 @@ def _build(cls: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise ArgumentError(where, "a JSON object", data)
     names = {f.name for f in dataclasses.fields(cls)}
+    data = {k: v for k, v in data.items() if k not in _RETIRED}
     unknown = sorted(data.keys() - names)
     if unknown:
         raise ArgumentError(where, f"an object with only {sorted(names)}", unknown)

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panokit_network.parallel import total_over_ranks, world_size
-from panokit_network.targets import IGNORED, NOT_TEACHER, TargetConfig
+from panokit_network.records import NO_PERSON_MAP, PERSON_LEVELS
+from panokit_network.targets import IGNORED
 
 __all__ = ["Batch", "LossConfig", "panoptic_loss"]
 
@@ -23,6 +24,7 @@ class LossConfig:
     center: float = 8.0
     offset: float = 0.02  # offsets are in input pixels
     hard_share: float = 0.3  # the hardest pixels of the semantic loss, averaged a second time
+    person: float = 0.5  # the teachers' person map, where no true label lies
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Batch:
     semantic: Tensor  # int16 [N,S/2,S/2]
     semantic_weight: Tensor  # float32 [N,S/2,S/2]
     absent: Tensor  # bool [N,C]
-    teacher_absent: Tensor  # bool [N,C]
+    person: Tensor  # uint8 [N,S/2,S/2]
     center: Tensor  # float32 [N,S/4,S/4]
     center_weight: Tensor  # float32 [N,S/4,S/4]
     offset: Tensor  # float32 [N,2,S/4,S/4]
@@ -45,7 +47,12 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
-        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        move = {"device": device, "non_blocking": device.type == "cuda"}
+        return Batch(*(getattr(self, name).to(**move) for name in self.__dataclass_fields__))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in memory that a GPU can read while the CPU goes on."""
+        return Batch(*(getattr(self, name).pin_memory() for name in self.__dataclass_fields__))
 
 
 def panoptic_loss(
@@ -53,10 +60,13 @@ def panoptic_loss(
     batch: Batch,
     class_weight: Tensor,
     config: LossConfig,
-    targets: TargetConfig,
+    person: int | None = None,
 ) -> dict[str, Tensor]:
-    """Loss terms ``semantic``, ``center``, ``offset`` and their weighted ``total`` (scalars)."""
-    semantic = _semantic_loss(heads["semantic"], batch, class_weight, config, targets)
+    """Loss terms ``semantic``, ``center``, ``offset`` and their weighted ``total`` (scalars).
+
+    ``class_weight`` float32 ``[C]``; ``person`` is the channel that ``batch.person`` is about.
+    """
+    semantic = _semantic_loss(heads["semantic"], batch, class_weight, config, person)
     center = _center_loss(heads["center"], batch)
     offset = _offset_loss(heads["offset"], batch)
     total = semantic + config.center * center + config.offset * offset
@@ -64,7 +74,7 @@ def panoptic_loss(
 
 
 def _semantic_loss(
-    logits: Tensor, batch: Batch, class_weight: Tensor, config: LossConfig, targets: TargetConfig
+    logits: Tensor, batch: Batch, class_weight: Tensor, config: LossConfig, person: int | None
 ) -> Tensor:
     size = batch.semantic.shape[-2:]
     logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
@@ -75,22 +85,29 @@ def _semantic_loss(
     nll = -log_p.gather(1, safe[:, None])[:, 0] * class_weight[safe]
     # "None of these": minus the log of the probability left for the classes that remain.
     p = log_p.exp()
-    masks = torch.stack([batch.absent, batch.teacher_absent], 1).to(p.dtype)  # [N,2,C]
-    gone = torch.einsum("nchw,nkc->nkhw", p, masks)  # [N,2,h,w]
+    gone = torch.einsum("nchw,nc->nhw", p, batch.absent.to(p.dtype))  # [N,h,w]
     negative = -torch.log((1 - gone).clamp(min=0) + _EPS)
-    partial = negative[:, 0]
-    by_teacher = (
-        targets.unlabelled_weight * negative[:, 0] + targets.teacher_zero_weight * negative[:, 1]
-    )
-    loss = torch.where(known, nll, torch.where(label == NOT_TEACHER, by_teacher, partial))
     weight = batch.semantic_weight * (label != IGNORED)
-    loss = loss * weight
+    loss = torch.where(known, nll, negative) * weight
     total = loss.sum() / _whole(weight)
-    if config.hard_share <= 0:
-        return total
-    flat = loss.flatten(1)
-    hardest = flat.topk(max(1, int(config.hard_share * flat.shape[1])), dim=1, sorted=False).values
-    return 0.5 * (total + hardest.mean())
+    if config.hard_share > 0:
+        flat = loss.flatten(1)
+        count = max(1, int(config.hard_share * flat.shape[1]))
+        total = 0.5 * (total + flat.topk(count, dim=1, sorted=False).values.mean())
+    if person is not None and config.person > 0:
+        total = total + config.person * _person_loss(p[:, person], batch.person)
+    return total
+
+
+def _person_loss(p: Tensor, levels: Tensor) -> Tensor:
+    """Binary cross-entropy between the probability of a person and the teachers', less its own
+    entropy, over the pixels of which they say something."""
+    said = levels != NO_PERSON_MAP
+    y = torch.where(said, levels.float() / PERSON_LEVELS, 0.5)
+    p = p.clamp(_EPS, 1 - _EPS)
+    bce = -(torch.xlogy(y, p) + torch.xlogy(1 - y, 1 - p))
+    entropy = -(torch.xlogy(y, y) + torch.xlogy(1 - y, 1 - y))
+    return ((bce - entropy) * said).sum() / _whole(said.float())
 
 
 def _whole(weight: Tensor) -> Tensor:

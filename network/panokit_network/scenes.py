@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from panokit.taxonomy import Taxonomy
 from panokit_network.augment import Scene, random_scene
+from panokit_network.cache import PhotoCache
 from panokit_network.config import TrainConfig
-from panokit_network.data import PhotoCache, PhotoRecord
 from panokit_network.losses import Batch
-from panokit_network.targets import Targets, make_targets
+from panokit_network.records import PhotoRecord
+from panokit_network.targets import LabelWeights, Targets, make_targets
 
-__all__ = ["SceneStream", "collate", "loader", "photo_probabilities", "teacher_mask"]
+__all__ = ["SceneStream", "collate", "loader", "photo_probabilities"]
 
 
 def photo_probabilities(records: Sequence[PhotoRecord], config: TrainConfig) -> NDArray[np.float64]:
@@ -41,12 +42,6 @@ def photo_probabilities(records: Sequence[PhotoRecord], config: TrainConfig) -> 
     ]
     total = sum(weights)
     return np.array(weights) / total
-
-
-def teacher_mask(taxonomy: Taxonomy, config: TrainConfig) -> NDArray[np.bool_]:
-    """The channels the teacher knows, bool ``[C]``."""
-    names = {taxonomy.get(n).name for n in config.teacher_classes}
-    return np.array([c.name in names for c in taxonomy], bool)
 
 
 def collate(scenes: Sequence[Scene], targets: Sequence[Targets]) -> Batch:
@@ -72,8 +67,7 @@ class SceneStream(Dataset[Batch]):
         world_size: int = 1,
     ) -> None:
         self.cache, self.config = cache, config
-        self.thing_mask = taxonomy.thing_mask
-        self.teacher_knows = teacher_mask(taxonomy, config)
+        self.weights = LabelWeights.of(taxonomy, config.targets)
         self.cumulative = np.cumsum(photo_probabilities(cache.records, config))
         has_object = [any(s.is_object for s in r.segments) for r in cache.records]
         self.donors = np.flatnonzero(has_object)
@@ -100,7 +94,7 @@ class SceneStream(Dataset[Batch]):
         if len(self.donors) and rng.random() < self.config.augment.paste_probability:
             donor = self.cache[int(self.donors[self._draw(self.donor_cumulative, rng)])]
         scene = random_scene(photo, donor, size, self.config.augment, rng)
-        return scene, make_targets(scene, self.thing_mask, self.teacher_knows, self.config.targets)
+        return scene, make_targets(scene, self.weights)
 
     @staticmethod
     def _draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
@@ -115,12 +109,16 @@ def _worker_setup(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def loader(stream: SceneStream, first_step: int, workers: int) -> DataLoader[Batch]:
-    """Batches from ``first_step`` on, made by ``workers`` processes (0: in this one)."""
+def loader(
+    stream: SceneStream, first_step: int, workers: int, end: int | None = None
+) -> DataLoader[Batch]:
+    """Batches from ``first_step`` on (up to ``end``), made by ``workers`` processes (0: in this
+    one)."""
     return DataLoader(
         stream,
+        pin_memory=torch.cuda.is_available(),
         batch_size=None,
-        sampler=range(first_step, len(stream)),
+        sampler=range(first_step, len(stream) if end is None else end),
         num_workers=workers,
         worker_init_fn=_worker_setup,
         prefetch_factor=4 if workers else None,

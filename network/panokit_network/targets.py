@@ -2,27 +2,35 @@
 
 Semantic labels lie at stride 2, centre and offset at the heads' stride 4. A cell takes the
 segment at its centre. Partial labels become three kinds of pixels: *known* (a channel), *not
-these* (some channels are known to be absent, the others possible) and *ignored*.
+these* (some channels are known to be absent, the others possible) and *ignored*. Pseudo-labels are
+known pixels that count less: by their score and by how far their class can be trusted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.errors import ArgumentError
+from panokit.taxonomy import Taxonomy
 from panokit_network.augment import PADDING, Scene
-from panokit_network.data import TEACHER_UNSURE
+from panokit_network.records import NO_PERSON_MAP, SegmentRecord
 
-__all__ = ["IGNORED", "NOT_ABSENT", "NOT_TEACHER", "TargetConfig", "Targets", "make_targets"]
+__all__ = [
+    "IGNORED",
+    "NOT_ABSENT",
+    "LabelWeights",
+    "TargetConfig",
+    "Targets",
+    "make_targets",
+]
 
 IGNORED = -1
 """Semantic label: no evidence."""
 NOT_ABSENT = -2
 """Semantic label: none of the scene's absent channels."""
-NOT_TEACHER = -3
-"""Semantic label: as NOT_ABSENT, and the teacher saw none of the channels it knows."""
 
 SEMANTIC_STRIDE = 2
 HEAD_STRIDE = 4
@@ -30,52 +38,95 @@ HEAD_STRIDE = 4
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """Weights of partial evidence, and the size of centre peaks."""
+    """Weights of partial evidence and of pseudo-labels, and the size of centre peaks.
+
+    A pseudo-label counts ``trust`` of its class times its score to a power: things' scores are
+    lower than the share of them that is right, stuff's are higher. Its centre and offsets count
+    the score's part alone.
+    """
 
     unlabelled_weight: float = 0.7  # "not these" of an annotator
-    teacher_weight: float = 0.3  # a class the teacher sees
-    teacher_zero_weight: float = 0.1  # the classes it does not see
+    trust: dict[str, float] = field(default_factory=dict)  # class name → 0..1
+    default_trust: float = 0.7  # of the classes that are not named
+    thing_score_power: float = 0.5
+    stuff_score_power: float = 2.0
     sigma_range: tuple[float, float] = (1.0, 2.5)  # of a centre's Gaussian, in head cells
     sigma_per_size: float = 0.05  # growth of sigma with sqrt(area), cells per cell
     small_instance_weight: float = 3.0  # most that a small instance counts per pixel
+
+    def __post_init__(self) -> None:
+        if not all(0 <= t <= 1 for t in (self.default_trust, *self.trust.values())):
+            raise ArgumentError("trust", "numbers from 0 to 1", self.trust)
+
+
+@dataclass(frozen=True)
+class LabelWeights:
+    """How much the segments of a taxonomy count under a config.
+
+    ``thing_mask`` bool ``[C]``; ``trust`` float32 ``[C]``, of pseudo-labels; ``person`` is the
+    channel of persons, None if the taxonomy has none.
+    """
+
+    thing_mask: NDArray[np.bool_]
+    trust: NDArray[np.float32]
+    person: int | None
+    config: TargetConfig
+
+    @classmethod
+    def of(cls, taxonomy: Taxonomy, config: TargetConfig) -> LabelWeights:
+        """Weights for a taxonomy; a trust in a class that it lacks raises ``ArgumentError``."""
+        for name in config.trust:
+            taxonomy.get(name)
+        trust = [config.trust.get(c.name, config.default_trust) for c in taxonomy]
+        person = next((i for i, c in enumerate(taxonomy) if c.name == "person"), None)
+        return cls(taxonomy.thing_mask, np.array(trust, np.float32), person, config)
+
+    def sureness(self, segment: SegmentRecord) -> float:
+        """How much a segment's shape and place count, 0..1: 1 for true labels."""
+        if segment.score is None:
+            return 1.0
+        power = self.config.thing_score_power if segment.is_thing else self.config.stuff_score_power
+        return float(segment.score**power)
+
+    def semantic(self, segment: SegmentRecord) -> float:
+        """How much a segment's class counts, 0..1."""
+        if segment.score is None:
+            return 1.0
+        return float(self.trust[segment.channel]) * self.sureness(segment)
 
 
 @dataclass(frozen=True)
 class Targets:
     """Targets of one scene of side S.
 
-    ``semantic`` int8 ``[S/2,S/2]``: a channel or one of the three negative codes;
-    ``semantic_weight`` float32 ``[S/2,S/2]``; ``absent`` and ``teacher_absent`` bool ``[C]``;
-    ``center`` float32 ``[S/4,S/4]`` 0..1 and ``center_weight``; ``offset`` float32
-    ``[2,S/4,S/4]`` (dy, dx) in input pixels and ``offset_weight`` ``[S/4,S/4]``.
+    ``semantic`` int16 ``[S/2,S/2]``: a channel or one of the two negative codes;
+    ``semantic_weight`` float32 ``[S/2,S/2]``; ``absent`` bool ``[C]``; ``person`` uint8
+    ``[S/2,S/2]``: probability of a person times 15, or ``NO_PERSON_MAP``; ``center`` float32
+    ``[S/4,S/4]`` 0..1 and ``center_weight``; ``offset`` float32 ``[2,S/4,S/4]`` (dy, dx) in input
+    pixels and ``offset_weight`` ``[S/4,S/4]``.
     """
 
     semantic: NDArray[np.int16]
     semantic_weight: NDArray[np.float32]
     absent: NDArray[np.bool_]
-    teacher_absent: NDArray[np.bool_]
+    person: NDArray[np.uint8]
     center: NDArray[np.float32]
     center_weight: NDArray[np.float32]
     offset: NDArray[np.float32]
     offset_weight: NDArray[np.float32]
 
 
-def make_targets(
-    scene: Scene,
-    thing_mask: NDArray[np.bool_],
-    teacher_knows: NDArray[np.bool_],
-    config: TargetConfig,
-) -> Targets:
-    """Targets of a scene; ``thing_mask`` and ``teacher_knows`` are bool ``[C]``."""
-    absent = np.zeros(len(thing_mask), bool)
+def make_targets(scene: Scene, weights: LabelWeights) -> Targets:
+    """Targets of a scene."""
+    absent = np.zeros(len(weights.thing_mask), bool)
     absent[list(scene.absent)] = True
-    semantic, weight = _semantic(scene, absent, config)
-    center, center_weight, offset, offset_weight = _instances(scene, absent, thing_mask, config)
+    semantic, weight = _semantic(scene, absent, weights)
+    center, center_weight, offset, offset_weight = _instances(scene, absent, weights)
     return Targets(
         semantic,
         weight,
         absent,
-        absent | teacher_knows,
+        _person(scene, absent, weights),
         center,
         center_weight,
         offset,
@@ -88,78 +139,112 @@ def _at_stride(values: NDArray[np.uint16] | NDArray[np.uint8], stride: int) -> N
     return values[stride // 2 :: stride, stride // 2 :: stride].astype(np.int64)
 
 
+def _without_padding(segments: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Segment indices with the padding as one more after the last."""
+    return np.where(segments == PADDING, count + 1, segments)
+
+
 def _semantic(
-    scene: Scene, absent: NDArray[np.bool_], config: TargetConfig
+    scene: Scene, absent: NDArray[np.bool_], weights: LabelWeights
 ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    segments = _at_stride(scene.segment_map, SEMANTIC_STRIDE)
-    padding = segments == PADDING
-    segments = np.where(padding, 0, segments)
-    # Table from segment index to label; entry 0 is "no segment".
+    n = len(scene.segments)
+    segments = _without_padding(_at_stride(scene.segment_map, SEMANTIC_STRIDE), n)
+    # Tables from segment index to label and weight: no segment, the segments, padding.
     none = IGNORED if scene.complete or not absent.any() else NOT_ABSENT
-    table = np.array([none] + [IGNORED if s.ignore else s.channel for s in scene.segments])
-    weights = np.array([config.unlabelled_weight] + [1.0] * len(scene.segments), np.float32)
-    label, weight = table[segments], weights[segments]
-    if scene.has_teacher and not scene.complete:
-        teacher = _at_stride(scene.teacher, SEMANTIC_STRIDE)
-        open_ = (segments == 0) & ~padding
-        sees = open_ & (teacher > 0) & (teacher != TEACHER_UNSURE)
-        sees &= ~absent[np.where(sees, teacher - 1, 0)]  # an annotator's word beats the teacher's
-        label = np.where(sees, teacher - 1, label)
-        weight = np.where(sees, config.teacher_weight, weight)
-        zero = open_ & (teacher == 0)
-        label = np.where(zero, NOT_TEACHER, label)
-        weight = np.where(zero, 1.0, weight)
-    label = np.where(padding, IGNORED, label)
-    return label.astype(np.int16), np.where(label == IGNORED, 0, weight).astype(np.float32)
+    own = [IGNORED if s.ignore else s.channel for s in scene.segments]
+    label = np.array([none, *own, IGNORED], np.int16)
+    sure = [weights.semantic(s) for s in scene.segments]
+    weight = np.array([weights.config.unlabelled_weight, *sure, 0.0], np.float32)
+    weight[label == IGNORED] = 0
+    return label[segments], weight[segments]
+
+
+def _person(scene: Scene, absent: NDArray[np.bool_], weights: LabelWeights) -> NDArray[np.uint8]:
+    """The person map where no true label lies. Where persons are known to be absent outside the
+    segments, only within pseudo-labelled or uncertain persons."""
+    n = len(scene.segments)
+    if weights.person is None:
+        return np.full((scene.person.shape[0] // SEMANTIC_STRIDE,) * 2, NO_PERSON_MAP, np.uint8)
+    anywhere = not absent[weights.person]
+    own = [
+        s.score is not None and (anywhere or s.channel == weights.person) for s in scene.segments
+    ]
+    said = np.array([anywhere, *own, False])
+    segments = _without_padding(_at_stride(scene.segment_map, SEMANTIC_STRIDE), n)
+    person = _at_stride(scene.person, SEMANTIC_STRIDE)
+    return np.where(said[segments], person, NO_PERSON_MAP).astype(np.uint8)
+
+
+def _centroids(
+    segment_map: NDArray[np.uint16], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Centre of mass (y, x) and area of segments 0 to ``count``, in pixels of the map."""
+    side = segment_map.shape[0]
+    flat = np.where(segment_map == PADDING, 0, segment_map).astype(np.int64)
+    # Counts per segment and row (or column), then their weighted sums.
+    rows = np.bincount(
+        (flat + np.arange(side)[:, None] * (count + 1)).ravel(), minlength=side * (count + 1)
+    ).reshape(side, count + 1)
+    columns = np.bincount(
+        (flat + np.arange(side)[None, :] * (count + 1)).ravel(), minlength=side * (count + 1)
+    ).reshape(side, count + 1)
+    area = rows.sum(0)
+    position = np.arange(side) + 0.5
+    safe = np.maximum(area, 1)
+    return position @ rows / safe, position @ columns / safe, area
 
 
 def _instances(
-    scene: Scene,
-    absent: NDArray[np.bool_],
-    thing_mask: NDArray[np.bool_],
-    config: TargetConfig,
+    scene: Scene, absent: NDArray[np.bool_], weights: LabelWeights
 ) -> tuple[NDArray[np.float32], ...]:
+    config = weights.config
     cells = _at_stride(scene.segment_map, HEAD_STRIDE)
-    n = cells.shape[0]
+    n, count = cells.shape[0], len(scene.segments)
     center = np.zeros((n, n), np.float32)
-    offset = np.zeros((2, n, n), np.float32)
-    offset_weight = np.zeros((n, n), np.float32)
-    center_weight = _background_weight(scene, cells, absent, thing_mask)
+    center_weight = _center_weight(scene, cells, absent, weights)
+    cy, cx, area = _centroids(scene.segment_map, count)
+    size = np.sqrt(area) / HEAD_STRIDE
+    low, high = config.sigma_range
+    sigma = HEAD_STRIDE * np.minimum(high, low + config.sigma_per_size * size)
     position = (np.arange(n, dtype=np.float32) + 0.5) * HEAD_STRIDE  # cell centres, input pixels
+    per_pixel = np.zeros(count + 2, np.float32)  # of offsets
     for index in np.unique(cells):
-        if index == 0 or index == PADDING:
+        if index in (0, PADDING) or not scene.segments[index - 1].is_object:
             continue
-        segment = scene.segments[index - 1]
-        inside = cells == index
-        if not segment.is_object:
-            unsure = segment.ignore or segment.is_thing
-            center_weight[inside] = 0.0 if unsure else 1.0
-            continue
-        ys, xs = np.nonzero(scene.segment_map == index)
-        cy, cx = float(ys.mean()) + 0.5, float(xs.mean()) + 0.5
-        size = float(np.sqrt(len(ys))) / HEAD_STRIDE
-        low, high = config.sigma_range
-        sigma = HEAD_STRIDE * min(high, low + config.sigma_per_size * size)
-        dy, dx = cy - position[:, None], cx - position[None, :]
-        bump = np.exp(-(dy * dy + dx * dx) / (2 * sigma * sigma)).astype(np.float32)
-        np.maximum(center, bump, out=center)
-        center_weight[inside] = 1.0
-        np.maximum(center_weight, bump > 0.1, out=center_weight)
-        offset[0][inside] = np.broadcast_to(dy, (n, n))[inside]
-        offset[1][inside] = np.broadcast_to(dx, (n, n))[inside]
-        offset_weight[inside] = np.clip(n / 4 / size, 0.5, config.small_instance_weight)
+        sure = weights.sureness(scene.segments[index - 1])
+        small = np.clip(n / 4 / size[index], 0.5, config.small_instance_weight)
+        per_pixel[index] = sure * small
+        # The bump, as far as it is above 0.0003.
+        reach = 4 * sigma[index]
+        ys = slice(*np.searchsorted(position, (cy[index] - reach, cy[index] + reach)))
+        xs = slice(*np.searchsorted(position, (cx[index] - reach, cx[index] + reach)))
+        dy, dx = cy[index] - position[ys], cx[index] - position[xs]
+        square = (dy * dy)[:, None] + (dx * dx)[None, :]
+        bump = np.exp(-square / (2 * sigma[index] ** 2)).astype(np.float32)
+        np.maximum(center[ys, xs], bump, out=center[ys, xs])
+        near = np.where(bump > 0.1, np.float32(sure), 0)
+        np.maximum(center_weight[ys, xs], near, out=center_weight[ys, xs])
+    at = np.where(cells == PADDING, 0, cells)
+    offset_weight = per_pixel[at]
+    inside = offset_weight > 0
+    offset = np.zeros((2, n, n), np.float32)
+    offset[0] = np.where(inside, cy[at] - position[:, None], 0)
+    offset[1] = np.where(inside, cx[at] - position[None, :], 0)
     return center, center_weight, offset, offset_weight
 
 
-def _background_weight(
-    scene: Scene, cells: NDArray[np.int64], absent: NDArray[np.bool_], thing_mask: NDArray[np.bool_]
+def _center_weight(
+    scene: Scene, cells: NDArray[np.int64], absent: NDArray[np.bool_], weights: LabelWeights
 ) -> NDArray[np.float32]:
-    """How sure it is that no centre lies outside the segments: 1 in the padding (it must stay
-    dark), by the share of thing classes known to be absent elsewhere, 0 in void."""
-    share = float(absent[thing_mask].mean()) if thing_mask.any() else 0.0
-    weight = 0.0 if scene.complete else (share if share >= 0.75 else 0.0)
-    out = np.where(cells == 0, np.float32(weight), np.float32(1.0)).astype(np.float32)
-    if scene.has_teacher and weight == 0.0 and not scene.complete:
-        teacher = _at_stride(scene.teacher, HEAD_STRIDE)
-        out[(cells == 0) & (teacher == 0)] = 0.1
-    return out
+    """How sure it is what the centre head must say, by segment: 1 in the padding (it must stay
+    dark) and in true labels; in pseudo-labels by their score; 0 in void, crowds and uncertain
+    segments; elsewhere by the share of thing classes known to be absent."""
+    things = weights.thing_mask
+    share = float(absent[things].mean()) if things.any() else 0.0
+    none = 0.0 if scene.complete or share < 0.75 else share
+    own = [
+        0.0 if s.ignore or (s.is_thing and not s.is_object) else weights.sureness(s)
+        for s in scene.segments
+    ]
+    table = np.array([none, *own, 1.0], np.float32)
+    return table[_without_padding(cells, len(scene.segments))]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
 from panokit_network.backbone import Conv
 from panokit_network.board import Board
+from panokit_network.cache import PhotoCache
 from panokit_network.checkpoint import load_checkpoint, save_checkpoint
 from panokit_network.config import Phase, TrainConfig
-from panokit_network.data import PhotoCache
 from panokit_network.losses import Batch, panoptic_loss
 from panokit_network.model import PanopticNetwork
 from panokit_network.parallel import (
@@ -36,7 +36,7 @@ from panokit_network.parallel import (
 )
 from panokit_network.scenes import SceneStream, loader
 from panokit_network.validate import Validator
-from panokit_network.weights import imagenet_state, load_weights, save_weights
+from panokit_network.weights import backbone_state, imagenet_state, load_weights, save_weights
 
 __all__ = ["TrainResult", "Trainer", "class_weights", "learning_rate_at"]
 
@@ -74,10 +74,10 @@ def class_weights(cache: PhotoCache, classes: int, power: float) -> Tensor:
     return torch.tensor(weight, dtype=torch.float32)
 
 
-def _channels_last(network: PanopticNetwork) -> PanopticNetwork:
-    """Put the weights into the memory order that CPU convolutions are fastest with."""
+def _in_layout(network: PanopticNetwork, layout: torch.memory_format) -> PanopticNetwork:
+    """Put the weights into a memory order."""
     # PyTorch's own annotations lack this overload.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=layout)  # type: ignore[call-overload]
     return network
 
 
@@ -102,11 +102,13 @@ class TrainResult:
 class Trainer:
     """Trains a :class:`PanopticNetwork` and keeps its exponential moving average.
 
+    ``on_save()`` is called after each checkpoint. ``channels_last`` is the memory order that CPU
+    convolutions (and most GPUs') are fastest with; ``compiled`` has PyTorch compile the network.
     ``validate(network)`` is called now and then with the averaged network and returns figures
     that go into ``metrics.jsonl``; ``on_step`` gets a dict of figures after every step.
-    ``init`` is a weight file to start from instead of the ImageNet weights. ``rank`` is this
-    process's number under ``torchrun`` (see :mod:`panokit_network.parallel`). What goes into
-    ``metrics.jsonl`` is also shown on ``board``.
+    ``init`` is a weight file to start from instead of the ImageNet weights; ``backbone`` one that
+    the backbone alone starts from. ``rank`` is this process's number under ``torchrun`` (see
+    :mod:`panokit_network.parallel`). What goes into ``metrics.jsonl`` is also shown on ``board``.
     """
 
     def __init__(
@@ -122,6 +124,10 @@ class Trainer:
         init: str | Path | None = None,
         rank: int = 0,
         board: Board | None = None,
+        backbone: str | Path | None = None,
+        on_save: Callable[[], None] | None = None,
+        channels_last: bool = True,
+        compiled: bool = False,
     ) -> None:
         if len(cache) == 0:
             raise DataError(out, "there is no photo to train on")
@@ -132,15 +138,19 @@ class Trainer:
                 raise ArgumentError("phase batch", expected, phase.batch)
         self.config, self.taxonomy, self.out = config, taxonomy, Path(out)
         self.validate, self.on_step, self.workers = validate, on_step, workers
+        self.on_save, self.compiled = on_save, compiled
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.model = PanopticNetwork(config.network)
         if init is not None:
             self.model.load_state_dict(_initial_state(init, config, taxonomy))
+        elif backbone is not None:
+            self.model.backbone.load_state_dict(backbone_state(backbone, self.model.backbone))
         elif imagenet:
             self.model.backbone.load_imagenet(imagenet_state())
         synchronize(self.model)
-        _channels_last(self.model).to(self.device)
+        _in_layout(self.model, self.layout).to(self.device)
         self.forward: nn.Module = self.model
         state = self.model.state_dict()
         self.ema = {k: v.clone() for k, v in state.items() if v.is_floating_point()}
@@ -189,6 +199,8 @@ class Trainer:
         )
         training = {"samples": self.samples, "config": config}
         save_weights(self.out / WEIGHTS, self.ema, self.config.network, self.taxonomy, training)
+        if self.on_save:
+            self.on_save()
 
     @property
     def samples(self) -> int:
@@ -201,14 +213,17 @@ class Trainer:
         """A copy of the network with the averaged weights, in eval mode."""
         network = PanopticNetwork(self.config.network)
         network.load_state_dict({k: v.cpu() for k, v in self.ema.items()}, strict=False)
-        return _channels_last(network).eval()
+        return _in_layout(network, self.layout).to(self.device).eval()
 
-    def run(self, stop_after: int | None = None) -> TrainResult:
-        """Train to the end of the schedule, to ``stop_after`` steps, or until interrupted."""
+    def run(self, stop_after: int | None = None, minutes: float | None = None) -> TrainResult:
+        """Train to the end of the schedule, to ``stop_after`` steps, for so many ``minutes``, or
+        until interrupted. Whatever ends it, the state is saved."""
         end = min(self.config.total_steps, stop_after or self.config.total_steps)
+        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         due_save = due_validate = self.samples
         with self._interruptible():
             for batch in loader(self.stream, self.step, self.workers):
+                self._stop |= time.monotonic() >= deadline
                 if any_rank(self._stop, self.device) or self.step >= end:
                     break
                 figures = self.train_step(batch)
@@ -237,12 +252,14 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         batch = batch.to(self.device)
-        image = batch.image.float().contiguous(memory_format=torch.channels_last)
+        image = batch.image.float().contiguous(memory_format=self.layout)
         if self.config.dropout:  # what a step leaves out depends on its number alone
             torch.manual_seed(hash((self.config.seed, self.step, self.rank)) % 2**63)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
             heads = self.forward(image)
-        loss = panoptic_loss(heads, batch, self.class_weight, self.config.loss, self.config.targets)
+        loss = panoptic_loss(
+            heads, batch, self.class_weight, self.config.loss, self.stream.weights.person
+        )
         self.optimizer.zero_grad(set_to_none=True)
         loss["total"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
@@ -283,8 +300,12 @@ class Trainer:
         for conv in (c for module in still for c in module.modules() if isinstance(c, Conv)):
             conv.bn.eval()
             conv.folds = True
+        if self.compiled:
+            self.forward = cast(nn.Module, torch.compile(self.model, dynamic=False))
         if world_size() > 1:  # it notes at the start which weights have gradients
-            self.forward = nn.parallel.DistributedDataParallel(self.model, broadcast_buffers=False)
+            self.forward = nn.parallel.DistributedDataParallel(
+                self.forward, broadcast_buffers=False
+            )
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from panokit.taxonomy import Taxonomy
 from panokit_network.augment import PADDING, letterboxed_scene
-from panokit_network.data import DecodedPhoto, PhotoCache
+from panokit_network.cache import PhotoCache
 from panokit_network.model import PanopticNetwork
+from panokit_network.records import DecodedPhoto
 
 __all__ = ["Validator"]
 
@@ -83,13 +84,14 @@ class Validator:
         self, network: PanopticNetwork, photo: DecodedPhoto
     ) -> tuple[NDArray[np.int64], torch.Tensor]:
         image = letterboxed_scene(photo, self.size).image_hwc
-        x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        device = next(network.parameters()).device
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].to(device).float()
+        with torch.autocast(device.type, dtype=torch.bfloat16):
             heads = network(x)
         logits = torch.nn.functional.interpolate(
             heads["semantic"].float(), size=(self.size, self.size), mode="bilinear"
         )
-        return logits[0].argmax(0).numpy(), torch.sigmoid(heads["center"].float())
+        return logits[0].argmax(0).cpu().numpy(), torch.sigmoid(heads["center"].float())
 
 
 def _tinted(

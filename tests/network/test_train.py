@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from panokit.errors import ArgumentError, DataError
+from panokit_network.cache import PhotoCache
 from panokit_network.config import Phase, TrainConfig
-from panokit_network.data import PanopticFolder, PhotoCache, load_split
+from panokit_network.data import PanopticFolder, load_split
 from panokit_network.model import NetworkConfig, PanopticNetwork
 from panokit_network.train import CHECKPOINT, Trainer, learning_rate_at
 from panokit_network.validate import Validator

@@ -190,7 +190,7 @@ def test_every_split_of_the_photo_set_is_read(photo_set: Path) -> None:
     taxonomy = Taxonomy.load(photo_set / "taxonomy.json")
     by_split = {s: load_truth(photo_set, s, taxonomy) for s in splits(photo_set)}
     complete = {s for s, photos in by_split.items() if all(p.complete for p in photos)}
-    assert complete == {"coco_panoptic_train", "coco_panoptic_val"}
+    assert complete == {"coco_panoptic_train", "coco_panoptic_val", "scenes_train"}
     assert len(by_split["coco_panoptic_val"]) == 50
     photo = by_split["voc_val"][0]
     assert decode_ids(photo).shape == open_photo(photo).size_wh[::-1]

