@@ -40,7 +40,8 @@ log = logging.getLogger("train_in_time")
 PART_BYTES = 15 * 2**20
 CONFIG = "config.json"
 MARGIN = 0.94  # of the time left; the rest is for loading, saving and a slower hour
-WARM_STEPS, TIMED_STEPS = 6, 12
+WARM_STEPS, TIMED_STEPS = 5, 40
+TIMED_SHARE = 0.03  # of the time for everything: most that one phase's measurement may take
 
 
 def main() -> None:
@@ -76,7 +77,8 @@ def main() -> None:
         channels_last = True
     else:
         given = TrainConfig.load(args.config)
-        rates, channels_last = _measure(given, cache, folder, args.work / "trial", options)
+        most = TIMED_SHARE * budget
+        rates, channels_last = _measure(given, cache, folder, args.work / "trial", options, most)
         left = MARGIN * (budget - (time.monotonic() - started))
         config = _fitted(given, rates, left)
     trainer = Trainer(
@@ -126,7 +128,12 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measure(
-    config: TrainConfig, cache: PhotoCache, folder: PackFolder, scratch: Path, options: dict
+    config: TrainConfig,
+    cache: PhotoCache,
+    folder: PackFolder,
+    scratch: Path,
+    options: dict,
+    most_seconds: float,
 ) -> tuple[list[float], bool]:
     """Samples a second of each phase, and whether channels-last is the faster memory order (on a
     GPU; CPUs always want it)."""
@@ -140,7 +147,7 @@ def _measure(
         first = 0
         for phase in config.phases:
             trainer.step = first
-            rates[channels_last].append(_rate(trainer, first, phase.batch))
+            rates[channels_last].append(_rate(trainer, first, phase.batch, most_seconds))
             first += phase.steps
         log.info("channels last %s: %s samples/s", channels_last, rates[channels_last])
     shutil.rmtree(scratch, ignore_errors=True)
@@ -148,21 +155,25 @@ def _measure(
     return rates[best], best
 
 
-def _rate(trainer: Trainer, first: int, batch: int) -> float:
-    steps = WARM_STEPS + TIMED_STEPS
-    at = 0.0
-    for number, loaded in enumerate(loader(trainer.stream, first, trainer.workers, first + steps)):
-        if number == WARM_STEPS:
-            at = time.monotonic()
-        trainer.train_step(loaded)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return round(TIMED_STEPS * batch / (time.monotonic() - at), 1)
+def _rate(trainer: Trainer, first: int, batch: int, most_seconds: float) -> float:
+    """Samples a second from step ``first`` on. The steps before the timed ones start the loader and
+    let the machine choose its kernels; on a slow machine the last of them alone counts."""
+    end = first + WARM_STEPS + TIMED_STEPS
+    ends = [time.monotonic()]
+    for loaded in loader(trainer.stream, first, trainer.workers, end):
+        trainer.train_step(loaded)  # it waits for the device
+        ends.append(time.monotonic())
+        if len(ends) > 2 and ends[-1] - ends[0] > most_seconds:
+            break
+    since = min(WARM_STEPS, len(ends) - 2)
+    return round((len(ends) - 1 - since) * batch / (ends[-1] - ends[since]), 1)
 
 
 def _fitted(config: TrainConfig, rates: list[float], seconds: float) -> TrainConfig:
     """The config with all phases scaled alike so that they take so many seconds."""
     whole = sum(p.samples / r for p, r in zip(config.phases, rates, strict=True))
+    if seconds <= 0:
+        sys.exit("too little time: loading and measuring took all of it; give more --minutes")
     scale = seconds / whole
     phases = tuple(replace(p, samples=max(1, round(p.samples * scale))) for p in config.phases)
     fitted = replace(

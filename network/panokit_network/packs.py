@@ -20,7 +20,7 @@ import json
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,13 @@ class PackedPhoto:
 
     def decode(self) -> DecodedPhoto:
         """Read the pixels; ``DataError`` if they are not as the index says."""
-        with _opened(self.path) as pack:
-            image = self._read(pack, f"{self.number}.webp", "RGB", ("WEBP",))
-            segments = self._read(pack, f"{self.number}.png", None, ("PNG",)).astype(np.uint16)
-            person = None
-            if self.has_person:
-                person = self._read(pack, f"{self.number}.person.png", None, ("PNG",))
+        stat = self.path.stat()
+        pack = _kept_open(self.path, stat.st_mtime_ns, stat.st_size)
+        image = self._read(pack, f"{self.number}.webp", "RGB", ("WEBP",))
+        segments = self._read(pack, f"{self.number}.png", None, ("PNG",)).astype(np.uint16)
+        person = None
+        if self.has_person:
+            person = self._read(pack, f"{self.number}.person.png", None, ("PNG",))
         if segments.max(initial=0) > len(self.record.segments):
             raise DataError(self.path, f"{self.number}.png: a segment that the index lacks")
         return DecodedPhoto(self.record, image, segments, person)
@@ -138,6 +139,13 @@ def _opened(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(path, f"expected a pack, but {error}") from None
+
+
+@lru_cache(maxsize=4)
+def _kept_open(path: Path, changed: int, size: int) -> zipfile.ZipFile:
+    """A pack that stays open: its directory of thousands of files takes longer to read than a
+    photo. Another time of change or size is another file."""
+    return _opened(path)
 
 
 def _read_index(path: Path) -> tuple[Taxonomy, list[PackedPhoto]]:

@@ -17,11 +17,14 @@ from panokit_network.records import DecodedPhoto
 
 __all__ = ["Validator"]
 
+_NOTHING, _OPEN = -1, -2
+
 
 class Validator:
     """Mean IoU of classes and the state of the centre head, per split.
 
-    Only labelled pixels count. ``center_max`` is the mean over photos of the highest centre score
+    Labelled pixels count, and pixels in no segment that are taken for a class known to be absent
+    there. ``center_max`` is the mean over photos of the highest centre score
     and ``centers`` the mean number of peaks above 0.25: a centre head that collapses shows there
     first.
     """
@@ -53,6 +56,7 @@ class Validator:
     def _split(self, network: PanopticNetwork, photos: PhotoCache) -> dict[str, Any]:
         classes = len(self.taxonomy)
         confusion = np.zeros((classes, classes), np.int64)
+        invented = np.zeros(classes, np.int64)
         highest: list[float] = []
         peaks: list[int] = []
         for index in range(min(len(photos), self.limit)):
@@ -62,10 +66,14 @@ class Validator:
             known = truth >= 0
             pairs = truth[known] * classes + predicted[known]
             confusion += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+            absent = np.zeros(classes, bool)
+            absent[list(photo.record.absent)] = not photo.record.complete
+            wrong = predicted[(truth == _OPEN) & absent[predicted]]
+            invented += np.bincount(wrong, minlength=classes)
             highest.append(float(score.max()))
             peak = torch.nn.functional.max_pool2d(score, 7, 1, 3) == score
             peaks.append(int((peak & (score > 0.25)).sum()))
-        hits, true, found = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+        hits, true, found = np.diag(confusion), confusion.sum(1), confusion.sum(0) + invented
         iou = hits / np.maximum(true + found - hits, 1)
         present = true > 0
         return {
@@ -103,10 +111,10 @@ def _tinted(
 
 
 def _labels(photo: DecodedPhoto, size: int) -> NDArray[np.int64]:
-    """Channel of every labelled pixel of the letterboxed photo, -1 elsewhere."""
+    """Channel of every labelled pixel of the letterboxed photo, ``_OPEN`` in no segment,
+    ``_NOTHING`` in the padding and where labels are uncertain."""
     segment_map = letterboxed_scene(photo, size).segment_map
-    table = np.full(len(photo.record.segments) + 1, -1)
-    for i, segment in enumerate(photo.record.segments):
-        table[i + 1] = -1 if segment.ignore else segment.channel
+    own = [_NOTHING if s.ignore else s.channel for s in photo.record.segments]
+    table = np.array([_OPEN, *own])
     inside = segment_map != PADDING
-    return np.where(inside, table[np.where(inside, segment_map, 0)], -1)
+    return np.where(inside, table[np.where(inside, segment_map, 0)], _NOTHING)

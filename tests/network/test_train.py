@@ -217,15 +217,38 @@ def test_train_command_trains_resumes_and_knows_its_own_config(tmp_path: Path) -
     assert "26 classes for a taxonomy of 3" in done.stderr
 
 
-def test_validator_counts_labelled_pixels(photos: tuple[PanopticFolder, PhotoCache]) -> None:
-    folder, cache = photos
+def says_sky() -> PanopticNetwork:
+    """A network that says "sky" everywhere, and never a centre."""
     network = PanopticNetwork(SMALL.network).eval()
-    with torch.no_grad():  # says "sky" everywhere, and never a centre
+    with torch.no_grad():
         network.semantic_head.weight.zero_()
         network.semantic_head.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
         network.center_head.weight.zero_()
         network.center_head.bias.fill_(-9)
+    return network
+
+
+def test_validator_counts_labelled_pixels(photos: tuple[PanopticFolder, PhotoCache]) -> None:
+    folder, cache = photos
+    network = says_sky()
     figures = Validator({"toy": cache}, folder.taxonomy, size=64)(network)["toy"]
     assert figures["iou"]["disc"] == figures["iou"]["square"] == 0
     assert 0.7 < figures["iou"]["sky"] < 0.95  # the share of the photo that is sky
     assert (figures["centers"], figures["center_max"]) == (0, 0)
+
+
+def test_validator_counts_what_is_invented_where_a_class_is_absent(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", photos=1)
+    path = root / "annotations" / "toy_train.json"
+    data = json.loads(path.read_text())
+    ids = np.zeros((64, 96, 3), np.uint8)
+    ids[:32, :, 0] = 3  # sky above, nothing labelled below
+    Image.fromarray(ids).save(root / "panoptic" / "toy_train" / "0.png")
+    data["annotations"][0]["segments_info"] = [{"id": 3, "category_id": 3}]
+    folder = PanopticFolder.open(root)
+    for labelled, expected in (([3], 0.5), ([1], 1.0)):
+        data["images"][0]["labelled"] = labelled
+        path.write_text(json.dumps(data))
+        cache = PhotoCache.build(load_split(folder, "toy_train"), folder.taxonomy, tmp_path / "c")
+        figures = Validator({"toy": cache}, folder.taxonomy, size=96)(says_sky())["toy"]
+        assert figures["iou"]["sky"] == expected
