@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from panokit.bundle import shipped_bundle_path
-from panokit_compression.bench import bench, bench_paths, machine
+from panokit_lab.bench import bench, bench_paths, machine
 
 PEERS = Path(__file__).parents[2] / "shared" / "peers"
 

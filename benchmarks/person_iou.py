@@ -23,11 +23,11 @@ from rich.table import Table
 
 from panokit.photo import Photo
 from panokit.preprocessing import TransformRecord, letterbox
-from panokit.quality import Prediction, SemanticQuality, decode_ids, load_truth, open_photo
-from panokit.quality.bootstrap import bootstrap_weights
-from panokit.quality.predictor import predictor
-from panokit.quality.semantic import PixelCounts, true_channels
 from panokit.segmenter import Segmenter
+from panokit_datasets.quality import Prediction, SemanticQuality, decode_ids, load_truth, open_photo
+from panokit_datasets.quality.bootstrap import bootstrap_weights
+from panokit_datasets.quality.predictor import predictor
+from panokit_datasets.quality.semantic import PixelCounts, true_channels
 
 PERSON_OF_PASCAL = 15
 

@@ -12,10 +12,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from panokit import Photo, Segmenter, postprocess, read_dump, validate_dump, write_dump
+from panokit import Photo, Segmenter, postprocess, read_dump, write_dump
 from panokit.dump import Dump, dump_stages
 from panokit.runtime import heads_from_raw
 from panokit.samples import sample_photos
+from panokit_validation import validate_dump
 
 DUMPS = 1000
 RUNS = 9

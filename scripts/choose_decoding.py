@@ -25,7 +25,9 @@ from rich.table import Table
 
 from panokit.photo import Photo
 from panokit.postprocessing import PostprocessConfig, postprocess
-from panokit.quality import (
+from panokit.result import PanopticResult
+from panokit.segmenter import Segmenter, Stages
+from panokit_datasets.quality import (
     PanopticQuality,
     PanopticQualityResult,
     TruthPhoto,
@@ -34,9 +36,7 @@ from panokit.quality import (
     load_truth,
     open_photo,
 )
-from panokit.quality.panoptic_quality import SegmentCounts, count_segments
-from panokit.result import PanopticResult
-from panokit.segmenter import Segmenter, Stages
+from panokit_datasets.quality.panoptic_quality import SegmentCounts, count_segments
 from panokit_network.segmenter import open_weights
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7)

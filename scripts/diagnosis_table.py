@@ -24,9 +24,9 @@ from rich.console import Console
 
 from panokit.photo import Photo
 from panokit.samples import sample_photos
-from panokit.validation.confusion import Confusion, Plan, run
-from panokit.validation.confusion_report import summary, write_into
 from panokit_network.weights import shipped_weights_path
+from panokit_validation.confusion import Confusion, Plan, run
+from panokit_validation.confusion_report import summary, write_into
 
 ROOT = Path(__file__).parent.parent
 console = Console()

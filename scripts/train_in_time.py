@@ -7,7 +7,7 @@ The first call measures how fast each phase of the config goes here and scales a
 so that the schedule ends in time; a later call with `--state` goes on where that one stopped. OUT
 gets, every minute and at the end, the state in parts that are small enough to send
 (`checkpoint.00`, …), the averaged weights, the figures as JSON lines, and the config. It needs
-what `panokit train` needs and the folders `sdk` and `network` of this project, but no
+what `panokit train` needs and the folders `sdk`, `datasets` and `network` of this project, but no
 installation, no ImageNet package, and whatever PyTorch the machine has.
 """
 
@@ -24,13 +24,13 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / folder) for folder in ("sdk", "network")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("sdk", "datasets", "network")]
 
 import torch  # noqa: E402
 
+from panokit_datasets.packs import PackFolder  # noqa: E402
 from panokit_network.cache import PhotoCache  # noqa: E402
 from panokit_network.config import TrainConfig  # noqa: E402
-from panokit_network.packs import PackFolder  # noqa: E402
 from panokit_network.scenes import loader  # noqa: E402
 from panokit_network.train import CHECKPOINT, METRICS, WEIGHTS, Trainer  # noqa: E402
 from panokit_network.validate import Validator  # noqa: E402

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,35 +15,56 @@ import pytest
 
 import panokit
 
-PACKAGES = {
-    "sdk": "panokit",
-    "network": "panokit_network",
-    "compression": "panokit_compression",
-    "converters": "panokit_converters",
-    "demo_app": "panokit_demo",
-}
-MAY_IMPORT = {
-    "panokit": set(),
-    "panokit_network": {"panokit"},
-    "panokit_compression": {"panokit", "panokit_network"},
-    "panokit_converters": {"panokit", "panokit_network", "panokit_compression"},
-    "panokit_demo": {"panokit"},
-}
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+structure = importlib.import_module("structure")
+sys.path.pop(0)
 
 
-@pytest.mark.parametrize("folder", PACKAGES)
+@pytest.mark.parametrize("folder", structure.ROOMS)
 def test_no_module_lies_directly_in_a_source_root(root: Path, folder: str) -> None:
     # A plain compression/__init__.py would shadow the standard library's `compression`.
     assert sorted((root / folder).glob("*.py*")) == []
 
 
-@pytest.mark.parametrize(("folder", "package"), PACKAGES.items())
-def test_imports_run_one_way(root: Path, folder: str, package: str) -> None:
-    allowed = MAY_IMPORT[package] | {package}
-    banned = set(PACKAGES.values()) - allowed
-    if package == "panokit":
-        banned |= {"torch", "tensorflow", "coremltools", "litert_torch"}
-    for path in (root / folder / package).rglob("*.py"):
+def test_no_arrow_points_up_and_no_files_import_in_circles(root: Path) -> None:
+    found = structure.all_imports(root)
+    assert len(found) > 500  # the reading itself works
+    assert structure.arrows_upward(found) == []
+    assert structure.circles(found) == []
+
+
+def test_structure_sees_what_it_guards_against(tmp_path: Path) -> None:
+    """An arrow up and a circle, one hidden in a function and one under TYPE_CHECKING."""
+    files = {
+        "sdk/panokit/a.py": "def f():\n    from panokit.b import g\n",
+        "sdk/panokit/b.py": "if TYPE_CHECKING:\n    from panokit import a\n",
+        "sdk/panokit/c.py": "import panokit_lab.export\n",
+        "lab/panokit_lab/export.py": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        (path.parent / "__init__.py").touch()
+    found = structure.all_imports(tmp_path)
+    assert [(i.file, i.module) for i in structure.arrows_upward(found)] == [
+        ("panokit.c", "panokit_lab.export")
+    ]
+    assert structure.circles(found) == [["panokit.a", "panokit.b"]]
+
+
+def test_only_commands_and_segmenters_are_found_by_entry_point(root: Path) -> None:
+    assert structure.entry_point_lookups(root) == [
+        "panokit.cli.shell",
+        "panokit_datasets.commands.evaluate",
+    ]
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    groups = re.findall(r'^\[project\.entry-points\."([^"]+)"\]', text, re.MULTILINE)
+    assert groups == ["panokit.commands", "panokit.segmenters"]
+
+
+def test_the_sdk_needs_nothing_heavy(root: Path) -> None:
+    for path in (root / "sdk" / "panokit").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names: list[str] = []
             if isinstance(node, ast.Import):
@@ -50,7 +72,7 @@ def test_imports_run_one_way(root: Path, folder: str, package: str) -> None:
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module or ""]
             tops = {n.partition(".")[0] for n in names}
-            assert not tops & banned, f"{path} imports {sorted(tops & banned)}"
+            assert not tops & {"torch", "tensorflow", "coremltools", "litert_torch"}, path
 
 
 def test_importing_panokit_loads_nothing_heavy() -> None:
@@ -63,16 +85,23 @@ def test_importing_panokit_loads_nothing_heavy() -> None:
 
 
 def test_public_names_are_listed_and_exist(root: Path) -> None:
+    packages = [package for package, _ in structure.ROOMS.values()]
+    names = [
+        f"{package}.{name}"
+        for package in packages
+        for name in sorted(getattr(importlib.import_module(package), "__all__", []))
+    ]
     listed = (root / "tests" / "public_api.txt").read_text(encoding="utf-8").split()
-    assert sorted(panokit.__all__) == listed, (
-        "the public API changed: if that is meant, write sorted(panokit.__all__), "
-        "a name a line, to tests/public_api.txt"
+    assert names == listed, (
+        "the public API changed: if that is meant, write package.name for each package of "
+        "scripts/structure.py and each name of its __all__, sorted, to tests/public_api.txt"
     )
     # A module of a public name's own name would take its place as soon as it is imported.
     for module in pkgutil.walk_packages(panokit.__path__, "panokit."):
         importlib.import_module(module.name)
-    for name in panokit.__all__:
-        assert not isinstance(getattr(panokit, name), ModuleType), name
+    for name in names:
+        package, _, attribute = name.partition(".")
+        assert not isinstance(getattr(sys.modules[package], attribute), ModuleType), name
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -12,10 +12,10 @@ from panokit import Bundle, Photo, Segmenter, preprocess, read_dump
 from panokit.bundle import path_bytes, shipped_bundle_path
 from panokit.runtime import dequantize
 from panokit.samples import sample_photos
-from panokit.validation import compare_maps, compare_tensors
 from panokit_network.deploy import count_macs, count_parameters, fuse
 from panokit_network.segmenter import open_weights
 from panokit_network.weights import load_weights, shipped_weights_path
+from panokit_validation import compare_maps, compare_tensors
 
 
 @pytest.fixture(scope="module")

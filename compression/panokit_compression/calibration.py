@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
+from panokit_datasets.coco_panoptic import PanopticFolder, load_truth
 
 __all__ = ["CalibrationSet", "calibration_from_data", "calibration_from_photos", "enough"]
 
@@ -53,6 +54,14 @@ class CalibrationSet:
         """The first ``count`` images (all, if there are fewer)."""
         return replace(self, images=self.images[:count], names=self.names[:count])
 
+    def digest(self) -> str:
+        """SHA-256 of the images themselves, whatever their names."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(repr(image.shape).encode())
+            digest.update(np.ascontiguousarray(image).tobytes())
+        return digest.hexdigest()
+
     def inputs(self) -> Iterator[NDArray[np.float32]]:
         """The images as the float network takes them: float32 ``[1,H,W,3]``, 0..255."""
         for image in self.images:
@@ -71,20 +80,15 @@ def calibration_from_data(
     The photos with the smallest SHA-256 of their name are taken: as good as random, and the same
     everywhere. ``DataError`` if there are fewer.
     """
-    from panokit_network.data import PanopticFolder, load_split
-
     folder = PanopticFolder.open(data)
     images = folder.root / "images"
-    splits = [name for name in folder.splits() if name.endswith("_train")]
-    # Validation photos never calibrate, even where a split of another name holds them too.
-    held_out = {
-        record.truth.image_path
-        for name in folder.splits()
-        if name not in splits
-        for record in load_split(folder, name)
-    }
-    paths = {r.truth.image_path for name in splits for r in load_split(folder, name)} - held_out
-    chosen = sorted(paths, key=lambda p: _digest(p.relative_to(images).as_posix()))[:count]
+    paths: dict[bool, set[Path]] = {True: set(), False: set()}
+    for name in folder.splits():
+        truth = load_truth(folder.root, name, folder.taxonomy)
+        paths[name.endswith("_train")] |= {photo.image_path for photo in truth}
+    # Validation photos never calibrate, even where a training split holds them too.
+    training = paths[True] - paths[False]
+    chosen = sorted(training, key=lambda p: _digest(p.relative_to(images).as_posix()))[:count]
     if len(chosen) < count:
         reason = f"expected at least {count} photos in splits *_train, got {len(chosen)}"
         raise DataError(folder.root, reason)

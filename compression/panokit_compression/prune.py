@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from panokit._quiet import quiet
 from panokit.errors import ArgumentError, MissingExtraError
 from panokit_compression.layers import match_layers
-from panokit_compression.quiet import quiet
 from panokit_compression.recipes import Prune, Sparsify
 from panokit_network.deploy import count_macs
 

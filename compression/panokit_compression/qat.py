@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from panokit._quiet import quiet
 from panokit.errors import ArgumentError, MissingExtraError
 from panokit_compression.distil import OnStep, Stream, train_on
-from panokit_compression.quiet import quiet
 from panokit_compression.recipes import Qat
 
 __all__ = ["train_quantized"]

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from panokit._quiet import quiet
 from panokit.errors import ArgumentError, MissingExtraError
 from panokit_compression.calibration import CalibrationSet, enough
 from panokit_compression.grids import INT4, INT8
 from panokit_compression.layers import match_layers, tflite_layers
-from panokit_compression.quiet import quiet
 from panokit_compression.ranges import COUNT, Statistics, clipped_ranges, mean_update
 from panokit_compression.recipes import Quantize, Recipe
 

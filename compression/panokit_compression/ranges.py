@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._quiet import quiet
 from panokit_compression.calibration import CalibrationSet
-from panokit_compression.quiet import quiet
 
 __all__ = ["Statistics", "clipped_ranges", "mean_update"]
 

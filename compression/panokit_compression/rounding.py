@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from panokit._quiet import quiet
 from panokit_compression.calibration import CalibrationSet
 from panokit_compression.grids import INT8, Fitted, Grid
-from panokit_compression.quiet import quiet
 
 __all__ = ["GridOf", "layers_of", "round_module", "round_weights"]
 

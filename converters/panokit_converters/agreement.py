@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.agreement import AgreementMeter, HeadAgreement
 from panokit.bundle import Artifact
 from panokit.dump import HEADS
 from panokit.errors import ArgumentError, HeadError
 from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
 from panokit.preprocessing import TransformRecord
-from panokit.quality import PanopticQuality, TruthSegment
-from panokit.quality.agreement import AgreementMeter, HeadAgreement
 from panokit.taxonomy import Taxonomy
+from panokit_datasets.quality import PanopticQuality, TruthSegment
 
 __all__ = [
     "Agreement",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.quality.agreement import INFINITE_DB, decibel
+from panokit.agreement import INFINITE_DB, decibel
 from panokit_converters.diagnose import Difference, diagnose
 from panokit_converters.trace import INPUT, Trace, TracedOperator, short_name
 

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from panokit._quiet import quiet
 from panokit.bundle import Artifact, TensorSpec
 from panokit.errors import BundleError, ExportError, MissingExtraError
 from panokit.runtime import quantize_image
-from panokit_compression.quiet import quiet
 from panokit_converters.contract import HEADS, HeadContract, TupleHeads
 from panokit_converters.tflite_metadata import ModelInfo
 

@@ -12,24 +12,54 @@ import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from panokit._quiet import quiet
 from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError
-from panokit_compression.quiet import quiet
 from panokit_converters.contract import HEADS, HeadContract, TupleHeads
-from panokit_converters.coreml_forms import CoreMlForm
 from panokit_converters.tflite_metadata import ModelInfo
 
-__all__ = ["coreml_specs", "write_coreml"]
+__all__ = ["DENSE", "WeightStorage", "coreml_specs", "write_coreml"]
 
 log = logging.getLogger(__name__)
 
 INPUT = "image"
+
+
+class WeightStorage(Protocol):
+    """How a package stores its weights, and the type that it computes in."""
+
+    @property
+    def compute(self) -> str:
+        """``"float16"`` or ``"float32"``: of activations and of dense weights."""
+
+    @property
+    def needs_ios18(self) -> bool:
+        """Whether iOS 16 could not load it."""
+
+    def compress(self, ct: Any, model: Any) -> Any:
+        """``model`` (an ``MLModel``) with its weights stored so; ``ct`` is coremltools."""
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """Weights as they are."""
+
+    compute: str = "float16"
+    needs_ios18: bool = False
+
+    def compress(self, ct: Any, model: Any) -> Any:
+        return model
+
+
+DENSE = _Dense()
+"""float16 throughout, nothing compressed."""
 
 
 def write_coreml(
@@ -37,17 +67,16 @@ def write_coreml(
     contract: HeadContract,
     info: ModelInfo,
     path: Path,
-    form: CoreMlForm | None = None,
+    storage: WeightStorage = DENSE,
 ) -> None:
     """Write ``module`` (head contract, eval mode) as the folder ``path`` (``….mlpackage``).
 
-    ``form`` says how weights are stored (float16 by default). The same weights give the same
+    ``storage`` says how weights are stored. The same weights give the same
     bytes: the conversion date is left out, identifiers come from names.
     """
-    form = form or CoreMlForm()
     with _tool() as ct, quiet(log), torch.no_grad():
         try:
-            model = form.compress(ct, _convert(ct, module, contract, form))
+            model = storage.compress(ct, _convert(ct, module, contract, storage))
         except (RuntimeError, ValueError, NotImplementedError) as error:
             reason = f"coremltools cannot convert the module ({type(error).__name__}: {error})"
             raise ExportError(path, reason) from error
@@ -56,15 +85,15 @@ def write_coreml(
     _make_reproducible(path)
 
 
-def _convert(ct: Any, module: nn.Module, contract: HeadContract, form: CoreMlForm) -> Any:
+def _convert(ct: Any, module: nn.Module, contract: HeadContract, storage: WeightStorage) -> Any:
     width, height = contract.size_wh
     trace: Any = torch.jit.trace  # without types of its own
     traced = trace(TupleHeads(module).eval(), torch.zeros(1, 3, height, width))
-    half = form.compute == "float16"
+    half = storage.compute == "float16"
     return ct.convert(
         traced,
         convert_to="mlprogram",
-        minimum_deployment_target=ct.target.iOS18 if form.needs_ios18 else ct.target.iOS16,
+        minimum_deployment_target=ct.target.iOS18 if storage.needs_ios18 else ct.target.iOS16,
         inputs=[
             ct.ImageType(
                 name=INPUT,
@@ -80,10 +109,10 @@ def _convert(ct: Any, module: nn.Module, contract: HeadContract, form: CoreMlFor
 
 
 def coreml_specs(
-    contract: HeadContract, form: CoreMlForm | None = None
+    contract: HeadContract, storage: WeightStorage = DENSE
 ) -> tuple[TensorSpec, dict[str, TensorSpec]]:
-    """The input (an image) and the heads (of the form's compute type, NCHW) of a package."""
-    dtype = (form or CoreMlForm()).compute
+    """The input (an image) and the heads (of the storage's compute type, NCHW) of a package."""
+    dtype = storage.compute
     width, height = contract.size_wh
     image = TensorSpec(INPUT, (1, height, width, 3), "uint8", "image")
     heads = {name: TensorSpec(name, (1, *contract.shape(name)), dtype, "nchw") for name in HEADS}

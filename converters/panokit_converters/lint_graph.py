@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from panokit._tflite_check import check_tflite
-from panokit._tflite_file import TfliteSubgraph
 from panokit.errors import ArgumentError, BundleError, ExportError, MissingExtraError
+from panokit.tflite.check import check_tflite
+from panokit.tflite.read import TfliteSubgraph
 from panokit_converters.coreml_interpreter.package import open_package
 from panokit_converters.coreml_interpreter.values import Fault, read_type
 

@@ -1,4 +1,4 @@
-"""Torch → ONNX by torch's exporter, other precisions by onnxruntime's tools.
+"""Torch → ONNX by torch's exporter.
 
 Fixed shapes, images and heads NCHW in float32 (the network's own layout), one file without
 external data. What the exporter adds for debugging (it names files of the machine) is taken out,
@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from panokit._quiet import hushed, quiet
 from panokit.bundle import TensorSpec
 from panokit.errors import ArgumentError, ExportError, MissingExtraError
-from panokit_compression import CalibrationSet
-from panokit_compression.quiet import quiet
 from panokit_converters.contract import HEADS, HeadContract, TupleHeads, run_heads
 from panokit_converters.tflite_file import INPUT_TYPES, InputType
 from panokit_converters.tflite_metadata import ModelInfo
 
-__all__ = ["OPSET", "convert_onnx", "finish_onnx", "onnx_operators", "onnx_specs", "quantize_onnx"]
+__all__ = ["OPSET", "convert_onnx", "finish_onnx", "onnx_operators", "onnx_specs"]
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +37,7 @@ def convert_onnx(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
     run_heads(module, image)
     onnx = _tool()
     try:
-        with quiet(log), _hushed(logging.getLogger("torch.onnx")), torch.no_grad():
+        with quiet(log), hushed(logging.getLogger("torch.onnx")), torch.no_grad():
             program = torch.onnx.export(
                 TupleHeads(module).eval(),
                 (image,),
@@ -64,32 +58,6 @@ def convert_onnx(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
     with quiet(log):
         onnx.checker.check_model(model, full_check=True)
     return _serialize(model)
-
-
-def quantize_onnx(
-    float_onnx: bytes, precision: str, calibration: CalibrationSet | None = None
-) -> bytes:
-    """The file in another precision: ``float32`` (itself), ``float16`` or ``int8``.
-
-    float16 keeps float32 borders. int8 is onnxruntime's static quantization (QDQ, weights per
-    channel, widest ranges over the ``calibration`` images); heads come out as float32.
-    """
-    if precision == "float32":
-        return float_onnx
-    onnx = _tool()
-    if precision == "float16":
-        with quiet(log):
-            from onnxruntime.transformers.float16 import convert_float_to_float16
-
-            converted = convert_float_to_float16(
-                onnx.load_model_from_string(float_onnx), keep_io_types=True
-            )
-        return _serialize(converted)
-    if precision != "int8":
-        raise ArgumentError("ONNX precision", "float32, float16 or int8", precision)
-    if calibration is None:
-        raise ArgumentError("calibration", "a set of images for int8", None)
-    return _quantize_static(float_onnx, calibration)
 
 
 def finish_onnx(content: bytes, info: ModelInfo, kind: InputType = "native") -> bytes:
@@ -142,49 +110,6 @@ def onnx_operators(content: bytes) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-class _Images:
-    """Calibration images as onnxruntime's quantizer asks for them, one after the other."""
-
-    def __init__(self, calibration: CalibrationSet) -> None:
-        self._images: Iterator[Any] = iter(calibration.images)
-
-    def get_next(self) -> dict[str, Any] | None:
-        image = next(self._images, None)
-        if image is None:
-            return None
-        return {INPUT: np.ascontiguousarray(np.moveaxis(image, -1, 0)[None], np.float32)}
-
-
-def _quantize_static(float_onnx: bytes, calibration: CalibrationSet) -> bytes:
-    with quiet(log), tempfile.TemporaryDirectory(prefix="panokit-onnx-") as folder:
-        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        source.write_bytes(float_onnx)
-        with _hushed(logging.root):  # it advises through the root logger
-            quantize_static(
-                source,
-                target,
-                _Images(calibration),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QInt8,
-                weight_type=QuantType.QInt8,
-            )
-        return target.read_bytes()
-
-
-@contextmanager
-def _hushed(logger: logging.Logger) -> Iterator[None]:
-    """``logger`` and what hangs below it say errors only."""
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def _take_bytes(onnx: Any, model: Any) -> None:
     """uint8 comes in and is cast to what the first operators take."""
     graph = model.graph
@@ -220,10 +145,9 @@ def _tool() -> Any:
     try:
         with quiet(log):
             import onnx
-            import onnxruntime  # noqa: F401 - its tools quantize
             import onnxscript  # noqa: F401 - torch's exporter is made of it
     except ImportError as error:
-        if error.name in ("onnx", "onnxruntime", "onnxscript"):
+        if error.name in ("onnx", "onnxscript"):
             raise MissingExtraError("exporting to ONNX", "export") from None
         raise
     return onnx

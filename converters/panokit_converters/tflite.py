@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from panokit._quiet import quiet
 from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError
-from panokit_compression.quiet import quiet
 from panokit_converters.contract import HEADS, run_heads
 from panokit_converters.tflite_layout import without_transposes
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit._tflite_check import check_tflite
-from panokit._tflite_file import TfliteOperator, TfliteSubgraph, TfliteTensor
 from panokit.bundle import Artifact, Bundle
 from panokit.errors import ArgumentError, BundleError, ExportError
+from panokit.tflite.check import check_tflite
+from panokit.tflite.read import TfliteOperator, TfliteSubgraph, TfliteTensor
 from panokit_converters.coreml_interpreter import CoreMLProgram, Operator
 
 __all__ = [

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.agreement import AgreementMeter, HeadAgreement
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.dump import HEADS, read_dump
 from panokit.errors import ArgumentError, BundleError, PanokitError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
-from panokit.quality.agreement import AgreementMeter, HeadAgreement
 from panokit.runtime import Runtime
 from panokit_converters.agreement import Agreement, AgreementSum
 from panokit_converters.runners import channels_last, open_artifact, real_heads

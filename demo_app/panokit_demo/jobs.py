@@ -30,10 +30,10 @@ from panokit.render import segment_colors
 from panokit.result import PanopticResult
 from panokit.runtime import Runtime
 from panokit.segmenter import Segmenter
-from panokit.validation import validate_dump
 from panokit_demo.catalog import Catalog
 from panokit_demo.limits import DemoLimits
 from panokit_demo.uploads import open_upload
+from panokit_validation import validate_dump
 
 __all__ = ["Picture", "Segmented", "Studio", "WorkingPhoto"]
 

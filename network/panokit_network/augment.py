@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError
-from panokit_network.records import NO_PERSON_MAP, DecodedPhoto, SegmentRecord
+from panokit_datasets.records import NO_PERSON_MAP, DecodedPhoto, SegmentRecord
 
 __all__ = ["AugmentConfig", "Scene", "letterboxed_scene", "random_scene"]
 

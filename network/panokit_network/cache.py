@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panokit.errors import DataError
+from panokit.pool import in_order
 from panokit.taxonomy import Taxonomy
-from panokit_network.records import DecodedPhoto, LabelledPhoto, PhotoRecord
+from panokit_datasets.records import DecodedPhoto, LabelledPhoto, PhotoRecord
 
-__all__ = ["PhotoCache", "in_order"]
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+__all__ = ["PhotoCache"]
 
 CACHE_FORMAT = 4  # in the names of cache files: another format is another file
 
@@ -118,21 +111,6 @@ def _write(
     partial_index = index_path.with_suffix(".part")
     partial_index.write_text(json.dumps(index), encoding="utf-8")
     partial_index.rename(index_path)
-
-
-def in_order(work: Callable[[Item], Made], items: Iterable[Item], processes: int) -> Iterator[Made]:
-    """``work`` of each item, in order, made in so many processes; a few items ahead of what is
-    taken, so that memory stays flat."""
-    if processes <= 1:
-        yield from map(work, items)
-        return
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        todo = iter(items)
-        running = deque(pool.submit(work, i) for i in islice(todo, 8 * processes))
-        while running:
-            made = running.popleft().result()
-            running.extend(pool.submit(work, i) for i in islice(todo, 1))
-            yield made
 
 
 def _decode(photo: LabelledPhoto) -> DecodedPhoto | str:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from panokit_datasets.records import NO_PERSON_MAP, PERSON_LEVELS
 from panokit_network.parallel import total_over_ranks, world_size
-from panokit_network.records import NO_PERSON_MAP, PERSON_LEVELS
 from panokit_network.targets import IGNORED
 
 __all__ = ["Batch", "LossConfig", "panoptic_loss"]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
+from panokit_datasets.records import NO_PERSON_MAP, SegmentRecord
 from panokit_network.augment import PADDING, Scene
-from panokit_network.records import NO_PERSON_MAP, SegmentRecord
 
 __all__ = [
     "IGNORED",

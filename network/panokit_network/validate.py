@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from panokit.taxonomy import Taxonomy
+from panokit_datasets.records import DecodedPhoto
 from panokit_network.augment import PADDING, letterboxed_scene
 from panokit_network.cache import PhotoCache
 from panokit_network.model import PanopticNetwork
-from panokit_network.records import DecodedPhoto
 
 __all__ = ["Validator"]
 

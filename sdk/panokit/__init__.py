@@ -9,8 +9,9 @@ Names are loaded when first used, so that ``import panokit`` is quick.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from panokit._lazy import lazy
 
 if TYPE_CHECKING:
     from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
@@ -35,36 +36,36 @@ if TYPE_CHECKING:
     from panokit.result import PanopticResult, Segment
     from panokit.segmenter import Segmenter, Stages
     from panokit.taxonomy import Category, Taxonomy
-    from panokit.validation import ValidationConfig, diagnose, validate_dump
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "bundle": ("Artifact", "Bundle", "Manifest", "TensorSpec"),
-    "detections": ("Detections",),
-    "dump": ("Dump", "read_dump", "write_dump"),
-    "effects": ("portrait_blur",),
-    "errors": (
-        "ArgumentError",
-        "BundleError",
-        "DataError",
-        "DumpError",
-        "ExportError",
-        "HeadError",
-        "MissingExtraError",
-        "PanokitError",
-        "PhotoError",
-    ),
-    "outlines": ("Outline",),
-    "photo": ("Photo",),
-    "postprocessing": ("Heads", "PanopticMap", "PostprocessConfig", "postprocess"),
-    "preprocessing": ("PreprocessConfig", "TransformRecord", "preprocess"),
-    "result": ("PanopticResult", "Segment"),
-    "segmenter": ("Segmenter", "Stages"),
-    "taxonomy": ("Category", "Taxonomy"),
-    "validation": ("ValidationConfig", "diagnose", "validate_dump"),
-}
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+__getattr__ = lazy(
+    __name__,
+    {
+        "bundle": ("Artifact", "Bundle", "Manifest", "TensorSpec"),
+        "detections": ("Detections",),
+        "dump": ("Dump", "read_dump", "write_dump"),
+        "effects": ("portrait_blur",),
+        "errors": (
+            "ArgumentError",
+            "BundleError",
+            "DataError",
+            "DumpError",
+            "ExportError",
+            "HeadError",
+            "MissingExtraError",
+            "PanokitError",
+            "PhotoError",
+        ),
+        "outlines": ("Outline",),
+        "photo": ("Photo",),
+        "postprocessing": ("Heads", "PanopticMap", "PostprocessConfig", "postprocess"),
+        "preprocessing": ("PreprocessConfig", "TransformRecord", "preprocess"),
+        "result": ("PanopticResult", "Segment"),
+        "segmenter": ("Segmenter", "Stages"),
+        "taxonomy": ("Category", "Taxonomy"),
+    },
+)
 
 __all__ = [
     "ArgumentError",
@@ -95,25 +96,13 @@ __all__ = [
     "Taxonomy",
     "TensorSpec",
     "TransformRecord",
-    "ValidationConfig",
     "__version__",
-    "diagnose",
     "portrait_blur",
     "postprocess",
     "preprocess",
     "read_dump",
-    "validate_dump",
     "write_dump",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module on first use."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'panokit' has no attribute {name!r}")
-    value = getattr(import_module(f"panokit.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

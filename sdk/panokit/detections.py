@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panokit.errors import MissingExtraError
 
-if TYPE_CHECKING:
-    from panokit.result import PanopticResult
-
-__all__ = ["Detections", "detections"]
+__all__ = ["Detections"]
 
 
 @dataclass(frozen=True)
@@ -62,27 +59,3 @@ class Detections:
             class_id=self.class_id,
             data=data,
         )
-
-
-def detections(
-    result: PanopticResult, *, things: bool = True, stuff: bool = False, masks: bool = True
-) -> Detections:
-    """The segments of a result as arrays: things, stuff or both. ``masks=False`` leaves the masks
-    out, which take a byte for every pixel of the photo and segment."""
-    chosen = [s for s in result if (things if s.is_thing else stuff)]
-    n = len(chosen)
-    mask = None
-    if masks:
-        mask = np.zeros((n, *result.id_map.shape), bool)
-        for plane, segment in zip(mask, chosen, strict=True):
-            x0, y0, x1, y1 = segment.box_xyxy
-            np.equal(result.id_map[y0:y1, x0:x1], segment.id, out=plane[y0:y1, x0:x1])
-    return Detections(
-        xyxy=np.array([s.box_xyxy for s in chosen], np.float32).reshape(n, 4),
-        confidence=np.array([s.score for s in chosen], np.float32),
-        class_id=np.array([s.category.id for s in chosen], np.int64),
-        segment_id=np.array([s.id for s in chosen], np.int64),
-        class_name=np.array([s.category.name for s in chosen], np.str_),
-        is_thing=np.array([s.is_thing for s in chosen], bool),
-        mask=mask,
-    )

@@ -39,7 +39,7 @@ class Outline:
 
     def to_coco(self) -> list[int]:
         """The outer ring as COCO writes polygons, [x0, y0, x1, y1, …]. COCO's polygons know no
-        holes; its run lengths (``coco.rle_encode``) do."""
+        holes; its run lengths (``rle.rle_encode``) do."""
         return [int(v) for v in self.exterior.ravel()]
 
 

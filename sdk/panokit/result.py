@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.detections import Detections
 from panokit.errors import ArgumentError
+from panokit.outlines import Outline, trace
 from panokit.photo import Photo
 from panokit.postprocessing import PanopticMap
 from panokit.preprocessing import TransformRecord
+from panokit.rle import rle_string
 from panokit.taxonomy import VOID, Category, Taxonomy
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from panokit.detections import Detections
-    from panokit.outlines import Outline
-
 __all__ = ["PanopticResult", "Segment"]
+
+VIEWS = "panokit.render"
+"""What draws results. It imports this file, so its functions are looked up when they are called."""
+
+
+def _view(name: str) -> Callable[..., Image.Image]:
+    view: Callable[..., Image.Image] = getattr(import_module(VIEWS), name)
+    return view
 
 
 @dataclass(frozen=True)
@@ -175,15 +184,11 @@ class PanopticResult:
 
     def rle(self, segment: int | Segment) -> dict[str, Any]:
         """A segment's mask as COCO's compressed run lengths: ``size`` [H, W] and ``counts``."""
-        from panokit.coco import rle_string
-
         return rle_string(self.mask(segment))
 
     def polygons(self, segment: int | Segment) -> tuple[Outline, ...]:
         """The exact outlines of a segment's pieces with their holes, biggest first, in photo
         pixels; see :func:`panokit.outlines.trace`."""
-        from panokit.outlines import trace
-
         segment = self.get(segment.id if isinstance(segment, Segment) else segment)
         x0, y0, x1, y1 = segment.box_xyxy
         return trace(self.id_map[y0:y1, x0:x1] == segment.id, (x0, y0))
@@ -191,10 +196,25 @@ class PanopticResult:
     def detections(
         self, *, things: bool = True, stuff: bool = False, masks: bool = True
     ) -> Detections:
-        """Boxes, scores, classes and masks as arrays; see :func:`panokit.detections.detections`."""
-        from panokit.detections import detections
-
-        return detections(self, things=things, stuff=stuff, masks=masks)
+        """Boxes, scores, classes and masks of things, stuff or both as arrays. ``masks=False``
+        leaves the masks out, which take a byte for every pixel of the photo and segment."""
+        chosen = [s for s in self if (things if s.is_thing else stuff)]
+        n = len(chosen)
+        mask = None
+        if masks:
+            mask = np.zeros((n, *self.id_map.shape), bool)
+            for plane, segment in zip(mask, chosen, strict=True):
+                x0, y0, x1, y1 = segment.box_xyxy
+                np.equal(self.id_map[y0:y1, x0:x1], segment.id, out=plane[y0:y1, x0:x1])
+        return Detections(
+            xyxy=np.array([s.box_xyxy for s in chosen], np.float32).reshape(n, 4),
+            confidence=np.array([s.score for s in chosen], np.float32),
+            class_id=np.array([s.category.id for s in chosen], np.int64),
+            segment_id=np.array([s.id for s in chosen], np.int64),
+            class_name=np.array([s.category.name for s in chosen], np.str_),
+            is_thing=np.array([s.is_thing for s in chosen], bool),
+            mask=mask,
+        )
 
     def to_supervision(
         self, *, things: bool = True, stuff: bool = False, masks: bool = True
@@ -216,21 +236,15 @@ class PanopticResult:
         self, *, opacity: float = 0.5, labels: bool = True, highlight: Sequence[int] = ()
     ) -> Image.Image:
         """The photo with every segment in its colour; see :func:`panokit.render.overlay`."""
-        from panokit.render import overlay
-
-        return overlay(self, opacity=opacity, labels=labels, highlight=highlight)
+        return _view("overlay")(self, opacity=opacity, labels=labels, highlight=highlight)
 
     def semantic_view(self) -> Image.Image:
         """The semantic view as a picture: every class in its colour, void black (RGB)."""
-        from panokit.render import semantic_view
-
-        return semantic_view(self)
+        return _view("semantic_view")(self)
 
     def instance_view(self) -> Image.Image:
         """The instance view as a picture: every object in a colour of its own (RGB)."""
-        from panokit.render import instance_view
-
-        return instance_view(self)
+        return _view("instance_view")(self)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels, JSON-ready."""

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit._tflite_check import check_tflite
 from panokit.bundle import Artifact, Bundle, TensorSpec
 from panokit.errors import ArgumentError, BundleError, HeadError, MissingExtraError
 from panokit.postprocessing import Heads
+from panokit.tflite.check import check_tflite
 
 __all__ = [
     "LiteRtRuntime",

@@ -11,7 +11,7 @@ from panokit_compression.biases import make_room_for_biases
 from panokit_compression.rounding import layers_of
 from panokit_converters.tflite import convert_tflite
 from tests.compression.test_quantize import INT8, SIZE, heads_of
-from tests.converters.toy_network import ToyNetwork
+from tests.toys.network import ToyNetwork
 
 BIAS = 3.0
 

@@ -14,8 +14,8 @@ from panokit_compression.calibration import (
     calibration_from_data,
     calibration_from_photos,
 )
-from tests.converters.toy_network import toy_photos
-from tests.network.toy_data import make_folder
+from tests.toys.data_folder import make_folder
+from tests.toys.network import toy_photos
 
 CONFIG = PreprocessConfig((32, 32))
 

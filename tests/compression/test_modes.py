@@ -14,7 +14,7 @@ from panokit_compression.recipes import Quantize, Recipe
 from panokit_converters.tflite import tflite_operators, tflite_specs
 from panokit_network.deploy import count_macs
 from tests.compression.test_quantize import agreement, heads_of
-from tests.converters.toy_network import ToyNetwork
+from tests.toys.network import ToyNetwork
 
 SIZE = 32
 

@@ -11,8 +11,8 @@ from panokit_compression.prune import protected_layers, prune, sparse_masks, spa
 from panokit_compression.recipes import Prune, Sparsify
 from panokit_network.deploy import count_macs
 from panokit_network.widths import apply_widths, record_widths
-from tests.compression.user_network import TinyPanoptic
-from tests.converters.toy_network import ToyNetwork
+from tests.toys.network import ToyNetwork
+from tests.toys.user_network import TinyPanoptic
 
 IMAGES = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255] * 2
 

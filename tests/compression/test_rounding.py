@@ -9,7 +9,7 @@ import torch
 from panokit_compression import CalibrationSet
 from panokit_compression.rounding import STEPS, round_module, round_rows, round_weights
 from tests.compression.test_quantize import heads_of
-from tests.converters.toy_network import ToyNetwork
+from tests.toys.network import ToyNetwork
 
 
 def correlated(groups: int, taps: int, seed: int = 0) -> np.ndarray:

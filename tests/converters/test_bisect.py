@@ -22,7 +22,8 @@ from panokit_converters.coreml import write_coreml
 from panokit_converters.tflite import convert_tflite
 from panokit_converters.tflite_metadata import ModelInfo
 from panokit_converters.trace import Trace, short_name, trace_coreml, trace_tflite
-from tests.converters.tflite_edit import (
+from tests.toys.artifacts import SIZE, toy_coreml, toy_image, toy_taxonomy, toy_tflite
+from tests.toys.tflite_edit import (
     double_weight_scale,
     edit_tflite,
     flip_align_corners,
@@ -30,7 +31,6 @@ from tests.converters.tflite_edit import (
     swap_input_channels,
     zero_channel,
 )
-from tests.converters.toy_artifacts import SIZE, toy_coreml, toy_image, toy_taxonomy, toy_tflite
 
 
 def traced(content: bytes, folder: Path, index: int = 0) -> Trace:
@@ -116,7 +116,7 @@ def test_a_planted_fault_is_found_and_named(fault: str, tmp_path: Path, referenc
 
 def _where(sound: bytes, bad: bytes) -> str:
     """The first operator whose options, weights or scales differ between two files."""
-    from panokit._tflite_check import check_tflite_bytes
+    from panokit.tflite.check import check_tflite_bytes
 
     a, b = check_tflite_bytes(sound).main, check_tflite_bytes(bad).main
     for x, y in zip(a.operators, b.operators, strict=True):
@@ -203,7 +203,7 @@ def test_a_bias_beyond_int32_is_explained(tmp_path: Path, reference: Trace) -> N
     def cut_off(model: Any) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
-        from tests.converters.tflite_edit import numbers, operators
+        from tests.toys.tflite_edit import numbers, operators
 
         conv = operators(model, schema.BuiltinOperator.CONV_2D)[1]
         numbers(model, conv.inputs[2], "int32")[2] = 2**31 - 1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from panokit.errors import ArgumentError, HeadError
 from panokit_converters.contract import HeadContract, check_contract
-from tests.converters.toy_network import ToyNetwork
+from tests.toys.network import ToyNetwork
 
 SIZE = (64, 32)
 

@@ -14,7 +14,7 @@ from panokit.taxonomy import Taxonomy
 from panokit_converters.contract import HEADS, check_contract
 from panokit_converters.coreml import coreml_specs, write_coreml
 from panokit_converters.tflite_metadata import ModelInfo
-from tests.converters.toy_network import ToyNetwork
+from tests.toys.network import ToyNetwork
 
 SIZE = (64, 32)
 

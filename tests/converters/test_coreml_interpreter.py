@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from panokit._quiet import quiet
 from panokit.errors import ArgumentError
-from panokit_compression.quiet import quiet
 from panokit_converters.coreml_interpreter import CoreMLProgram
 from panokit_network.deploy import fuse
 from panokit_network.model import NetworkConfig, PanopticNetwork

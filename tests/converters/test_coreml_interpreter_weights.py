@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from panokit_compression.quiet import quiet
+from panokit._quiet import quiet
 from panokit_converters.coreml_interpreter import CoreMLProgram, TensorType
 from panokit_converters.coreml_interpreter.call import Call
 from panokit_converters.coreml_interpreter.constexpr import CONSTEXPRS

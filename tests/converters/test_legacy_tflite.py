@@ -21,7 +21,7 @@ from panokit_compression import calibration_from_photos, load_recipe, quantize
 from panokit_converters.tflite import convert_tflite, tflite_specs
 from panokit_converters.tflite_file import with_input
 from panokit_converters.tflite_metadata import ModelInfo, with_metadata
-from tests.converters.toy_network import ToyNetwork, toy_photos
+from tests.toys.network import ToyNetwork, toy_photos
 
 SIZE = 32
 REQUIREMENTS = ("tflite-runtime==2.14.0", "numpy==1.26.4")

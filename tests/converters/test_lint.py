@@ -19,14 +19,14 @@ from typer.testing import CliRunner
 from panokit.bundle import Bundle
 from panokit.errors import ArgumentError, BundleError
 from panokit.photo import Photo
-from panokit_converters.cli_verify import lint
+from panokit_converters.commands.verify import lint
 from panokit_converters.lint import Finding, LintReport, Severity, lint_path
 from panokit_converters.lint_graph import read_graph
 from panokit_converters.tflite import convert_tflite
 from tests.converters.test_coreml_interpreter import Function, SqueezeExcite, convert
-from tests.converters.tflite_edit import edit_tflite, flip_align_corners, numbers, operators
-from tests.converters.toy_artifacts import PHOTOS, SIZE, toy_coreml, toy_tflite
-from tests.converters.toy_network import ToyNetwork
+from tests.toys.artifacts import PHOTOS, SIZE, toy_coreml, toy_tflite
+from tests.toys.network import ToyNetwork
+from tests.toys.tflite_edit import edit_tflite, flip_align_corners, numbers, operators
 
 
 def rules(report: LintReport, least: Severity = Severity.WARNING) -> set[str]:

@@ -28,7 +28,7 @@ from panokit_converters.tflite_file import (
     with_input,
 )
 from panokit_converters.tflite_metadata import ModelInfo, with_metadata
-from tests.converters.toy_network import ToyNetwork, toy_photos
+from tests.toys.network import ToyNetwork, toy_photos
 
 SIZE = 32
 PRECISIONS = ("float32", "float16", "int8", "int16x8", "int8-weights")

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from panokit._tflite_check import check_tflite, check_tflite_bytes
 from panokit.bundle import Bundle, shipped_bundle_path
 from panokit.errors import BundleError
 from panokit.runtime import open_runtime
-from tests.converters.tflite_edit import edit_tflite, operators
-from tests.converters.toy_artifacts import toy_tflite
+from panokit.tflite.check import check_tflite, check_tflite_bytes
+from tests.toys.artifacts import toy_tflite
+from tests.toys.tflite_edit import edit_tflite, operators
 
 MUTATIONS = 1000  # of each toy file; 60 of what passes the check is run in a child process
 LIMIT_BYTES = 4 << 30  # address space of the child

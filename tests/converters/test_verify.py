@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 from panokit.bundle import Bundle
 from panokit.errors import ArgumentError, BundleError, MissingExtraError
-from panokit_converters import cli_verify, runners
+from panokit_converters import runners
+from panokit_converters.commands import verify as cli_verify
 from panokit_converters.runners import CoreMlInterpreter, CoreMlPredictor, open_artifact
 from panokit_converters.verify import (
     ArtifactVerdict,
@@ -29,21 +30,21 @@ from panokit_converters.verify import (
     thresholds_for,
     verify_bundle,
 )
-from tests.converters.tflite_edit import (
-    double_weight_scale,
-    edit_tflite,
-    flip_align_corners,
-    shrink_activation_scale,
-    swap_input_channels,
-    zero_channel,
-)
-from tests.converters.toy_artifacts import (
+from tests.toys.artifacts import (
     PHOTOS,
     coreml_part,
     tflite_part,
     toy_bundle,
     toy_image,
     toy_tflite,
+)
+from tests.toys.tflite_edit import (
+    double_weight_scale,
+    edit_tflite,
+    flip_align_corners,
+    shrink_activation_scale,
+    swap_input_channels,
+    zero_channel,
 )
 
 
@@ -228,7 +229,7 @@ sys.modules["coremltools"] = None
 from panokit.bundle import Bundle
 from panokit_converters.verify import verify_bundle
 assert all(v.passed for v in verify_bundle(Bundle.open({str(sound.root)!r})))
-import panokit_converters.cli_verify
+import panokit_converters.commands.verify
 assert "ai_edge_quantizer" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from panokit_demo.gallery import write_gallery
-from tests.demo.chromium import open_browser, open_page
 from tests.demo.test_gallery import FakeSegmenter, save
+from tests.toys.chromium import open_browser, open_page
 
 
 def test_the_slider_follows_mouse_and_keys(tmp_path: Path) -> None:

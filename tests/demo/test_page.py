@@ -19,7 +19,7 @@ from PIL import Image
 from panokit.dump import read_dump
 from panokit.samples import sample_photos
 from panokit_demo.litertjs import find_litertjs
-from tests.demo.chromium import open_browser, open_page
+from tests.toys.chromium import open_browser, open_page
 
 pytest.importorskip("fastapi")
 pytest.importorskip("skimage")
@@ -37,7 +37,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def bundles(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     pytest.importorskip("flatbuffers")
-    from tests.demo.demo_bundles import camera_bundle, toy_bundle
+    from tests.toys.demo_bundles import camera_bundle, toy_bundle
 
     folder = tmp_path_factory.mktemp("bundles")
     return [camera_bundle(folder), toy_bundle(folder)]

@@ -14,15 +14,16 @@ import pytest
 import torch
 
 from panokit.errors import ArgumentError
+from panokit_datasets.coco_panoptic import PanopticFolder
+from panokit_datasets.labelled import load_split
 from panokit_network.board import Board
 from panokit_network.cache import PhotoCache
 from panokit_network.config import Phase
-from panokit_network.data import PanopticFolder, load_split
 from panokit_network.parallel import SyncedBatchNorm2d, synchronize
 from panokit_network.train import Trainer
 from panokit_network.validate import Validator
 from tests.network.test_train import SMALL
-from tests.network.toy_data import make_folder
+from tests.toys.data_folder import make_folder
 
 # float32, so that only the order of sums can differ between one process and two.
 # A low rate: Adam turns a rounding of a small gradient into a whole step.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from panokit.taxonomy import Category, Taxonomy
+from panokit_datasets.records import NO_PERSON_MAP, SegmentRecord
 from panokit_network.augment import PADDING, Scene
 from panokit_network.losses import LossConfig, panoptic_loss
-from panokit_network.records import NO_PERSON_MAP, SegmentRecord
 from panokit_network.scenes import collate
 from panokit_network.targets import (
     IGNORED,

@@ -17,14 +17,15 @@ import torch
 from PIL import Image
 
 from panokit.errors import ArgumentError, DataError
+from panokit_datasets.coco_panoptic import PanopticFolder
+from panokit_datasets.labelled import load_split
 from panokit_network.cache import PhotoCache
 from panokit_network.config import Phase, TrainConfig
-from panokit_network.data import PanopticFolder, load_split
 from panokit_network.model import NetworkConfig, PanopticNetwork
 from panokit_network.train import CHECKPOINT, Trainer, learning_rate_at
 from panokit_network.validate import Validator
 from panokit_network.weights import load_weights
-from tests.network.toy_data import make_folder
+from tests.toys.data_folder import make_folder
 
 SMALL = TrainConfig(
     phases=(Phase(32, 4, 40, freeze_blocks=3), Phase(64, 2, 20)),

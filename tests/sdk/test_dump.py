@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from panokit.dump import Dump, read_dump, write_dump
 from panokit.errors import ArgumentError, DumpError
 from panokit.taxonomy import Taxonomy
-from tests.sdk.toy_segmenter import toy_dump, toy_segmenter
+from tests.toys.segmenter import toy_dump, toy_segmenter
 
 FORMS = (".safetensors", ".npz", ".dump.json")
 

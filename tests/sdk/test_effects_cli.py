@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from panokit.bundle import shipped_bundle_path
 from panokit.cli import effects
-from panokit.cli.app import app
+from panokit.cli.shell import app
 from panokit.effects import EditList, Pick, Remove
 from panokit.errors import ArgumentError, DataError
 

@@ -18,7 +18,7 @@ from panokit.preprocessing import letterbox
 from panokit.runtime import dequantize
 from panokit.taxonomy import Category, Taxonomy
 from tests.conftest import full_frame, toy_heads
-from tests.slow_postprocessing import slow_postprocess
+from tests.toys.slow_postprocessing import slow_postprocess
 
 PERSON, SKY, DOG, ROAD = range(4)
 EVERYTHING = PostprocessConfig(min_thing_area=0, min_stuff_area=0, window=3)

@@ -19,7 +19,7 @@ from panokit.postprocessing import Heads
 from panokit.runtime import dequantize
 from panokit.vectors import all_cases, check_suite, compute, read_case, write_suite
 from panokit.vectors.cases import DecodeCase, PreprocessCase
-from tests.slow_postprocessing import slow_postprocess
+from tests.toys.slow_postprocessing import slow_postprocess
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,6 @@
 Exit code 0: good. 1: the checked thing fails. 2: wrong use or bad input.
 """
 
-from panokit.cli.app import app, main
+from panokit.cli.shell import app, main
 
 __all__ = ["app", "main"]

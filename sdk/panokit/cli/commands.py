@@ -13,7 +13,7 @@ from rich.table import Table
 
 from panokit import coco
 from panokit._files import replacing, write_json
-from panokit.cli.app import app
+from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Photos, Threads
 from panokit.dump import dump_stages, write_dump
 from panokit.errors import PanokitError, PhotoError
 from panokit.photo import photo_paths
@@ -21,16 +21,6 @@ from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter
 
 __all__ = ["dump", "segment"]
-
-Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")]
-BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", help="Bundle folder; the shipped one without it.")
-]
-ArtifactOption = Annotated[
-    str | None, typer.Option("--artifact", help="Artifact of the bundle, e.g. tflite-int8.")
-]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the results as JSON.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the runtime.")]
 
 _console = Console(stderr=True)
 
@@ -50,7 +40,6 @@ def _summary(result: PanopticResult) -> str:
     return f"{counts or 'no objects'}" + (f"; {stuff}" if stuff else "")
 
 
-@app.command()
 def segment(
     photos: Photos,
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
@@ -86,7 +75,6 @@ def segment(
     _finish(results, failures, table, json)
 
 
-@app.command()
 def dump(
     photos: Photos,
     out: Annotated[Path, typer.Option("--out", help="Folder for the dumps.")],

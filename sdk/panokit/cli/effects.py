@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from panokit._files import write_json
-from panokit.cli.app import app
-from panokit.cli.commands import ArtifactOption, BundleOption, JsonOption, Threads
+from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Threads
 from panokit.effects import EDIT_KINDS, BlurBackground, Edit, EditList, EffectResult, Fill, Pick
 from panokit.errors import ArgumentError
 from panokit.photo import SAVED_SUFFIXES, Photo
@@ -29,7 +28,6 @@ JpegOption = Annotated[
 ]
 
 
-@app.command()
 def blur(
     photo: PhotoArgument,
     out: OutOption,
@@ -58,7 +56,6 @@ def blur(
     _finish(step.apply(opened, result), out, jpeg_quality, json)
 
 
-@app.command()
 def edit(
     photo: PhotoArgument,
     out: OutOption,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from panokit._files import write_json
+from panokit.cli.options import JsonOption
 from panokit.vectors import check_suite, write_suite
 
 __all__ = ["vectors"]
@@ -19,8 +20,6 @@ vectors = typer.Typer(
     add_completion=False,
     help="Golden vectors: prove that a port of pre- and postprocessing is right.",
 )
-
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the results as JSON.")]
 
 
 @vectors.command()

@@ -10,7 +10,6 @@ ones stay so), ``panoptic`` ids ``[H,W]`` on the decode grid, ``effect.<name>`` 
 
 from panokit.dump.model import FORMAT, HEADS, METADATA, STAGES, Dump, dump_stages
 from panokit.dump.read import SUFFIXES, read_dump
-from panokit.dump.sources import DumpOpener, DumpRef, find_dumps
 from panokit.dump.write import write_dump
 
 __all__ = [
@@ -20,10 +19,7 @@ __all__ = [
     "STAGES",
     "SUFFIXES",
     "Dump",
-    "DumpOpener",
-    "DumpRef",
     "dump_stages",
-    "find_dumps",
     "read_dump",
     "write_dump",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "box_sum",
     "each_part",
     "each_stripe",
     "reduce_mean",
@@ -121,3 +122,23 @@ def each_part(function: Callable[[slice], object], count: int, least: int = 1000
     parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(function, parts))
+
+
+def box_sum(values: NDArray[Any], radius: int) -> NDArray[np.float64]:
+    """Sum over the (2·radius+1)² window, cut off at the borders; ``[H,W,…]`` to float64."""
+    out = np.asarray(values, np.float64)
+    for _ in range(2):
+        # A window that moves down by whole rows is twice as fast as differences of running sums;
+        # the second turn does the columns of the transposed picture.
+        n = len(out)
+        window = out[: radius + 1].sum(axis=0)
+        sums = np.empty(out.shape)
+        sums[0] = window
+        for i in range(1, n):
+            if i + radius < n:
+                window += out[i + radius]
+            if i - radius - 1 >= 0:
+                window -= out[i - radius - 1]
+            sums[i] = window
+        out = np.ascontiguousarray(np.moveaxis(sums, 1, 0))
+    return out

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear
-from panokit.effects.matting import box_sum
+from panokit.effects._grid import box_sum, each_stripe, reduce_mean, sample_bilinear
+from panokit.effects.matting import Matte
 from panokit.photo import Photo, Pixels
 
 __all__ = ["Layers", "compose", "repaint", "split_layers"]
@@ -51,14 +51,15 @@ class Layers:
     background: FloatArray
 
 
-def split_layers(photo: Photo, alpha_hw: FloatArray, reach: float) -> Layers:
+def split_layers(photo: Photo, matte: Matte) -> Layers:
     """Foreground and background colours of the band.
 
-    ``reach`` is the width of the band in photo pixels: clean colours are looked for a few times
-    that far. The estimate is the mean of clean colours around, then moved the least that explains
-    the pixel (regularised least squares in closed form; the idea of averaging on a coarse grid is
-    that of https://arxiv.org/abs/2006.14970).
+    Clean colours are looked for up to a few times the width of the band away. The estimate is the
+    mean of clean colours around, then moved the least that explains the pixel (regularised least
+    squares in closed form; the idea of averaging on a coarse grid is that of
+    https://arxiv.org/abs/2006.14970).
     """
+    alpha_hw = matte.alpha_hw
     pixels, space = photo.pixels_hwc, photo.space
     rows, cols = np.nonzero((alpha_hw > 0) & (alpha_hw < 1))
     a = alpha_hw[rows, cols][:, None]
@@ -66,7 +67,7 @@ def split_layers(photo: Photo, alpha_hw: FloatArray, reach: float) -> Layers:
     if not len(rows):
         return Layers(rows, cols, a, light, light, light)
     coarse, factor = _clean_colors(photo, alpha_hw)
-    near = max(1, round(reach / factor))
+    near = max(1, round(matte.reach / factor))
     kernel = np.zeros_like(coarse)
     for k in range(4):
         radius = near * 2**k

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.effects._checks import in_range
-from panokit.effects.compose import compose
+from panokit.effects.compose import compose, split_layers
 from panokit.effects.held import with_held
 from panokit.effects.matting import matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
@@ -38,5 +38,5 @@ def highlight(
     ) -> NDArray[np.float32]:
         return np.repeat((light @ weights)[..., None] * kept, 3, axis=-1)
 
-    done = compose(photo, matte.alpha_hw, matte.layers(photo), grey)
+    done = compose(photo, matte.alpha_hw, split_layers(photo, matte), grey)
     return EffectResult(done, True, f"Highlighted {names_of(segments)}.", matte.alpha_hw)

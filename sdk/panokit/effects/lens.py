@@ -8,9 +8,9 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear, upsample_rows
-from panokit.effects.compose import compose
-from panokit.effects.matting import Matte, box_sum
+from panokit.effects._grid import box_sum, each_stripe, reduce_mean, sample_bilinear, upsample_rows
+from panokit.effects.compose import compose, split_layers
+from panokit.effects.matting import Matte
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 
@@ -118,7 +118,7 @@ def blur_background(
     steps = 1 if share is None else RAMP_STEPS
     radii = [max(1, round(coarse_radius * (k + 1) / steps)) for k in range(steps)]
     with ThreadPoolExecutor(1) as pool:
-        edge = pool.submit(matte.layers, photo)  # meanwhile
+        edge = pool.submit(split_layers, photo, matte)  # meanwhile
         coarse = _weighted_background(photo, alpha_hw, factor, margin, highlights)
         blurred = [disc_blur(coarse, r, blades).astype(np.float32) for r in radii]  # [h,w,4]
         layers = edge.result()

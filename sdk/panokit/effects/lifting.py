@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from panokit.effects.compose import split_layers
 from panokit.effects.held import with_held
 from panokit.effects.matting import matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
@@ -26,7 +27,7 @@ def lift(
     if not segments:
         return unchanged(photo, found_nothing(pick))
     matte = matte_of(photo, result, with_held(result, segments, pick.but), quality)
-    layers = matte.layers(photo)
+    layers = split_layers(photo, matte)
     pixels = photo.pixels_hwc.copy()
     pixels[layers.rows, layers.cols] = photo.space.to_codes(layers.foreground, pixels.dtype)
     done = photo.with_pixels(pixels)

@@ -11,13 +11,13 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panokit.effects._checks import one_of
-from panokit.effects._grid import each_stripe, reduce_mean, sample_bilinear, upsample_rows
+from panokit.effects._grid import box_sum, each_stripe, reduce_mean, sample_bilinear, upsample_rows
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.picking import Pick, found_nothing, names_of
 from panokit.errors import MissingExtraError
@@ -26,7 +26,6 @@ from panokit.result import PanopticResult
 
 __all__ = [
     "Matte",
-    "box_sum",
     "cell_of",
     "dilate",
     "erode",
@@ -35,9 +34,6 @@ __all__ = [
     "matte_of",
     "soft_matte",
 ]
-
-if TYPE_CHECKING:
-    from panokit.effects.compose import Layers
 
 _log = logging.getLogger(__name__)
 
@@ -71,26 +67,6 @@ BEST_SNAP = 0.03
 
 SNAP = 0.2
 """Matte values this near to 0 or 1 become 0 or 1: the filter's faint halo must not show."""
-
-
-def box_sum(values: NDArray[Any], radius: int) -> DoubleArray:
-    """Sum over the (2·radius+1)² window, cut off at the borders; ``[H,W,…]`` to float64."""
-    out = np.asarray(values, np.float64)
-    for _ in range(2):
-        # A window that moves down by whole rows is twice as fast as differences of running sums;
-        # the second turn does the columns of the transposed picture.
-        n = len(out)
-        window = out[: radius + 1].sum(axis=0)
-        sums = np.empty(out.shape)
-        sums[0] = window
-        for i in range(1, n):
-            if i + radius < n:
-                window += out[i + radius]
-            if i - radius - 1 >= 0:
-                window -= out[i - radius - 1]
-            sums[i] = window
-        out = np.ascontiguousarray(np.moveaxis(sums, 1, 0))
-    return out
 
 
 def guided_coefficients(
@@ -289,12 +265,6 @@ class Matte:
 
     alpha_hw: NDArray[np.float32]
     reach: float
-
-    def layers(self, photo: Photo) -> Layers:
-        """Foreground and background colours along the edge."""
-        from panokit.effects.compose import split_layers
-
-        return split_layers(photo, self.alpha_hw, self.reach)
 
 
 def cell_of(photo: Photo, result: PanopticResult) -> float:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from panokit._icc import SRGB
 from panokit.effects._checks import in_range
-from panokit.effects.compose import repaint
+from panokit.effects.compose import repaint, split_layers
 from panokit.effects.fill import parse_color
 from panokit.effects.matting import matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
@@ -79,7 +79,7 @@ def recolor(
         lab[..., 1:] += np.float32(amount) * (new - lab[..., 1:])
         return _inside_gamut(lab, out_of.T.astype(np.float32))
 
-    done = repaint(photo, matte.alpha_hw, matte.layers(photo), paint)
+    done = repaint(photo, matte.alpha_hw, split_layers(photo, matte), paint)
     return EffectResult(done, True, f"Recoloured {names_of(segments)}.", matte.alpha_hw)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.effects._checks import in_range
-from panokit.effects.compose import Paint, compose
+from panokit.effects.compose import Paint, compose, split_layers
 from panokit.effects.fill import Fill
 from panokit.effects.held import with_held
 from panokit.effects.matting import Matte, matte_of
@@ -100,7 +100,7 @@ def _before(
             return _relight(old, gain)
 
         foreground = relit
-    return compose(photo, matte.alpha_hw, matte.layers(photo), background, foreground)
+    return compose(photo, matte.alpha_hw, split_layers(photo, matte), background, foreground)
 
 
 def _gain(photo: Photo, alpha_hw: FloatArray, light: FloatArray, share: float) -> FloatArray:

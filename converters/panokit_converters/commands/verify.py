@@ -1,0 +1,329 @@
+"""`panokit verify`, `panokit bisect` and `panokit lint`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from panokit._files import write_json
+from panokit.bundle import Artifact, Bundle
+from panokit.dump import HEADS
+from panokit.errors import ArgumentError
+from panokit.photo import Photo
+from panokit.preprocessing import PreprocessConfig, preprocess
+from panokit.tflite.check import check_tflite
+from panokit_converters.bisect import BisectResult, bisect_traces
+from panokit_converters.coreml_interpreter import CoreMLProgram
+from panokit_converters.lint import LINTABLE, LintReport, Severity, lint_path
+from panokit_converters.trace import (
+    TRACEABLE,
+    Trace,
+    trace_artifact,
+    trace_coreml,
+    trace_tflite,
+)
+from panokit_converters.verify import (
+    ArtifactVerdict,
+    float_reference,
+    load_photos,
+    prepare,
+    verify_bundle,
+)
+
+__all__ = ["bisect", "lint", "verify"]
+
+_console = Console(stderr=True)
+
+Photos = Annotated[
+    list[Path] | None,
+    typer.Option("--photos", help="Photos or folders; the sample photos without it."),
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")]
+
+
+def verify(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Bundle folder; the shipped one without it.")
+    ] = None,
+    photos: Photos = None,
+    artifact: Annotated[
+        list[str] | None, typer.Option("--artifact", help="Only this one; may be repeated.")
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", help="Bundle whose float32 artifact is the reference."),
+    ] = None,
+    golden_only: Annotated[
+        bool, typer.Option("--golden-only", help="Check golden vectors, run no photos.")
+    ] = False,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Name the first bad operator of what fails.")
+    ] = False,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of LiteRT.")] = 2,
+    json: JsonOption = None,
+) -> None:
+    """Verify a bundle: every artifact against its golden vectors and the float reference."""
+    opened = Bundle.open(bundle)
+    other = _float_artifact(Bundle.open(reference)) if reference else None
+    chosen = None if golden_only else load_photos(photos)
+    with _console.status("verifying") as status:
+        verdicts = verify_bundle(
+            opened,
+            chosen,
+            reference=other,
+            artifacts=artifact,
+            threads=threads,
+            progress=status.update,
+        )
+    _print_verdicts(opened, verdicts)
+    report: dict[str, Any] = {
+        "bundle": opened.manifest.name,
+        "verdict": "pass" if all(v.passed for v in verdicts) else "fail",
+        "photos": sorted(chosen or {}),
+        "artifacts": [v.to_json() for v in verdicts],
+    }
+    if bisect:
+        report["bisect"] = _bisect_failures(opened, verdicts, other, chosen)
+    if json:
+        write_json(json, report)
+    if report["verdict"] == "fail":
+        raise typer.Exit(1)
+
+
+def _float_artifact(bundle: Bundle) -> tuple[Bundle, Artifact]:
+    found = float_reference(bundle)
+    if found is None:
+        names = [a.name for a in bundle.manifest.artifacts]
+        raise ArgumentError("reference", "a bundle with a float32 artifact", names)
+    return found
+
+
+def _print_verdicts(bundle: Bundle, verdicts: tuple[ArtifactVerdict, ...]) -> None:
+    references = {v.reference for v in verdicts if v.reference}
+    title = f"{bundle.root.name}, reference: {', '.join(references) or 'golden vectors only'}"
+    caption = (
+        "dB of semantic, center and offset; equal, ties: pixels of the decoded map; s: a photo"
+    )
+    table = Table(title=title, caption=caption, pad_edge=False)
+    table.add_column("artifact", no_wrap=True)
+    for column in ("", "golden"):
+        table.add_column(column, no_wrap=True)
+    for column in ("dB s/c/o", "equal %", "ties %", "PQ", "s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for verdict in verdicts:
+        table.add_row(*_row(verdict))
+    _console.print(table)
+    for verdict in verdicts:
+        for failure in verdict.failures:
+            text = f"[red]{escape(verdict.artifact)}[/red]: {escape(failure)}"
+            _console.print(text, highlight=False, soft_wrap=True)
+
+
+def _row(verdict: ArtifactVerdict) -> list[str]:
+    golden = "–"
+    if verdict.golden is not None:
+        exact = verdict.golden.identical
+        golden = "same" if exact else f"{verdict.golden.worst_sqnr_db:.0f} dB"
+    row = [verdict.artifact, "[green]pass[/green]" if verdict.passed else "[red]fail[/red]", golden]
+    agreement = verdict.agreement
+    if agreement is None:
+        return [*row, *["–"] * 5]
+    row.append(" ".join(f"{agreement.heads[h].sqnr_db:.0f}" for h in HEADS))
+    panoptic = agreement.panoptic
+    if panoptic is None:
+        row += ["–"] * 3
+    else:
+        pq = "–" if panoptic.pq is None else f"{panoptic.pq:.1f}"
+        row += [f"{100 * panoptic.equal_pixels:.2f}", f"{100 * panoptic.ties:.2f}", pq]
+    return [*row, f"{verdict.seconds_per_photo:.2f}"]
+
+
+def _bisect_failures(
+    bundle: Bundle,
+    verdicts: tuple[ArtifactVerdict, ...],
+    reference: tuple[Bundle, Artifact] | None,
+    photos: dict[str, Photo] | None,
+) -> list[dict[str, Any]]:
+    """Bisect every artifact that fails and can be traced, on the first photo."""
+    results: list[dict[str, Any]] = []
+    passing = {v.artifact for v in verdicts if v.passed}
+    image = next(iter(prepare(photos or load_photos(None), bundle.manifest.preprocessing).values()))
+    for verdict in verdicts:
+        if verdict.passed:
+            continue
+        artifact = bundle.manifest.artifact(verdict.artifact)
+        twin = reference or _sound_twin(bundle, artifact, passing)
+        if twin is None or artifact.format not in TRACEABLE:
+            reason = "no sound TFLite or Core ML artifact to compare it with, operator by operator"
+            _say(f"{artifact.name}: {reason}")
+            results.append({"artifact": artifact.name, "not_done": reason})
+            continue
+        found = bisect_traces(
+            trace_artifact(bundle, artifact, image[0]),
+            trace_artifact(*twin, image[0]),
+            artifact.precision,
+            twin[1].precision,
+        )
+        _print_bisect(found)
+        results.append(found.to_json())
+    return results
+
+
+def _sound_twin(
+    bundle: Bundle, artifact: Artifact, passing: set[str]
+) -> tuple[Bundle, Artifact] | None:
+    """The most precise artifact that passes and is not the one to be examined."""
+    order = ("float32", "float16")
+    sound = [
+        a for a in bundle.manifest.artifacts
+        if a.name in passing and a.format in TRACEABLE and a != artifact
+    ]  # fmt: skip
+    sound.sort(key=lambda a: order.index(a.precision) if a.precision in order else len(order))
+    return (bundle, sound[0]) if sound else None
+
+
+def bisect(
+    candidate: Annotated[
+        str, typer.Argument(help="BUNDLE:ARTIFACT, or a .tflite file or .mlpackage folder.")
+    ],
+    reference: Annotated[
+        str | None,
+        typer.Argument(help="The same; without it the float32 artifact of the candidate's bundle."),
+    ] = None,
+    photo: Annotated[
+        Path | None, typer.Option("--photo", help="A photo; the first sample photo without it.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="Of a candidate outside a bundle: float32, int8, …"),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Name the first operator of an artifact whose result leaves the tolerance."""
+    bundle, artifact = _open_target(candidate)
+    other = _float_artifact(bundle) if reference is None and bundle else _open_target(reference)
+    photos = load_photos([photo] if photo else None)
+    size = _input_size(bundle, artifact)
+    image, _ = preprocess(next(iter(photos.values())), PreprocessConfig(size))
+    with _console.status("running both, keeping every tensor"):
+        traces = [_trace(*target, image) for target in ((bundle, artifact), other)]
+    known = [a.precision if isinstance(a, Artifact) else "float32" for a in (artifact, other[1])]
+    found = bisect_traces(traces[0], traces[1], precision or known[0], known[1])
+    _print_bisect(found)
+    if json:
+        write_json(json, found.to_json())
+    if found.first is not None:
+        raise typer.Exit(1)
+
+
+_Target = tuple[Bundle | None, Artifact | Path]
+
+
+def _open_target(text: str | None) -> _Target:
+    """What an argument of `panokit bisect` and `panokit lint` names."""
+    if text is None:
+        raise ArgumentError("reference", "given for a candidate outside a bundle", None)
+    path = Path(text)
+    if path.suffix in (".tflite", ".mlpackage", ".onnx") and path.exists():
+        return None, path
+    folder, _, name = text.rpartition(":")
+    if folder and not path.exists():
+        bundle = Bundle.open(folder)
+        return bundle, bundle.manifest.artifact(name)
+    bundle = Bundle.open(path)
+    return bundle, bundle.manifest.artifact(None)
+
+
+def _trace(bundle: Bundle | None, artifact: Artifact | Path, image: Any) -> Trace:
+    if isinstance(artifact, Artifact) and bundle is not None:
+        return trace_artifact(bundle, artifact, image)
+    path = Path(str(artifact))
+    return (trace_coreml if path.suffix == ".mlpackage" else trace_tflite)(path, image)
+
+
+def _input_size(bundle: Bundle | None, artifact: Artifact | Path) -> tuple[int, int]:
+    """Width and height of the input."""
+    if bundle is not None:
+        return bundle.manifest.preprocessing.size_wh
+    path = Path(str(artifact))
+    if path.suffix == ".mlpackage":
+        (feature,) = CoreMLProgram.open(path).inputs
+        _, _, h, w = (size or 1 for size in feature.type.shape)
+        return w, h
+    graph = check_tflite(path).main
+    _, h, w, _ = graph.tensors[graph.inputs[0]].shape
+    return w, h
+
+
+def _print_bisect(result: BisectResult) -> None:
+    if result.first is None:
+        _say(
+            f"[green]{escape(result.artifact)}[/green]: none of {len(result.operators)} operators "
+            f"leaves the tolerance against {escape(result.reference)}"
+        )
+        return
+    for finding in result.findings[:5]:
+        _say(f"[red]{escape(result.artifact)}[/red]: {escape(str(finding))}")
+    if len(result.findings) > 5:
+        _say(f"… and {len(result.findings) - 5} more")
+
+
+def _say(text: str) -> None:
+    _console.print(text, highlight=False, soft_wrap=True)
+
+
+def lint(
+    target: Annotated[
+        str | None,
+        typer.Argument(help="Bundle, BUNDLE:ARTIFACT, .tflite, .mlpackage or .onnx."),
+    ] = None,
+    photos: Photos = None,
+    no_ranges: Annotated[
+        bool, typer.Option("--no-ranges", help="Look at the file only, run no photos.")
+    ] = False,
+    fail_on: Annotated[
+        Severity, typer.Option("--fail-on", help="Exit with 1 from this severity on.")
+    ] = Severity.ERROR,
+    json: JsonOption = None,
+) -> None:
+    """Find what is known to hurt on the Neural Engine, in LiteRT's delegates or in float16."""
+    targets: list[_Target]
+    if target is None or (Path(target) / "manifest.json").is_file():
+        bundle = Bundle.open(target)
+        targets = [(bundle, a) for a in bundle.manifest.artifacts if a.format in LINTABLE]
+    else:
+        targets = [_open_target(target)]
+    chosen = None if no_ranges else load_photos(photos)
+    reports = []
+    for owner, artifact in targets:
+        path = owner.path(artifact) if owner and isinstance(artifact, Artifact) else artifact
+        name = artifact.name if isinstance(artifact, Artifact) else Path(str(artifact)).name
+        with _console.status(f"looking at {name}"):
+            reports.append(lint_path(Path(str(path)), chosen, name))
+    for report in reports:
+        _print_lint(report)
+    if json:
+        write_json(json, {"artifacts": [report.to_json() for report in reports]})
+    if any(report.at_least(fail_on) for report in reports):
+        raise typer.Exit(1)
+
+
+_COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
+
+
+def _print_lint(report: LintReport) -> None:
+    counts = ", ".join(f"{n} × {op}" for op, n in report.operators.items())
+    _say(f"[bold]{escape(report.artifact)}[/bold]: {escape(counts)}")
+    for finding in report.findings:
+        color = _COLORS[finding.severity]
+        _say(f"  [{color}]{finding.severity.name.lower()}[/{color}] {escape(finding.rule)}: "
+             f"{escape(finding.message)}")  # fmt: skip
+        _say(f"    where: {escape(finding.place)}")
+        _say(f"    do: {escape(finding.advice)} [dim]({escape(finding.source)})[/dim]")
+    if not report.findings:
+        _say("  [green]nothing known to hurt[/green]")

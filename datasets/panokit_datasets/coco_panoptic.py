@@ -1,0 +1,302 @@
+"""Ground truth in the COCO panoptic format, with what partial labels say and do not say.
+
+Layout: ``DIR/annotations/SPLIT.json``, ``DIR/images/<image file_name>`` and
+``DIR/panoptic/<annotation file_name>`` (PNG, id = R + 256·G + 65536·B). Keys beyond the format:
+
+- image ``labelled``: category ids known to be absent wherever the PNG says 0. If it is missing or
+  names all categories the photo is labelled in full and 0 is plain void.
+- image ``person_boxes``: ``[x, y, width, height]`` in pixels of all persons of a photo of which no
+  mask is known.
+- image ``source``: where the photo comes from; the split's name without it.
+- segment ``iscrowd`` 1: the class is known, instances are not separated.
+- segment ``ignore`` 1: uncertain, used for nothing.
+
+What the JSON says is not trusted: paths stay inside the folder, and sizes and ids must agree with
+the files. (Symbolic links are followed: they are the folder owner's, not the JSON's.)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.errors import DataError, PhotoError
+from panokit.photo import MAX_PIXELS, Photo
+from panokit.taxonomy import VOID, Taxonomy
+
+__all__ = [
+    "MAX_BOXES",
+    "Box",
+    "TruthPhoto",
+    "TruthSegment",
+    "decode_ids",
+    "load_truth",
+    "open_photo",
+    "splits",
+]
+
+MAX_ID = 2**24 - 1
+MAX_BOXES = 200
+
+Box = tuple[float, float, float, float]
+"""Left, top, width, height in pixels."""
+
+
+@dataclass(frozen=True)
+class PanopticFolder:
+    """A data set folder and the taxonomy its category ids are of."""
+
+    root: Path
+    taxonomy: Taxonomy
+
+    @classmethod
+    def open(cls, root: str | Path, taxonomy: str | Path | None = None) -> PanopticFolder:
+        """Open ``root``; the taxonomy is ``root/taxonomy.json`` unless a file is named, or else
+        the categories of the first annotation file."""
+        root = Path(root)
+        if not (root / "annotations").is_dir():
+            raise DataError(root, "expected a data set folder that holds 'annotations/'")
+        path = Path(taxonomy) if taxonomy else root / "taxonomy.json"
+        if not path.is_file():
+            names = sorted((root / "annotations").glob("*.json"))
+            if taxonomy or not names:
+                raise DataError(path, "no such taxonomy file")
+            path = names[0]
+        return cls(root, Taxonomy.load(path))
+
+    def splits(self) -> list[str]:
+        """Names of all annotation files, sorted."""
+        return splits(self.root)
+
+
+@dataclass(frozen=True)
+class TruthSegment:
+    """One true segment: its ``id`` in the PNG, the ``channel`` of its class, and whether it is a
+    thing, a crowd (instances not separated) or to be ignored."""
+
+    id: int
+    channel: int
+    is_thing: bool
+    is_crowd: bool = False
+    ignore: bool = False
+
+
+@dataclass(frozen=True)
+class TruthPhoto:
+    """One photo of a split and where its labels lie.
+
+    ``name`` is its ``file_name``; ``size_wh`` in pixels, upright; ``labelled`` are the channels
+    that are labelled wherever they occur; ``complete`` says that all are. ``person_boxes`` are the
+    boxes of all persons, where only those are known.
+    """
+
+    image_id: int
+    name: str
+    image_path: Path
+    panoptic_path: Path
+    size_wh: tuple[int, int]
+    segments: tuple[TruthSegment, ...]
+    labelled: tuple[int, ...]
+    complete: bool
+    source: str = ""
+    person_boxes: tuple[Box, ...] = ()
+
+    @property
+    def absent(self) -> tuple[int, ...]:
+        """Channels known not to be where the id is 0; none where that is plain void."""
+        return () if self.complete else self.labelled
+
+
+def splits(data_dir: str | Path) -> list[str]:
+    """Names of all splits of a data set folder, sorted."""
+    return sorted(p.stem for p in (Path(data_dir) / "annotations").glob("*.json"))
+
+
+def load_truth(data_dir: str | Path, split: str, taxonomy: Taxonomy) -> list[TruthPhoto]:
+    """Read ``annotations/SPLIT.json``; photos in the order of their ids. No image is opened.
+
+    Raises ``DataError`` for an unreadable file, a category the taxonomy lacks or names otherwise,
+    a path that leaves the folder, and an image without annotation or the reverse.
+    """
+    return _Reader(Path(data_dir), split, taxonomy).read()
+
+
+def open_photo(truth: TruthPhoto) -> Photo:
+    """The photo's pixels; ``DataError`` if its size is not the one in the JSON."""
+    try:
+        photo = Photo.open(truth.image_path)
+    except PhotoError as error:
+        raise DataError(truth.image_path, error.reason) from None
+    if photo.size_wh != truth.size_wh:
+        reason = f"expected size {truth.size_wh} as in the JSON, got {photo.size_wh}"
+        raise DataError(truth.image_path, reason)
+    return photo
+
+
+def decode_ids(truth: TruthPhoto) -> NDArray[np.int32]:
+    """The PNG's segment ids, int32 ``[H,W]``, 0 = none; every other id is in ``segments``."""
+    from PIL import Image
+
+    path = truth.panoptic_path
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.size != truth.size_wh:
+                reason = f"expected size {truth.size_wh} as in the JSON, got {image.size}"
+                raise DataError(path, reason)
+            if image.mode not in ("RGB", "RGBA", "P"):
+                reason = f"expected a colour PNG (id = R + 256·G + 65536·B), got mode {image.mode}"
+                raise DataError(path, reason)
+            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(path, "no such file") from None
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        reason = f"cannot be decoded ({type(error).__name__}: {error})"
+        raise DataError(path, reason) from None
+    ids = rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
+    known = np.array([VOID, *(s.id for s in truth.segments)], np.int32)
+    strange = ids[~np.isin(ids, known)]
+    if strange.size:
+        first = np.unique(strange)[:5].tolist()
+        raise DataError(path, f"segment ids {first} are in the PNG but not in the JSON")
+    return np.asarray(ids)
+
+
+class _Reader:
+    """Reads one annotation file; every complaint names it."""
+
+    def __init__(self, root: Path, split: str, taxonomy: Taxonomy) -> None:
+        self.root, self.split, self.taxonomy = root, split, taxonomy
+        self.path = root / "annotations" / f"{split}.json"
+        self.names = {c.id: c.name for c in taxonomy}
+        if not (root / "annotations").is_dir():
+            raise DataError(root, "expected a data set folder that holds 'annotations/'")
+        if split not in splits(root):  # also keeps "../x" out
+            known = ", ".join(splits(root)) or "none"
+            raise DataError(self.path, f"no such split; splits here: {known}")
+
+    def read(self) -> list[TruthPhoto]:
+        data = self._load()
+        self._check_categories(data.get("categories", []))
+        images = self._by_id(data, "images", "id")
+        labels = self._by_id(data, "annotations", "image_id")
+        alone = sorted(images.keys() ^ labels.keys())
+        if alone:
+            raise self.wrong(f"images without annotation or the reverse: ids {alone[:5]}")
+        return [self._photo(i, images[i], labels[i]) for i in sorted(images)]
+
+    def wrong(self, reason: str) -> DataError:
+        return DataError(self.path, reason)
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise self.wrong(f"expected COCO panoptic JSON, but {error}") from None
+        if not isinstance(data, dict):
+            raise self.wrong(f"expected COCO panoptic JSON (an object), got {type(data).__name__}")
+        return data
+
+    def _check_categories(self, categories: Any) -> None:
+        """An id that means another class here than in the taxonomy would be scored as nonsense."""
+        for c in self._objects(categories, "categories"):
+            name = self.names.get(c["id"]) if isinstance(c.get("id"), int) else None
+            if name is not None and c.get("name") != name:
+                raise self.wrong(
+                    f"expected category {c['id']} to be {name!r} as in taxonomy "
+                    f"{self.taxonomy.name!r}, got {c.get('name')!r}; use the taxonomy that the "
+                    "labels were made with"
+                )
+
+    def _by_id(self, data: dict[str, Any], key: str, id_key: str) -> dict[int, dict[str, Any]]:
+        out: dict[int, dict[str, Any]] = {}
+        for i, item in enumerate(self._objects(data.get(key), key)):
+            number = self._whole(item.get(id_key), f"{key}[{i}].{id_key}", 0, 2**63 - 1)
+            if number in out:
+                raise self.wrong(f"expected one entry of {key} per photo, got two for {number}")
+            out[number] = item
+        return out
+
+    def _photo(self, number: int, image: dict[str, Any], labels: dict[str, Any]) -> TruthPhoto:
+        where = f"image {number}"
+        w, h = (self._whole(image.get(k), f"{where}: {k}", 1, 2**24) for k in ("width", "height"))
+        if w * h > MAX_PIXELS:
+            raise self.wrong(f"{where}: expected at most {MAX_PIXELS} pixels, got {w} x {h}")
+        ids = image.get("labelled")
+        if ids is not None and not isinstance(ids, list):
+            raise self.wrong(f"{where}: expected 'labelled' to be a list, got {ids!r}")
+        labelled = sorted({self._channel(i, f"{where}, labelled") for i in ids or []})
+        complete = ids is None or len(labelled) == len(self.taxonomy)
+        return TruthPhoto(
+            image_id=number,
+            name=str(image.get("file_name")),
+            image_path=self._inside("images", image.get("file_name"), where),
+            panoptic_path=self._inside("panoptic", labels.get("file_name"), where),
+            size_wh=(w, h),
+            segments=self._segments(labels.get("segments_info"), where),
+            labelled=tuple(range(len(self.taxonomy))) if complete else tuple(labelled),
+            complete=complete,
+            source=str(image.get("source", self.split)),
+            person_boxes=self._boxes(image.get("person_boxes") or [], where),
+        )
+
+    def _boxes(self, given: Any, where: str) -> tuple[Box, ...]:
+        try:
+            boxes = tuple((float(x), float(y), float(w), float(h)) for x, y, w, h in given)
+        except (TypeError, ValueError):
+            boxes = ((0.0, 0.0, 0.0, 0.0),)
+        good = all(w > 0 and h > 0 and math.isfinite(x + y + w + h) for x, y, w, h in boxes)
+        if not good or len(boxes) > MAX_BOXES:
+            expected = f"at most {MAX_BOXES} person_boxes [x, y, width, height]"
+            raise self.wrong(f"{where}: expected {expected}")
+        return boxes
+
+    def _segments(self, infos: Any, where: str) -> tuple[TruthSegment, ...]:
+        out: dict[int, TruthSegment] = {}
+        for s in self._objects(infos, f"{where}: segments_info"):
+            number = self._whole(s.get("id"), f"{where}: segment id", 1, MAX_ID)
+            if number in out:
+                raise self.wrong(f"{where}: expected segment ids once each, got {number} twice")
+            channel = self._channel(s.get("category_id"), f"{where}, segment {number}")
+            out[number] = TruthSegment(
+                id=number,
+                channel=channel,
+                is_thing=self.taxonomy.categories[channel].is_thing,
+                is_crowd=bool(s.get("iscrowd", 0)),
+                ignore=bool(s.get("ignore", 0)),
+            )
+        return tuple(out.values())
+
+    def _channel(self, category_id: Any, where: str) -> int:
+        number = self._whole(category_id, f"{where}: category", 1, MAX_ID)
+        if number not in self.names:
+            name = self.taxonomy.name
+            raise self.wrong(f"{where}: category {number} is not in the taxonomy {name!r}")
+        return self.taxonomy.channel(number)
+
+    def _objects(self, items: Any, where: str) -> list[dict[str, Any]]:
+        if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
+            raise self.wrong(f"expected COCO panoptic JSON, but {where} is not a list of objects")
+        return items
+
+    def _whole(self, value: Any, where: str, low: int, high: int) -> int:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not low <= value <= high:
+            reason = f"{where}: expected a whole number from {low} to {high}, got {value!r}"
+            raise self.wrong(reason)
+        return int(value)
+
+    def _inside(self, folder: str, name: Any, where: str) -> Path:
+        """``root/folder/name``; Windows' rules are the stricter ones and hold everywhere."""
+        relative = PureWindowsPath(name) if isinstance(name, str) else None
+        bad = relative is None or not relative.name or relative.drive or relative.root
+        if bad or ".." in relative.parts or "\0" in name:  # type: ignore[union-attr]
+            raise self.wrong(f"{where}: expected a path inside {folder}/, got {name!r}")
+        return self.root / folder / str(name)

@@ -1,0 +1,105 @@
+"""`panokit evaluate`: panoptic quality and the other figures on a labelled split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from panokit._files import write_json
+from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Threads
+from panokit.errors import ArgumentError, MissingExtraError
+from panokit.segmenter import Segmenter
+from panokit_datasets.quality import EvaluationResult, TruthPhoto, predictor, write_sheet
+from panokit_datasets.quality import evaluate as evaluate_split
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", help="COCO-panoptic folder.")],
+    split: Annotated[str, typer.Option("--split", help="Stem of DATA/annotations/SPLIT.json.")],
+    bundle: BundleOption = None,
+    artifact: ArtifactOption = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="A weight file instead of a bundle.")
+    ] = None,
+    threads: Threads = 2,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", help="Write a PNG of the best, median and worst photos."),
+    ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Figures of every photo in the JSON.")
+    ] = False,
+    json: JsonOption = None,
+) -> None:
+    """Measure PQ, mIoU and person IoU on a labelled split."""
+    if weights is not None and bundle is not None:
+        raise ArgumentError("--weights", "given without --bundle, or the reverse", str(weights))
+    segmenter = _from_weights(weights) if weights else Segmenter.open(bundle, artifact, threads)
+
+    def progress(photos: Iterable[TruthPhoto]) -> Iterable[TruthPhoto]:
+        console = Console(stderr=True)
+        return track(list(photos), "evaluating", console=console, transient=True)
+
+    result = evaluate_split(
+        predictor(segmenter), data, split, segmenter.taxonomy, progress=progress
+    )
+    _print(result, f"{segmenter.artifact.name} on {split}")
+    if json:
+        head = {"artifact": segmenter.artifact.name, "split": split}
+        write_json(json, {**head, **result.to_json(details)})
+    if sheet:
+        write_sheet(sheet, segmenter, result, data, split)
+
+
+def _from_weights(path: Path) -> Segmenter:
+    """The opener of weight files that the network package registers."""
+    for entry in entry_points(group="panokit.segmenters"):
+        if entry.name == "weights":
+            try:
+                opener: Any = entry.load()
+            except ImportError as error:
+                raise MissingExtraError("`panokit evaluate --weights`", "train") from error
+            segmenter: Segmenter = opener(path)
+            return segmenter
+    raise MissingExtraError("`panokit evaluate --weights`", "train")
+
+
+def _figure(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _print(result: EvaluationResult, title: str) -> None:
+    data = result.to_json()
+    table = Table("class", "PQ", "SQ", "RQ", "TP", "FP", "FN", title=title)
+    for name, f in data["pq"]["per_class"].items():
+        quality = [_figure(f[k]) for k in ("pq", "sq", "rq")]
+        table.add_row(name, *quality, *(str(f[k]) for k in ("tp", "fp", "fn")))
+    console = Console()
+    console.print(table)
+    table = Table("figure", "value", "95 % interval", title=f"{data['photos']} photos")
+    intervals = data["intervals"]
+    rows = (
+        ("PQ all", data["pq"]["all"], "pq_all", 1),
+        ("PQ things", data["pq"]["things"], "", 1),
+        ("PQ stuff", data["pq"]["stuff"], "", 1),
+        ("PQ person", data["pq"]["per_class"].get("person", {}).get("pq"), "person_pq", 1),
+        ("mIoU", data["miou"], "", 3),
+        ("person IoU", data["person_iou"], "person_iou", 3),
+        ("person boundary IoU", data["person_boundary_iou"], "", 3),
+        ("mIoU of the panoptic map", data["panoptic_map"]["miou"], "", 3),
+        ("person IoU of the map", data["panoptic_map"]["person_iou"], "", 3),
+    )
+    for name, value, key, digits in rows:
+        between = intervals.get(key)
+        text = f"{between[0]:.{digits}f} .. {between[1]:.{digits}f}" if between else ""
+        table.add_row(name, _figure(value, digits), text)
+    console.print(table)

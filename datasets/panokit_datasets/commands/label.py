@@ -1,0 +1,91 @@
+"""`panokit label`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from panokit.errors import ArgumentError, PhotoError
+from panokit.photo import Photo, photo_paths
+from panokit.segmenter import Segmenter
+from panokit.taxonomy import Taxonomy
+from panokit_datasets.labelling import Ensemble, LabelSettings, labelled_already, write_labels
+
+__all__ = ["label"]
+
+_console = Console(stderr=True)
+
+
+def label(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos; its name is the source's.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for pseudo/ and person/.")],
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--teacher", help="Bundle that labels; may be repeated. Default: the shipped one."
+        ),
+    ] = None,
+    artifact: Annotated[
+        str | None, typer.Option("--artifact", help="Artifact of the bundles. Default: int8.")
+    ] = None,
+    taxonomy: Annotated[
+        Path | None,
+        typer.Option("--taxonomy", help="Taxonomy of the labels. Default: the first teacher's."),
+    ] = None,
+    mirror: Annotated[bool, typer.Option(help="Look at the mirror image too.")] = True,
+    scales: Annotated[
+        str, typer.Option(help="Shares of the input that the photo fills, comma separated.")
+    ] = "1,0.6",
+    least_score: Annotated[
+        float, typer.Option(help="Least score of an object over all views, 0 to 1.")
+    ] = 0.15,
+    person_map: Annotated[
+        bool, typer.Option(help="Write how likely each pixel is a person's.")
+    ] = True,
+    only: Annotated[
+        Path | None, typer.Option("--only", help="Text file: label only these file names.")
+    ] = None,
+) -> None:
+    """Label photos with trained networks, to train on what nobody labelled by hand.
+
+    Example: panokit label holiday/ --teacher mine.panokit --out my-photos
+    Then: panokit train --data my-photos …, which fills in what true labels leave open.
+    Photos that are labelled already are skipped, so an interrupted run goes on.
+    """
+    settings = LabelSettings(mirror, _numbers(scales), least_score)
+    paths = list(photo_paths([photos]).values())
+    if only is not None:
+        names = set(only.read_text(encoding="utf-8").split("\n"))
+        paths = [p for p in paths if p.name in names]
+    bundles: list[Path | None] = [*teacher] if teacher else [None]
+    teachers = [Segmenter.open(b, artifact) for b in bundles]
+    known = Taxonomy.load(taxonomy) if taxonomy else teachers[0].taxonomy
+    ensemble = Ensemble(teachers, known, settings)
+    source = photos.resolve().name if photos.is_dir() else photos.resolve().parent.name
+    done = labelled_already(out, source)
+    todo = [p for p in paths if p.name not in done]
+    left_out = 0
+    for path in track(todo, f"{ensemble.views} views a photo", console=_console):
+        try:
+            photo = Photo.open(path)
+        except PhotoError as error:
+            left_out += 1
+            _console.print(f"left out: {error}", highlight=False, soft_wrap=True)
+            continue
+        write_labels(ensemble(photo), known, out, source, path.name, person_map)
+    _console.print(
+        f"{len(todo) - left_out} photos labelled, {len(paths) - len(todo)} were before, "
+        f"{left_out} left out: {out / 'pseudo' / source}",
+        soft_wrap=True,
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ArgumentError("scales", "numbers separated by commas", text) from None

@@ -1,0 +1,57 @@
+"""Where labelled photos come from: a data set folder, or packs made of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from panokit.errors import ArgumentError, DataError
+from panokit.taxonomy import Taxonomy
+from panokit_datasets.coco_panoptic import PanopticFolder
+from panokit_datasets.labelled import load_split
+from panokit_datasets.packs import PackFolder
+from panokit_datasets.records import LabelledPhoto
+
+__all__ = ["PhotoSource"]
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """Where photos come from: a data set folder, or packs made of one."""
+
+    folder: PanopticFolder | PackFolder
+    pseudo: Path | None = None
+
+    @classmethod
+    def open(cls, data: Path, taxonomy: Path | None, pseudo: Path | None) -> PhotoSource:
+        if not PackFolder.is_one(data):
+            return cls(PanopticFolder.open(data, taxonomy), pseudo)
+        if taxonomy or pseudo:
+            option = "--taxonomy" if taxonomy else "--pseudo"
+            raise ArgumentError(option, "left out with packs, which hold it already", str(data))
+        return cls(PackFolder.open(data))
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self.folder.taxonomy
+
+    def photos(self, given: str, suffix: str = "") -> list[LabelledPhoto]:
+        """The photos of the named splits, or of all whose names end in ``suffix``."""
+        return [p for name in self.splits(given, suffix) for p in self.split(name)]
+
+    def split(self, name: str) -> list[LabelledPhoto]:
+        """The photos of one split."""
+        if isinstance(self.folder, PanopticFolder):
+            return list(load_split(self.folder, name, self.pseudo))
+        if name not in self.folder.splits():
+            known = ", ".join(self.folder.splits())
+            raise DataError(self.folder.root, f"no split {name!r}; splits here: {known}")
+        return list(self.folder.split(name))
+
+    def splits(self, given: str, suffix: str = "") -> list[str]:
+        """The splits that are named, separated by commas, or all whose names end in ``suffix``."""
+        names = [n.strip() for n in given.split(",") if n.strip()]
+        names = names or [n for n in self.folder.splits() if suffix and n.endswith(suffix)]
+        if not names:
+            raise DataError(self.folder.root, f"has no split named *{suffix}; name some")
+        return names

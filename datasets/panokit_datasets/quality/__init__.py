@@ -1,0 +1,51 @@
+"""How good a segmentation is: panoptic quality, IoU of classes and boundaries, whole data sets."""
+
+from panokit_datasets.coco_panoptic import (
+    TruthPhoto,
+    TruthSegment,
+    decode_ids,
+    load_truth,
+    open_photo,
+)
+from panokit_datasets.quality.evaluate import (
+    EvaluationResult,
+    PhotoQuality,
+    Prediction,
+    Segmenter,
+    evaluate,
+)
+from panokit_datasets.quality.panoptic_quality import (
+    ClassQuality,
+    PanopticQuality,
+    PanopticQualityResult,
+)
+from panokit_datasets.quality.predictor import predictor
+from panokit_datasets.quality.semantic import (
+    SemanticQuality,
+    SemanticResult,
+    boundary,
+    boundary_counts,
+)
+from panokit_datasets.quality.sheet import write_sheet
+
+__all__ = [
+    "ClassQuality",
+    "EvaluationResult",
+    "PanopticQuality",
+    "PanopticQualityResult",
+    "PhotoQuality",
+    "Prediction",
+    "Segmenter",
+    "SemanticQuality",
+    "SemanticResult",
+    "TruthPhoto",
+    "TruthSegment",
+    "boundary",
+    "boundary_counts",
+    "decode_ids",
+    "evaluate",
+    "load_truth",
+    "open_photo",
+    "predictor",
+    "write_sheet",
+]

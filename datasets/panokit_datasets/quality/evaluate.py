@@ -1,0 +1,252 @@
+"""Quality of anything that segments photos, on one split of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.errors import ArgumentError, DataError
+from panokit.photo import Photo
+from panokit.taxonomy import Taxonomy
+from panokit_datasets.coco_panoptic import TruthPhoto, decode_ids, load_truth, open_photo
+from panokit_datasets.quality.bootstrap import (
+    Interval,
+    bootstrap_weights,
+    iou_interval,
+    pq_interval,
+)
+from panokit_datasets.quality.panoptic_quality import (
+    PanopticQuality,
+    PanopticQualityResult,
+    SegmentCounts,
+)
+from panokit_datasets.quality.semantic import (
+    UNLABELLED,
+    PixelCounts,
+    SemanticQuality,
+    boundary_counts,
+    pred_channels,
+    true_channels,
+)
+
+__all__ = ["PERSON", "EvaluationResult", "PhotoQuality", "Prediction", "Segmenter", "evaluate"]
+
+PERSON = "person"
+"""The class that has figures of its own, if the taxonomy has it."""
+
+
+class Prediction(NamedTuple):
+    """What was found in a photo.
+
+    ``ids`` int32 ``[H,W]`` at photo resolution (0 = void); ``segments`` their (id, channel,
+    score); ``class_map`` int ``[H,W]``, the channel of every pixel before objects were formed (-1
+    = void). Without a class map the pixels' classes are those of the segments.
+    """
+
+    ids: NDArray[np.int32]
+    segments: Sequence[tuple[int, int, float]]
+    class_map: NDArray[Any] | None = None
+
+
+Segmenter = Callable[
+    [Photo], Prediction | tuple[NDArray[np.int32], Sequence[tuple[int, int, float]]]
+]
+"""A photo to a :class:`Prediction`, or to its first two fields."""
+
+Progress = Callable[[Iterable[TruthPhoto]], Iterable[TruthPhoto]]
+
+
+@dataclass(frozen=True)
+class PhotoQuality:
+    """Figures of one photo, scaled as in :class:`EvaluationResult`; None where the photo has
+    nothing to judge. ``complete``: it is labelled in full."""
+
+    name: str
+    image_id: int
+    complete: bool
+    pq: float | None
+    miou: float | None
+    person_pq: float | None
+    person_iou: float | None
+    person_boundary_iou: float | None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Figures of a split.
+
+    ``pq`` 0..100; ``miou`` over the classes in the truth, ``person_iou`` and
+    ``person_boundary_iou`` pooled over all pixels, 0..1; ``photos`` how many. None: nothing to
+    judge. These three are of the class of each pixel (the semantic view: argmax of the logits, as
+    semantic networks are measured); ``map_miou``, ``map_person_iou`` and
+    ``map_person_boundary_iou`` are the same figures of the panoptic map, in which a thing pixel
+    has the class of its object, or none if no object's centre was found. ``intervals``: 95 %
+    bootstrap intervals over photos of ``pq_all``, ``person_pq`` and ``person_iou``.
+
+    ``complete`` is the share of photos (0..1) that are labelled in full. Below 1 PQ is not to be
+    quoted: what a partly labelled photo leaves unlabelled is void, where nothing can be a false
+    positive. The IoU figures use partial labels for exactly what they say.
+    """
+
+    pq: PanopticQualityResult
+    miou: float | None
+    person_iou: float | None
+    person_boundary_iou: float | None
+    map_miou: float | None
+    map_person_iou: float | None
+    map_person_boundary_iou: float | None
+    photos: int
+    complete: float
+    intervals: Mapping[str, Interval | None]
+    per_photo: tuple[PhotoQuality, ...] = field(repr=False)
+
+    def to_json(self, details: bool = False) -> dict[str, Any]:
+        """A JSON-ready dict; ``details`` adds ``complete`` and ``per_photo``."""
+        out: dict[str, Any] = {
+            "pq": self.pq.to_json(),
+            "miou": self.miou,
+            "person_iou": self.person_iou,
+            "person_boundary_iou": self.person_boundary_iou,
+            "panoptic_map": {
+                "miou": self.map_miou,
+                "person_iou": self.map_person_iou,
+                "person_boundary_iou": self.map_person_boundary_iou,
+            },
+            "photos": self.photos,
+            "intervals": {k: list(v) if v else None for k, v in self.intervals.items()},
+        }
+        if details:
+            out["complete"] = self.complete
+            out["per_photo"] = [asdict(p) for p in self.per_photo]
+        return out
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What one photo contributes."""
+
+    segments: SegmentCounts
+    pixels: PixelCounts
+    boundary: tuple[int, int]
+    map_boundary: tuple[int, int]
+
+
+def evaluate(
+    segment: Segmenter,
+    data_dir: str | Path,
+    split: str,
+    taxonomy: Taxonomy,
+    *,
+    progress: Progress = lambda photos: photos,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> EvaluationResult:
+    """Segment every photo of ``DIR/annotations/SPLIT.json`` and compare with its labels.
+
+    ``progress`` wraps the photos as it hands them on (``rich.progress.track`` does); ``resamples``
+    and ``seed`` are of the bootstrap. Same input, same result.
+    """
+    truth = load_truth(data_dir, split, taxonomy)
+    if not truth:
+        path = Path(data_dir) / "annotations" / f"{split}.json"
+        raise DataError(path, "expected at least one photo, got none")
+    if resamples < 1:
+        raise ArgumentError("resamples", "at least 1", resamples)
+    person = next((i for i, c in enumerate(taxonomy) if c.name == PERSON), None)
+    panoptic = PanopticQuality(taxonomy)
+    semantic, of_map = SemanticQuality(taxonomy), SemanticQuality(taxonomy)
+    counts: list[_Counts] = []
+    for photo in progress(truth):
+        counts.append(_count(segment, photo, panoptic, semantic, of_map, person))
+    if len(counts) != len(truth):
+        expected = f"a function that hands on all {len(truth)} photos"
+        raise ArgumentError("progress", expected, len(counts))
+    figures, map_figures = semantic.compute(), of_map.compute()
+    return EvaluationResult(
+        pq=panoptic.compute(),
+        miou=figures.miou,
+        person_iou=figures.iou.get(PERSON),
+        person_boundary_iou=_ratio(*(sum(c.boundary[k] for c in counts) for k in (0, 1))),
+        map_miou=map_figures.miou,
+        map_person_iou=map_figures.iou.get(PERSON),
+        map_person_boundary_iou=_ratio(*(sum(c.map_boundary[k] for c in counts) for k in (0, 1))),
+        photos=len(truth),
+        complete=sum(t.complete for t in truth) / len(truth),
+        intervals=_intervals(counts, person, bootstrap_weights(len(truth), resamples, seed)),
+        per_photo=tuple(
+            _photo_quality(t, c, taxonomy, person) for t, c in zip(truth, counts, strict=True)
+        ),
+    )
+
+
+def _count(
+    segment: Segmenter,
+    truth: TruthPhoto,
+    panoptic: PanopticQuality,
+    semantic: SemanticQuality,
+    of_map: SemanticQuality,
+    person: int | None,
+) -> _Counts:
+    photo, true_ids = open_photo(truth), decode_ids(truth)
+    ids, segments, class_map = Prediction(*segment(photo))
+    if np.shape(ids) != true_ids.shape:
+        expected = f"the photo's, {true_ids.shape} for {truth.name}"
+        raise ArgumentError("shape of the predicted ids", expected, np.shape(ids))
+    channel_of = {number: channel for number, channel, _ in segments}
+    if len(channel_of) != len(segments):
+        raise ArgumentError("predicted segments", "one per id", [s[0] for s in segments])
+    matched = panoptic.update(ids, channel_of, true_ids, truth.segments)
+    mapped, true = pred_channels(ids, channel_of), true_channels(true_ids, truth.segments)
+    pred = mapped if class_map is None else np.asarray(class_map, np.int64)
+    pixels = semantic.update(pred, true, truth.absent)
+    of_map.update(mapped, true, truth.absent)
+    bands = [(0, 0), (0, 0)]
+    if person is not None:
+        valid = true >= 0
+        if person in truth.absent:
+            valid |= true == UNLABELLED
+        bands = [boundary_counts(p == person, true == person, valid) for p in (pred, mapped)]
+    return _Counts(matched, pixels, bands[0], bands[1])
+
+
+def _photo_quality(
+    truth: TruthPhoto, counts: _Counts, taxonomy: Taxonomy, person: int | None
+) -> PhotoQuality:
+    panoptic = PanopticQuality(taxonomy)
+    panoptic.add(counts.segments)
+    figures = panoptic.compute()
+    return PhotoQuality(
+        name=truth.name,
+        image_id=truth.image_id,
+        complete=truth.complete,
+        pq=figures.all,
+        miou=counts.pixels.mean_iou(),
+        person_pq=None if person is None else figures.per_class[PERSON].pq,
+        person_iou=None if person is None else counts.pixels.iou(person),
+        person_boundary_iou=_ratio(*counts.boundary),
+    )
+
+
+def _intervals(
+    counts: Sequence[_Counts], person: int | None, weights: NDArray[np.float64]
+) -> dict[str, Interval | None]:
+    segments = [c.segments for c in counts]
+    out: dict[str, Interval | None] = {"person_pq": None, "person_iou": None}
+    out["pq_all"] = pq_interval(weights, segments, range(len(segments[0].tp)))
+    if person is not None:
+        out["person_pq"] = pq_interval(weights, segments, [person])
+        out["person_iou"] = iou_interval(
+            weights,
+            [int(c.pixels.intersection[person]) for c in counts],
+            [int(c.pixels.union[person]) for c in counts],
+        )
+    return dict(sorted(out.items()))
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

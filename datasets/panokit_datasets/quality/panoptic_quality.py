@@ -1,0 +1,263 @@
+"""Panoptic quality (Kirillov et al., https://arxiv.org/abs/1801.00868) as COCO counts it.
+
+A predicted and a true segment of one class match if intersection / union > 0.5, where the union
+leaves out what the prediction has in void. Matched pairs are true positives; PQ of a class is the
+sum of their IoU over tp + fp / 2 + fn / 2, SQ its mean IoU and RQ = PQ / SQ.
+
+- Void is every pixel with id 0 and every segment marked ``ignore``.
+- A crowd (``is_crowd``) is never matched and never missed. An unmatched prediction that lies more
+  than half in void and crowds *of its class* is no false positive. All crowds of a class count;
+  the reference implementation keeps only the last one of each class.
+- A segment listed without a single pixel is not there. (The reference implementation refuses such
+  predictions; small segments do vanish when a map is brought back to a smaller photo.)
+- Means go over the classes that occur in truth or prediction. Without any the figure is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.errors import ArgumentError
+from panokit.taxonomy import Taxonomy
+from panokit_datasets.coco_panoptic import TruthSegment
+from panokit_datasets.quality._ids import check_map, index_of_ids
+
+__all__ = [
+    "ClassQuality",
+    "Means",
+    "PanopticQuality",
+    "PanopticQualityResult",
+    "SegmentCounts",
+    "count_segments",
+]
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SegmentCounts:
+    """Matches per channel: ``tp``, ``fp``, ``fn`` int64 and ``iou`` float64 (sum over the true
+    positives), each ``[C]``."""
+
+    tp: IntArray
+    fp: IntArray
+    fn: IntArray
+    iou: FloatArray
+
+    @classmethod
+    def zeros(cls, channels: int) -> SegmentCounts:
+        """Nothing counted yet."""
+        tp, fp, fn = np.zeros((3, channels), np.int64)
+        return cls(tp, fp, fn, np.zeros(channels))
+
+    def __add__(self, other: SegmentCounts) -> SegmentCounts:
+        return SegmentCounts(
+            self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.iou + other.iou
+        )
+
+    @property
+    def denominator(self) -> FloatArray:
+        """tp + fp / 2 + fn / 2, float64 ``[C]``; 0 for a class that does not occur."""
+        return np.asarray(self.tp + (self.fp + self.fn) / 2)
+
+
+@dataclass(frozen=True)
+class ClassQuality:
+    """Quality of one class: ``pq``, ``sq``, ``rq`` 0..100, None if the class occurs neither in
+    the truth nor in the predictions; and how many segments were matched, invented and missed."""
+
+    pq: float | None
+    sq: float | None
+    rq: float | None
+    tp: int
+    fp: int
+    fn: int
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """A JSON-ready dict of all fields."""
+        return {
+            "pq": self.pq,
+            "sq": self.sq,
+            "rq": self.rq,
+            "tp": self.tp,
+            "fp": self.fp,
+            "fn": self.fn,
+        }
+
+
+@dataclass(frozen=True)
+class Means:
+    """A figure's mean over all, over thing and over stuff classes, 0..100; None without any."""
+
+    all: float | None
+    things: float | None
+    stuff: float | None
+
+
+@dataclass(frozen=True)
+class PanopticQualityResult:
+    """PQ as means over all, thing and stuff classes (0..100, None if no such class occurs), the
+    same means of ``sq`` and ``rq``, and the figures of every class by name."""
+
+    all: float | None
+    things: float | None
+    stuff: float | None
+    sq: Means
+    rq: Means
+    per_class: Mapping[str, ClassQuality]
+
+    def to_json(self) -> dict[str, Any]:
+        """``{all, things, stuff, per_class: {name: {pq, sq, rq, tp, fp, fn}}}``."""
+        return {
+            "all": self.all,
+            "things": self.things,
+            "stuff": self.stuff,
+            "per_class": {name: c.to_json() for name, c in self.per_class.items()},
+        }
+
+
+class PanopticQuality:
+    """Counts photo after photo; memory does not grow with their number.
+
+    ::
+
+        quality = PanopticQuality(taxonomy)
+        for … : quality.update(pred_ids, {1: 0, 2: 17}, true_ids, true_segments)
+        quality.compute().all
+    """
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self.taxonomy = taxonomy
+        self.counts = SegmentCounts.zeros(len(taxonomy))
+
+    def update(
+        self,
+        pred_ids: NDArray[Any],
+        pred_segments: Mapping[int, int],
+        true_ids: NDArray[Any],
+        true_segments: Iterable[TruthSegment],
+    ) -> SegmentCounts:
+        """Count one photo; arguments and result as :func:`count_segments`."""
+        counts = count_segments(
+            pred_ids, pred_segments, true_ids, true_segments, len(self.taxonomy)
+        )
+        self.add(counts)
+        return counts
+
+    def add(self, counts: SegmentCounts) -> None:
+        """Add matches that were counted elsewhere."""
+        if counts.tp.shape != self.counts.tp.shape:
+            expected = f"of {len(self.taxonomy)} channels"
+            raise ArgumentError("counts", expected, f"{len(counts.tp)} channels")
+        self.counts = self.counts + counts
+
+    def merge(self, other: PanopticQuality) -> None:
+        """Add what ``other`` has counted, for example in another process."""
+        if other.taxonomy != self.taxonomy:
+            expected = f"of the same taxonomy ({self.taxonomy.name!r})"
+            raise ArgumentError("other", expected, other.taxonomy.name)
+        self.add(other.counts)
+
+    def compute(self) -> PanopticQualityResult:
+        """The figures of everything counted so far."""
+        counts, things = self.counts, self.taxonomy.thing_mask
+        occurs = counts.denominator > 0
+        # A class that occurs but has no true positive has IoU sum 0, hence PQ = SQ = RQ = 0.
+        pq = 100 * counts.iou / np.where(occurs, counts.denominator, 1)
+        sq = 100 * counts.iou / np.maximum(counts.tp, 1)
+        rq = 100 * counts.tp / np.where(occurs, counts.denominator, 1)
+
+        def mean(values: FloatArray) -> Means:
+            return Means(
+                *(
+                    float(values[occurs & kind].mean()) if (occurs & kind).any() else None
+                    for kind in (np.ones_like(things), things, ~things)
+                )
+            )
+
+        per_class = {}
+        for i, category in enumerate(self.taxonomy):
+            there = bool(occurs[i])
+            per_class[category.name] = ClassQuality(
+                pq=float(pq[i]) if there else None,
+                sq=float(sq[i]) if there else None,
+                rq=float(rq[i]) if there else None,
+                tp=int(counts.tp[i]),
+                fp=int(counts.fp[i]),
+                fn=int(counts.fn[i]),
+            )
+        means = mean(pq)
+        return PanopticQualityResult(
+            means.all, means.things, means.stuff, mean(sq), mean(rq), per_class
+        )
+
+
+def count_segments(
+    pred_ids: NDArray[Any],
+    pred_segments: Mapping[int, int],
+    true_ids: NDArray[Any],
+    true_segments: Iterable[TruthSegment],
+    channels: int,
+) -> SegmentCounts:
+    """Match the segments of one photo.
+
+    ``pred_ids`` and ``true_ids``: whole numbers ``[H,W]``, 0 = void; ``pred_segments``: the
+    channel (0..``channels`` - 1) of each predicted id; ``true_segments``: what each true id is.
+    """
+    truth = tuple(true_segments)
+    check_map("pred_ids", pred_ids)
+    check_map("true_ids", true_ids, pred_ids.shape)
+    pred_channel = _channels("pred_segments", pred_segments.values(), channels)
+    true_channel = _channels("true_segments", (s.channel for s in truth), channels)
+    pred = index_of_ids("pred_ids", pred_ids, tuple(pred_segments))
+    true = index_of_ids("true_ids", true_ids, tuple(s.id for s in truth))
+    ignored = np.array([False, *(s.ignore for s in truth)])
+    true = np.where(ignored[true], 0, true)
+    crowd = np.array([False, *(s.is_crowd for s in truth)])
+
+    # Every pair of segments that share pixels: true index t, predicted index p, shared pixels n.
+    n_true, n_pred = len(truth) + 1, len(pred_segments) + 1
+    pairs, n = np.unique(true * n_pred + pred, return_counts=True)
+    t, p = np.divmod(pairs, n_pred)
+    pred_area = _sums(p, n, n_pred)
+    true_area = _sums(t, n, n_true)
+    in_void = _sums(p[t == 0], n[t == 0], n_pred)
+    same_class = (t > 0) & (p > 0) & (true_channel[t] == pred_channel[p])
+    of_crowd = same_class & crowd[t]
+    excused = in_void + _sums(p[of_crowd], n[of_crowd], n_pred)
+
+    union = pred_area[p] + true_area[t] - n - in_void[p]
+    hit = same_class & ~crowd[t] & (2 * n > union)
+    missed = (true_area > 0) & ~crowd
+    missed[0] = False
+    missed[t[hit]] = False
+    invented = (pred_area > 0) & (2 * excused <= pred_area)
+    invented[0] = False
+    invented[p[hit]] = False
+    hit_channel = true_channel[t[hit]]
+    return SegmentCounts(
+        tp=np.bincount(hit_channel, minlength=channels),
+        fp=np.bincount(pred_channel[invented], minlength=channels),
+        fn=np.bincount(true_channel[missed], minlength=channels),
+        iou=np.bincount(hit_channel, n[hit] / union[hit], minlength=channels).astype(np.float64),
+    )
+
+
+def _channels(name: str, values: Iterable[int], channels: int) -> IntArray:
+    """Channel of void (-1) and of each segment, int64."""
+    out = np.array([-1, *values], np.int64)
+    wrong = out[1:][(out[1:] < 0) | (out[1:] >= channels)]
+    if wrong.size:
+        raise ArgumentError(name, f"of channels from 0 to {channels - 1}", int(wrong[0]))
+    return out
+
+
+def _sums(index: IntArray, pixels: IntArray, length: int) -> IntArray:
+    """Pixels per index; float64 sums are exact up to 2^53 pixels."""
+    return np.bincount(index, pixels, minlength=length).astype(np.int64)

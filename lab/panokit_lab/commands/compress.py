@@ -1,0 +1,290 @@
+"""`panokit compress run | sensitivity | search | report` and `panokit bench`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from panokit._files import write_json
+
+__all__ = ["bench", "compress"]
+
+_console = Console(stderr=True)
+
+compress = typer.Typer(
+    name="compress",
+    add_completion=False,
+    no_args_is_help=True,
+    help="Make a network smaller and faster, and see what it costs in panoptic quality.",
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for results; a run goes on where it was.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Weight file; the shipped network without it.")
+]
+Module = Annotated[
+    str, typer.Option("--module", help="A network of your own: package.module:function.")
+]
+TaxonomyOption = Annotated[
+    Path | None, typer.Option("--taxonomy", help="Taxonomy JSON of --module.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="COCO-panoptic folder: calibration, training, quality."),
+]
+SplitOption = Annotated[
+    str, typer.Option("--split", help="Split of DATA to measure quality on; none without it.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Photos of the split; 0: all.")]
+CoremlPhotos = Annotated[
+    int,
+    typer.Option(min=0, help="Photos that Core ML packages are judged on; seconds a photo."),
+]
+Photos = Annotated[
+    list[Path] | None,
+    typer.Option("--photos", help="Photos to calibrate with instead of DATA's training photos."),
+]
+Size = Annotated[int, typer.Option("--size", help="Side of the input, a multiple of 32.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the results as JSON.")]
+
+
+def _setup(out: Path, **given: Any) -> Any:
+    from panokit_lab.setup import Setup
+
+    photos = tuple(given.pop("photos", None) or ())
+    return Setup(out=out, photos=photos, **given)
+
+
+def _recipes(names: list[str]) -> list[Any]:
+    from panokit_compression.recipes import load_recipe
+
+    return [load_recipe(n.strip()) for name in names for n in name.split(",") if n.strip()]
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Ctrl-C: say what became of the work; the shell's exit code for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        text = f"stopped; what is finished is kept in {out}, the same command goes on from there"
+        _console.print(text, highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+@compress.command("run")
+def run(
+    recipes: Annotated[list[str], typer.Argument(help="Recipes, by name or JSON file.")],
+    out: Out,
+    weights: Weights = None,
+    module: Module = "",
+    taxonomy: TaxonomyOption = None,
+    data: Data = None,
+    split: SplitOption = "",
+    limit: Limit = 0,
+    coreml_photos: CoremlPhotos = 0,
+    photos: Photos = None,
+    size: Size = 320,
+    json: Json = None,
+) -> None:
+    """Run recipes: artifacts, the compressed network and its figures, in OUT/RECIPE each."""
+    from panokit_lab.pipeline import run_recipe
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    chosen = _recipes(recipes)
+    setup = _setup(out, weights=weights, module=module, taxonomy=taxonomy, data=data, split=split,
+                   limit=limit, coreml_photos=coreml_photos, photos=photos, size=size)  # fmt: skip
+    figures: list[dict[str, Any]] = []
+    with _resumable(out), _console.status("opening the network and photos") as status:
+        ready = setup.open(chosen)
+
+        def on_step(found: dict[str, float]) -> None:
+            status.update(f"step {found['step']} of {found['total']}, loss {found['loss']:.3f}")
+
+        for recipe in chosen:
+            figures.append(run_recipe(ready, recipe, out, status.update, on_step).figures)
+    Console().print(_table(figures))
+    if json:
+        write_json(json, {"results": figures})
+
+
+def _table(results: list[dict[str, Any]]) -> Table:
+    table = Table()
+    table.add_column("recipe", no_wrap=True)
+    for heading in ("format", "MB", "MMACs", "arena MB", "SQNR dB", "PQ", "person IoU", "photos"):
+        table.add_column(heading, justify="right" if heading != "photos" else "left")
+    for figures in results:
+        for format, found in figures["artifacts"].items():
+            quality, sqnr = found.get("quality"), found.get("sqnr_db", {})
+            table.add_row(
+                figures["recipe"]["name"],
+                format,
+                f"{found['bytes'] / 1e6:.2f}",
+                f"{figures['macs'] / 1e6:.0f}",
+                _number(found.get("arena_bytes"), 1e-6, 2),
+                " ".join(f"{sqnr[h]:.0f}" for h in sqnr) or "-",
+                _number(quality and quality["pq"]["all"], 1, 1),
+                _number(quality and quality["person_iou"], 1, 3),
+                quality["split"] if quality else "-",
+            )
+    return table
+
+
+def _number(value: float | None, scale: float, digits: int) -> str:
+    return "-" if value is None else f"{value * scale:.{digits}f}"
+
+
+@compress.command("sensitivity")
+def sensitivity(
+    out: Out,
+    data: Annotated[Path, typer.Option("--data", help="COCO-panoptic folder.")],
+    split: Annotated[
+        str, typer.Option("--split", help="Labelled split to choose on; not one you report on.")
+    ],
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Recipe that quantizes activations.")
+    ] = "int8",
+    limit: Limit = 16,
+    budget: Annotated[
+        float,
+        typer.Option(
+            help="Keep costly layers in higher precision until PQ is at most this far below float."
+        ),
+    ] = 0.5,
+    keep_precision: Annotated[
+        Literal["float32", "int16x8"], typer.Option(help="Precision of kept layers.")
+    ] = "float32",
+    top: Annotated[int, typer.Option(min=0, help="Layers whose PQ is measured as well.")] = 8,
+    weights: Weights = None,
+    module: Module = "",
+    taxonomy: TaxonomyOption = None,
+    size: Size = 320,
+    json: Json = None,
+) -> None:
+    """Which layer costs how much when quantized, and which to keep in higher precision."""
+    from panokit_lab.sensitivity import measure_sensitivity
+
+    setup = _setup(out, weights=weights, module=module, taxonomy=taxonomy, data=data, split=split,
+                   limit=limit, size=size)  # fmt: skip
+    (chosen,) = _recipes([recipe])
+    with _resumable(out), _console.status("opening") as status:
+        found = measure_sensitivity(setup.open([chosen]), chosen, out, budget, keep_precision, top,
+                                    status.update)  # fmt: skip
+    table = Table("layer", "semantic dB", "center dB", "offset dB", "PQ", title=found.title)
+    for layer in found.layers[: max(top, 20)]:
+        table.add_row(layer.name, *(f"{layer.sqnr_db[h]:.1f}" for h in layer.sqnr_db),
+                      _number(layer.pq, 1, 2))  # fmt: skip
+    Console().print(table)
+    Console().print(found.summary, highlight=False)
+    if json:
+        write_json(json, found.to_json())
+
+
+@compress.command("search")
+def search(
+    out: Out,
+    recipes: Annotated[
+        list[str] | None, typer.Argument(help="Recipes, by name or JSON file.")
+    ] = None,
+    grid: Annotated[
+        Path | None, typer.Option("--grid", help='JSON: {"base": RECIPE, "vary": {...}}.')
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Parallel processes.")] = 1,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Ray cluster to fan out over; 'local' starts one here.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Seconds of timing per number of threads.")] = 20,
+    weights: Weights = None,
+    module: Module = "",
+    taxonomy: TaxonomyOption = None,
+    data: Data = None,
+    split: SplitOption = "",
+    limit: Limit = 0,
+    coreml_photos: CoremlPhotos = 0,
+    photos: Photos = None,
+    size: Size = 320,
+    json: Json = None,
+) -> None:
+    """Run many recipes and draw the Pareto front of size, MACs, latency and PQ."""
+    from panokit_lab.search import grid_recipes
+    from panokit_lab.search import search as run_search
+
+    chosen = _recipes(recipes or []) + (grid_recipes(grid) if grid else [])
+    setup = _setup(out, weights=weights, module=module, taxonomy=taxonomy, data=data, split=split,
+                   limit=limit, coreml_photos=coreml_photos, photos=photos, size=size)  # fmt: skip
+    with _resumable(out), _console.status("searching") as status:
+        found = run_search(setup, chosen, workers, ray_address, seconds, status.update)
+    for failure in found.failures:
+        _console.print(f"[red]failed[/red] {failure.name}: {failure.reason}", highlight=False)
+    Console().print(_table([r for _, r in sorted(found.results.items())]))
+    Console().print(f"best trade-offs: {', '.join(found.front)}; {out / 'pareto.png'}")
+    if json:
+        write_json(json, found.to_json())
+    if found.failures:
+        raise typer.Exit(1)
+
+
+@compress.command("report")
+def report(
+    runs: Annotated[Path, typer.Argument(help="Folder that `compress run` or `search` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the report; RUNS/report otherwise.")
+    ] = None,
+    data: Data = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--beside", help="Other TFLite files or bundles to time in the same run."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Seconds of timing per number of threads.")] = 20,
+    json: Json = None,
+) -> None:
+    """One page of all recipes: size, MACs, memory, latency, quality, worst photos."""
+    from panokit_lab.report import write_report
+
+    with _console.status("reporting") as status:
+        content = write_report(
+            runs, out or runs / "report", data, seconds, status.update, beside or ()
+        )
+    typer.echo(str((out or runs / "report") / "report.html"))
+    if json:
+        write_json(json, content)
+
+
+def bench(
+    artifacts: Annotated[
+        list[Path] | None,
+        typer.Argument(help="TFLite files or bundles; the shipped one without any."),
+    ] = None,
+    threads: Annotated[str, typer.Option(help="Numbers of threads, comma separated.")] = "1,2",
+    seconds: Annotated[float, typer.Option(help="Seconds per number of threads.")] = 10.0,
+    json: Json = None,
+) -> None:
+    """Latency of artifacts side by side: in turns, medians, ratios to the first."""
+    from panokit.bundle import shipped_bundle_path
+    from panokit.errors import ArgumentError
+    from panokit_lab import bench as timing
+
+    try:
+        counts = [int(v) for v in threads.split(",")]
+    except ValueError:
+        raise ArgumentError("threads", "whole numbers with commas", threads) from None
+    files = timing.bench_paths(artifacts or [shipped_bundle_path()])
+    with _console.status("timing") as status:
+        found = timing.bench(files, counts, seconds, progress=status.update)
+    machine = timing.machine()
+    table = Table("artifact", "threads", "median ms", "quartiles", "ms/Mpixel", "ratio", "runs",
+                  title=f"{machine['runtime']}, {machine['machine']}")  # fmt: skip
+    for f in found:
+        low, high = f.quartiles_ms
+        table.add_row(f.name, str(f.threads), f"{f.median_ms:.2f}", f"{low:.2f} .. {high:.2f}",
+                      f"{f.ms_per_megapixel:.0f}", f"{f.ratio:.2f}", str(f.runs))  # fmt: skip
+    Console().print(table)
+    if json:
+        write_json(json, {**machine, "results": [f.to_json() for f in found]})

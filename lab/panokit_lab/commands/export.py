@@ -1,0 +1,167 @@
+"""`panokit export`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from panokit._files import write_json
+from panokit.errors import ArgumentError
+from panokit_lab.export import (
+    ExportRequest,
+    ExportResult,
+    run_export,
+    source_from_module,
+)
+
+__all__ = ["export"]
+
+_console = Console(stderr=True)
+
+
+def export(
+    out: Annotated[Path, typer.Option("--out", help="Bundle to write: NAME.panokit.")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Weight file (.safetensors).")
+    ] = None,
+    module: Annotated[
+        str, typer.Option("--module", help="A network of your own: package.module:function.")
+    ] = "",
+    taxonomy: Annotated[
+        Path | None, typer.Option("--taxonomy", help="Taxonomy JSON of --module.")
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option("--recipe", help="Recipe, by name or JSON file; several with commas."),
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--formats", help="tflite, coreml, onnx, coreai; several with commas.")
+    ] = "tflite,coreml",
+    input: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            help="Image that TFLite and ONNX take: uint8 (camera bytes), float32 (0..255), or "
+            "native (int8 for int8 recipes, else float32).",
+        ),
+    ] = "native",
+    calibration_data: Annotated[
+        Path | None,
+        typer.Option("--calibration-data", help="COCO-panoptic folder; its training photos."),
+    ] = None,
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option("--photos", help="Photos or folders for checks and golden vectors."),
+    ] = None,
+    size: Annotated[int, typer.Option("--size", help="Side of the input, a multiple of 32.")] = 320,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict/--no-strict",
+            help="Fail where an artifact misses its thresholds, or write it and say so.",
+        ),
+    ] = True,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
+) -> None:
+    """Export weights to a bundle: TFLite, Core ML, ONNX, each checked against torch."""
+    started = time.monotonic()
+    source = None
+    if module:
+        if taxonomy is None:
+            raise ArgumentError("taxonomy", "given for a module of one's own", None)
+        source = source_from_module(module, weights, taxonomy)
+    request = ExportRequest(
+        weights=weights,
+        out=out,
+        recipes=tuple(_split(recipe or ["float32,float16,int8"])),
+        formats=tuple(_split([formats])),
+        size=size,
+        input=input,  # type: ignore[arg-type]  # checked by the request
+        calibration_data=calibration_data,
+        photos=tuple(photos or ()),
+        strict=strict,
+    )
+    with _console.status("exporting") as status, _terminated_like_interrupted():
+        result = run_export(request, lambda text: status.update(escape(text)), source=source)
+    seconds = time.monotonic() - started
+    _print_summary(result, seconds)
+    if json:
+        write_json(json, _summary(result, seconds))
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that no temporary folder stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _split(values: list[str]) -> list[str]:
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def _summary(result: ExportResult, seconds: float) -> dict[str, Any]:
+    manifest = result.bundle.manifest
+    return {
+        "bundle": str(result.bundle.root),
+        "artifacts": [
+            {
+                "name": a.name,
+                "file": a.file,
+                "bytes": a.bytes,
+                "sha256": a.sha256,
+                "seconds": result.seconds[a.name],
+            }
+            for a in manifest.artifacts
+        ],
+        "skipped": result.skipped,
+        "quality": manifest.quality,
+        "seconds": round(seconds, 1),
+        "peak_memory_bytes": result.peak_memory,
+    }
+
+
+def _print_summary(result: ExportResult, seconds: float) -> None:
+    peak = result.peak_memory / 2**30
+    table = Table(title=f"{result.bundle.root.name}, {seconds:.0f} s, peak {peak:.1f} GiB")
+    columns = ("artifact", "MB", "semantic dB", "center dB", "offset dB", "equal pixels", "s")
+    for column in columns:
+        first = column == "artifact"
+        table.add_column(column, justify="left" if first else "right", no_wrap=first)
+    manifest = result.bundle.manifest
+    for artifact in manifest.artifacts:
+        figures = manifest.quality["artifacts"][artifact.name]
+        missed = " [red]below thresholds[/]" if "failures" in figures else ""
+        decibels = [f"{figures['heads'][h]['sqnr_db']:.1f}" for h in _HEADS]
+        equal = f"{figures['panoptic']['equal_pixels']:.4f}"
+        taken = f"{result.seconds[artifact.name]:.0f}"
+        table.add_row(
+            escape(artifact.name) + missed, f"{artifact.bytes / 1e6:.2f}", *decibels, equal, taken
+        )
+    _console.print(table)
+    for name, reason in result.skipped.items():
+        _console.print(f"left out: {escape(name)} ({escape(reason)})")
+
+
+_HEADS = ("semantic", "center", "offset")

@@ -1,0 +1,135 @@
+"""How good an artifact is: heads against the float network, panoptic quality on labelled photos."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit._files import replacing_folder
+from panokit.bundle import Artifact, Bundle, Manifest
+from panokit.errors import ArgumentError, DataError
+from panokit.runtime import Runtime, dequantize
+from panokit.segmenter import Segmenter
+from panokit.taxonomy import Taxonomy
+from panokit_datasets.quality import EvaluationResult, evaluate, load_truth
+from panokit_datasets.quality.predictor import predictor
+
+__all__ = ["HEADS", "Split", "first_photos", "head_sqnr", "quality_figures"]
+
+HEADS = ("semantic", "center", "offset")
+PERFECT_DB = 300.0  # stands for infinity, which JSON does not have
+
+Image = NDArray[np.uint8]
+Heads = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which labelled photos: split ``name`` of the folder ``data``, the first ``limit`` of it in
+    the order of hashed names (0: all)."""
+
+    data: Path
+    name: str
+    limit: int = 0
+
+    def open(self, taxonomy: Taxonomy, scratch: Path) -> Path:
+        """The data set folder to evaluate on; a part of a split is written under ``scratch``."""
+        if not self.limit:
+            load_truth(self.data, self.name, taxonomy)
+            return self.data
+        return first_photos(self.data, self.name, self.limit, taxonomy, scratch)
+
+    def digest(self) -> str:
+        """SHA-256 of the annotation file, and of the photos and maps that it names."""
+        path = self.data / "annotations" / f"{self.name}.json"
+        try:
+            content = path.read_bytes()
+            data = json.loads(content)
+            files = [self.data / "images" / i["file_name"] for i in data["images"]]
+            files += [self.data / "panoptic" / a["file_name"] for a in data["annotations"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(path, f"expected COCO panoptic JSON, but {error}") from None
+        digest = hashlib.sha256(content)
+        for file in files:
+            digest.update(file.read_bytes() if file.is_file() else b"missing")
+        return digest.hexdigest()
+
+    def describe(self, photos: int) -> str:
+        """In words, for reports."""
+        part = f"{photos} photos of " if self.limit else f"all {photos} photos of "
+        return part + self.name
+
+
+def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch: Path) -> Path:
+    """A data set folder with ``count`` photos of a split, chosen by the hash of their names (as
+    calibration photos are); images are links to the original ones."""
+    truth = load_truth(data, split, taxonomy)
+    if not 1 <= count <= len(truth):
+        raise ArgumentError("photos", f"from 1 to the {len(truth)} of {split}", count)
+    chosen = sorted(truth, key=lambda t: hashlib.sha256(t.name.encode()).hexdigest())[:count]
+    ids = {t.image_id for t in chosen}
+    content = json.loads((data / "annotations" / f"{split}.json").read_text(encoding="utf-8"))
+    content["images"] = [i for i in content["images"] if i["id"] in ids]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
+    target = scratch / f"{split}-{count}"
+    with replacing_folder(target) as folder:
+        (folder / "annotations").mkdir()
+        (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
+        for name in ("images", "panoptic"):
+            os.symlink((data / name).resolve(), folder / name, target_is_directory=True)
+    return target
+
+
+def quality_figures(
+    manifest: Manifest, artifact: Artifact, runtime: Runtime, split: Split, scratch: Path
+) -> dict[str, Any]:
+    """PQ, person IoU, boundary IoU, per class and per photo, and which photos they are of: the
+    figures of ``panokit evaluate``, of an artifact that is in no bundle yet."""
+    folder = split.open(manifest.taxonomy, scratch)
+    segmenter = Segmenter(Bundle(Path(), manifest), artifact, runtime)
+    found: EvaluationResult = evaluate(predictor(segmenter), folder, split.name, manifest.taxonomy)
+    if found.complete < 1:
+        raise DataError(split.data, f"split {split.name!r} is labelled in part only; PQ needs "
+                        "photos that are labelled in full")  # fmt: skip
+    return {"split": split.describe(found.photos), **found.to_json(details=True)}
+
+
+def head_sqnr(
+    reference: Mapping[str, Heads],
+    runtime: Runtime,
+    artifact: Artifact,
+    images: Mapping[str, Image],
+) -> dict[str, float]:
+    """Signal-to-quantization-noise ratio of each head over all images, in dB.
+
+    ``reference`` holds the float network's heads ``[h,w,C]`` of each image by name.
+    """
+    signal, noise = dict.fromkeys(HEADS, 0.0), dict.fromkeys(HEADS, 0.0)
+    for name, image in images.items():
+        heads = dequantize(runtime.run(image), artifact.outputs)
+        for head in HEADS:
+            values = heads[head].astype(np.float64)
+            if artifact.outputs[head].layout == "nchw":
+                values = np.moveaxis(values, 0, -1)
+            want = reference[name][head].astype(np.float64)
+            signal[head] += float(np.sum(want * want))
+            noise[head] += float(np.sum((values - want) ** 2))
+    return {head: decibel(signal[head], noise[head]) for head in HEADS}
+
+
+def decibel(signal: float, noise: float) -> float:
+    """10·log10(signal / noise), bounded to ±300."""
+    if noise <= 0:
+        return PERFECT_DB
+    if signal <= 0:
+        return -PERFECT_DB
+    return round(max(-PERFECT_DB, min(PERFECT_DB, 10 * math.log10(signal / noise))), 2)

@@ -1,0 +1,208 @@
+"""`panokit validate`: do device dumps agree with the reference, and if not, where and why?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from panokit.bundle import MANIFEST, Bundle, hash_path
+from panokit.cli.options import ArtifactOption, BundleOption, JsonOption
+from panokit.errors import ArgumentError
+from panokit_validation import Verdict
+from panokit_validation.history import Change, History, RunRecorder
+from panokit_validation.output import JsonWriter, JunitWriter
+from panokit_validation.report import write_report
+from panokit_validation.run import validate_dumps
+from panokit_validation.summary import RunSummary
+from panokit_validation.thresholds import thresholds_for
+from panokit_validation.verdict import floor_percent
+from panokit_validation.worker import Outcome, RunConfig
+
+__all__ = ["validate"]
+
+SHOWN = 40
+"""Photos in the table of the terminal; the worst come first."""
+
+_COLORS = {Verdict.PASS: "green", Verdict.ROUNDING: "cyan", Verdict.FAIL: "red"}
+_console = Console(stderr=True)
+
+
+def validate(
+    dumps: Annotated[
+        list[str],
+        typer.Argument(help="Dumps: files, folders, .zip archives, or URLs such as s3://…"),
+    ],
+    bundle: BundleOption = None,
+    artifact: ArtifactOption = None,
+    photos: Annotated[
+        Path | None, typer.Option("--photos", help="Photos for dumps that hold none, by name.")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", help="NAME=VALUE instead of the bundle's; repeatable."),
+    ] = None,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose/--no-diagnose", help="Look for the cause of failures.")
+    ] = True,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes at once.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", help="Run on a Ray cluster: its address, or 'local'."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", help="File of what is finished; a stopped run goes on from it."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write one self-contained HTML page.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML for CI.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option("--history", help="Database of runs: an SQLite file, or postgresql://…"),
+    ] = None,
+    build: Annotated[
+        str, typer.Option("--build", help="Name of the app's build, for the history.")
+    ] = "",
+    json: JsonOption = None,
+) -> None:
+    """Compare device dumps with the reference, stage by stage; say where and why they differ.
+
+    Exit code 0: all agree. 1: one fails. 2: a dump was refused, or wrong use.
+    """
+    config = RunConfig(
+        bundle=None if bundle is None else str(bundle),
+        artifact=artifact,
+        photos=None if photos is None else str(photos),
+        thresholds=_thresholds(threshold or []),
+        diagnose=diagnose,
+    )
+    opened = Bundle.open(bundle)
+    options = {**config.to_json(), **_stated(opened, artifact, config)}
+    summary, changes = RunSummary(), list[Change]()
+    with ExitStack() as stack:
+        writers: list[Any] = []
+        if json:
+            writers.append(stack.enter_context(JsonWriter(json)))
+        if junit:
+            writers.append(stack.enter_context(JunitWriter(junit)))
+        store = stack.enter_context(History(history)) if history else None
+        recorder: RunRecorder | None = None
+        outcomes = validate_dumps(dumps, config, jobs=jobs, state=state, ray=ray)
+        for outcome in _progress(outcomes, summary):
+            if store is not None and recorder is None:  # not before a first result is there
+                name = opened.manifest.name
+                recorder = store.start(name, hash_path(opened.root / MANIFEST), build, options)
+            for sink in (summary, *writers, *([recorder] if recorder else [])):
+                sink.add(outcome)
+        if not summary.rows and not summary.refusals:
+            raise ArgumentError("dumps", "files or folders that hold dumps", ", ".join(dumps))
+        extra: dict[str, Any] = {"options": options}
+        if store is not None and recorder is not None:
+            recorder.finish(summary)
+            changes = store.changes(recorder.run)
+            extra["changes"] = [c.to_json() for c in changes]
+        for writer in writers:
+            writer.finish(summary, extra)
+    if report:
+        write_report(report, summary, config, dumps, options, changes)
+    _print(summary, changes if history else None)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def _thresholds(given: list[str]) -> dict[str, float]:
+    out = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            out[name.strip()] = float(value)
+        except ValueError:
+            raise ArgumentError("--threshold", "NAME=VALUE with a number", text) from None
+    return out
+
+
+def _stated(bundle: Bundle, artifact: str | None, config: RunConfig) -> dict[str, Any]:
+    """The limits in force, for the record."""
+    chosen = bundle.manifest.artifact(artifact)
+    limits, sources = thresholds_for(bundle.manifest, chosen, config.thresholds)
+    return {
+        "thresholds": limits.to_json(),
+        "threshold_sources": sources,
+        "thresholds_of": chosen.name,
+    }
+
+
+def _progress(outcomes: Iterator[Outcome], summary: RunSummary) -> Iterator[Outcome]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=_console, transient=True) as progress:
+        task = progress.add_task("validating")
+        for outcome in outcomes:
+            yield outcome
+            done = len(summary.rows) + summary.refusals
+            failed = summary.counts["fail"] if done % 50 == 0 else None
+            text = f"validated {done}" + (f", {failed} fail" if failed else "")
+            progress.update(task, description=text)
+
+
+def _print(summary: RunSummary, changes: list[Change] | None) -> None:
+    rows = sorted(summary.rows, key=lambda r: list(Verdict)[::-1].index(r.verdict))
+    table = Table("photo", "verdict", "first bad stage", "cause", "why")
+    for r in rows[:SHOWN]:
+        color = _COLORS[r.verdict]
+        table.add_row(
+            escape(_shown(r.photo)),
+            f"[{color}]{r.verdict.value}[/{color}]",
+            r.first_bad_stage or "-",
+            escape(r.cause or "-"),
+            escape(_shown(r.message or _agreeing(r.sqnr_db, r.equal_pixels))),
+        )
+    console = Console()
+    if rows:
+        console.print(table)
+    if len(rows) > SHOWN:
+        console.print(f"… and {len(rows) - SHOWN} more, none worse")
+    for text, count in summary.warnings.most_common(5):
+        console.print(f"[yellow]note[/yellow] ({count} ×): {escape(_shown(text))}", soft_wrap=True)
+    for dump, reason in summary.refused[:SHOWN]:
+        line = f"[red]refused[/red] {escape(_shown(dump))}: {escape(_shown(reason))}"
+        _console.print(line, highlight=False, soft_wrap=True)
+    if changes is not None:
+        _print_changes(changes, console)
+    counts = ", ".join(f"{n} {name}" for name, n in summary.counts.items() if n)
+    console.print(f"{summary.verdict.value}: {counts}", highlight=False)
+
+
+def _print_changes(changes: list[Change], console: Console) -> None:
+    if not changes:
+        console.print("history: nothing changed since the run before (or there is none)")
+        return
+    table = Table("change", "photo", "device", "before", "now", title="since the run before")
+    for c in changes[:SHOWN]:
+        cells = (c.kind, c.photo, c.group, c.before, c.after)
+        table.add_row(*(escape(_shown(v)) for v in cells))
+    console.print(table)
+    if len(changes) > SHOWN:
+        console.print(f"… and {len(changes) - SHOWN} more changes")
+
+
+def _agreeing(sqnr_db: float | None, equal_pixels: float | None) -> str:
+    parts = []
+    if sqnr_db is not None:
+        parts.append("heads equal" if sqnr_db >= 200 else f"heads at {sqnr_db:.1f} dB")
+    if equal_pixels is not None:
+        parts.append(f"{floor_percent(equal_pixels)} of the pixels agree")
+    return ", ".join(parts) or "agrees"
+
+
+def _shown(text: str) -> str:
+    """Text from outside without what would steer the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)[:2000]

@@ -1,0 +1,207 @@
+"""Compare a dump with the reference, stage by stage.
+
+Every stage is compared twice: *given* the device's own previous stage (what the reference computes
+from the device's input, from its heads, from its map), so that one fault shows at one stage; and
+along the *chain* that the reference computes from the photo alone, which shows what the faults
+add up to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.bundle import TensorSpec
+from panokit.dump import HEADS
+from panokit.errors import ArgumentError, DumpError
+from panokit.postprocessing import PanopticMap
+from panokit.runtime import dequantize
+from panokit_validation.effects import reference_effect
+from panokit_validation.maps import MapAgreement, compare_maps
+from panokit_validation.margins import Context, PixelKinds, Tolerances, classify_pixels
+from panokit_validation.reference import ReferenceStages
+from panokit_validation.tensors import TensorAgreement, compare_tensors
+
+__all__ = ["Comparison", "StageComparison", "compare_dump"]
+
+RawHeads = dict[str, NDArray[Any]]
+
+_HOPELESS_DB = 3.0
+"""Heads that lie further apart than this are not explained by other kernels."""
+
+
+@dataclass(frozen=True)
+class StageComparison:
+    """One stage of one dump.
+
+    ``given``: the device's tensor against what the reference computes from the device's ``basis``
+    (``"photo"``, ``"input"``, ``"heads"`` or ``"panoptic"``). ``chain``: against what the
+    reference computes from the photo alone; None without a photo. For the map, ``pixels`` tells
+    ties and rounding from errors, and ``adjusted`` is the agreement when those are excused.
+    ``kernels``, where a quantised artifact's stage differs much: how far the runtime's plain
+    kernels lie from the reference's on the same photo.
+    """
+
+    stage: str
+    basis: str
+    given: TensorAgreement | MapAgreement
+    chain: TensorAgreement | MapAgreement | None = None
+    pixels: PixelKinds | None = None
+    adjusted: MapAgreement | None = None
+    kernels: TensorAgreement | MapAgreement | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All stages of a dump that could be compared, in the order of the pipeline."""
+
+    stages: tuple[StageComparison, ...]
+    warnings: tuple[str, ...] = ()
+
+    def get(self, stage: str) -> StageComparison | None:
+        """A stage by name, or None."""
+        return next((s for s in self.stages if s.stage == stage), None)
+
+
+def compare_dump(
+    reference: ReferenceStages,
+    *,
+    input_tolerance: float = 1.0,
+    explain: bool = True,
+    kernels_below_db: float = 0.0,
+) -> Comparison:
+    """Compare every stage that the dump holds and the reference can compute.
+
+    ``input_tolerance`` (8-bit steps) is what the input's ``outside`` counts beyond; for a head it
+    is one quantisation step, or the rounding of float16. ``explain=False`` leaves the pixels of the
+    map unsorted. Heads of a quantised artifact at less than ``kernels_below_db`` (and a map that
+    hangs on them) are compared with the runtime's plain kernels too. A dump of which
+    nothing can be compared raises ``DumpError``.
+    """
+    stages: list[StageComparison] = []
+    warnings: list[str] = []
+    dump = reference.dump
+    sha, expected = dump.metadata.get("artifact_sha256"), reference.artifact.sha256
+    if sha is not None and sha != expected:
+        name = reference.artifact.name
+        warnings.append(
+            f"the device ran another file than the bundle's {name} "
+            f"({sha[:12]}… instead of {expected[:12]}…)"
+        )
+    if reference.device_image is not None and reference.image is not None:
+        a = compare_tensors(
+            reference.device_image, reference.image, tolerance=input_tolerance, data_range=255
+        )
+        stages.append(StageComparison("input", "photo", a, a))
+    stages += _heads(reference, kernels_below_db)
+    if "panoptic" in dump.tensors:
+        if reference.given_panoptic is not None:
+            stages.append(_panoptic(reference, explain, kernels_below_db > 0))
+        else:
+            warnings.append("panoptic was not compared: neither heads, input nor photo lead to it")
+    for name in dump.tensors:
+        if name.startswith("effect."):
+            _effect(reference, name, stages, warnings)
+    if not stages:
+        raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
+    return Comparison(tuple(stages), tuple(warnings))
+
+
+def _heads(reference: ReferenceStages, kernels_below_db: float) -> list[StageComparison]:
+    device, given, chain = reference.device_raw, reference.given_raw, reference.raw
+    if not device or given is None:
+        return []
+    specs = reference.artifact.outputs
+    basis = "photo" if reference.device_image is None else "input"
+    stages = []
+    for name, values in device.items():
+        expected = dequantize({name: given[name]}, specs)[name]
+        real = dequantize({name: values}, specs)[name]
+        step = head_step(specs[name], expected)
+        a = compare_tensors(real, expected, tolerance=step)
+        b: TensorAgreement | None = None
+        if chain is not None:
+            own = chain is given or np.array_equal(chain[name], given[name])
+            full = expected if own else dequantize({name: chain[name]}, specs)[name]
+            b = a if own else compare_tensors(real, full, tolerance=step, shift=False)
+        kernels: TensorAgreement | None = None
+        near = _HOPELESS_DB < a.sqnr_db < kernels_below_db
+        if near and reference.kernel_raw is not None:
+            other = dequantize({name: reference.kernel_raw[name]}, specs)[name]
+            kernels = compare_tensors(other, expected, tolerance=step, shift=False)
+        stages.append(StageComparison(name, basis, a, b, kernels=kernels))
+    return stages
+
+
+def head_step(spec: TensorSpec, values: NDArray[np.float32]) -> float:
+    """One quantisation step of a head; for a float head float16's rounding of its largest value."""
+    return float(spec.scale) if spec.scale else float(np.abs(values).max()) * 2.0**-11
+
+
+def _panoptic(reference: ReferenceStages, explain: bool, kernels: bool) -> StageComparison:
+    given, chain = reference.given_panoptic, reference.panoptic
+    if given is None:  # the caller has looked
+        raise ArgumentError("reference", "one that has a map", None)
+    ids = reference.dump.tensors["panoptic"]
+    if ids.shape != given.ids.shape:
+        raise reference._unfit("panoptic", given.ids.shape, ids.shape)
+    has_heads = bool(reference.device_raw)
+    basis = "heads" if has_heads else "photo" if reference.device_image is None else "input"
+
+    of_device = reference.device_classes
+
+    def agreement(
+        map_: PanopticMap, device: NDArray[Any] = ids, own: dict[int, int] | None = of_device
+    ) -> MapAgreement:
+        theirs = {s.id: s.channel for s in map_.segments}
+        return compare_maps(device, map_.ids, None if own is None else (own, theirs))
+
+    a = agreement(given)
+    pixels = adjusted = None
+    explained = reference.given_explained if explain and a.equal_pixels < 1 else None
+    if explained is not None:
+        pixels = classify_pixels(ids, explained, a, _context(reference))
+        adjusted = agreement(given, *pixels.excuse(ids, given, a, of_device))
+    b = a if chain is given else None if chain is None else agreement(chain)
+    other = reference.kernel_map if kernels and not has_heads and a.equal_pixels < 1 else None
+    spread = None
+    if other is not None:
+        theirs = {s.id: s.channel for s in other.segments}
+        spread = agreement(given, other.ids, None if of_device is None else theirs)
+    return StageComparison("panoptic", basis, a, b, pixels, adjusted, spread)
+
+
+def _context(reference: ReferenceStages) -> Context:
+    """What the map was decoded with, and by how little a decision may be won."""
+    mixed, transform = reference.mixed_raw, reference.transform
+    if mixed is None or transform is None:  # there is no map without them
+        raise ArgumentError("reference", "one that has a map", None)
+    heads = reference.heads(mixed)
+    specs = reference.artifact.outputs
+    quantised = (0.0 if n in reference.device_raw else float(specs[n].scale or 0) for n in HEADS)
+    semantic, center, offset = quantised
+    return Context(
+        heads=heads,
+        taxonomy=reference.segmenter.taxonomy,
+        transform=transform,
+        config=reference.manifest.postprocessing,
+        tolerances=Tolerances.of_heads(heads, max(transform.input_wh), (semantic, center, offset)),
+        device_classes=reference.device_classes,
+    )
+
+
+def _effect(
+    reference: ReferenceStages, name: str, stages: list[StageComparison], warnings: list[str]
+) -> None:
+    expected, basis, problem = reference_effect(name.removeprefix("effect."), reference)
+    if expected is None:
+        warnings.append(f"{name} was not compared: {problem}")
+        return
+    values = reference.dump.tensors[name]
+    if values.shape != expected.shape:
+        raise reference._unfit(name, expected.shape, values.shape)
+    a = compare_tensors(values, expected, tolerance=2, data_range=255)
+    stages.append(StageComparison(name, basis, a))

@@ -1,0 +1,133 @@
+"""The map of a dump, given the device's heads, or what leads to them if the dump has none."""
+
+from __future__ import annotations
+
+from panokit.errors import ArgumentError, DumpError
+from panokit_validation import evidence
+from panokit_validation.device import half_precision
+from panokit_validation.diagnosis.cause import Finding
+from panokit_validation.diagnosis.hypotheses import (
+    INPUT_STEPS,
+    Planted,
+    Score,
+    conclude,
+    hypotheses,
+)
+from panokit_validation.diagnosis.replay import Replay
+from panokit_validation.faults.app import App
+from panokit_validation.faults.decode import DecodePlan, Decoder, Regions
+from panokit_validation.faults.model import Step
+
+__all__ = ["explain_map"]
+
+
+class _Judge:
+    """Scores hypotheses by the pixels that they leave different.
+
+    ``complete``: the dump holds all heads, which are then the device's own: what made them is no
+    matter here, but where the photo lies in the input is.
+    """
+
+    def __init__(self, x: Replay, complete: bool) -> None:
+        self.x, self.complete = x, complete
+        self.ids, self.channels = x.device_map
+        self.replayed_steps = (*INPUT_STEPS, Step.NETWORK)
+        steps = INPUT_STEPS if complete else [s for s in Step if s is not Step.DECODE]
+        self.known = App.of(x.app.having(*steps))
+        self.kernels: tuple[bool, ...] = (True,)
+
+    def decode(self, app: App, fast: bool = True) -> Regions | None:
+        """The regions that an app finds."""
+        decoder = self.x.decoder(app, self.complete, fast)
+        plan = app.plan(self.x.manifest.postprocessing)
+        return None if decoder is None else decoder.decode(plan)
+
+    def difference(self, regions: Regions | None) -> float:
+        """Share of pixels 0..1 that differ from the device's map."""
+        if regions is None:
+            return 1.0
+        channels = (self.channels, regions.channels)
+        return evidence.map_difference(self.ids, regions.ids, channels)
+
+    def base(self, clean: Regions) -> tuple[float, float]:
+        """The difference without a fault, and how much of it may be rounding."""
+        floor, base = self.x.config.map_share, self.difference(clean)
+        if self.complete:
+            return base, floor
+        floor = self.x.config.replayed_map_share
+        if base > floor:
+            others = self.rounded()
+            spreads = [evidence.map_difference(o.ids, clean.ids) for o in others]
+            floor = max(floor, *(1.5 * s for s in spreads))
+            base = min(base, *(self.difference(o) for o in others))
+        return base, floor
+
+    def rounded(self) -> list[Regions]:
+        """The maps that healthy devices may get where their heads are not at hand: with half
+        precision (two draws), and for quantised artifacts with the runtime's other kernels."""
+        x, plan = self.x, self.known.plan(self.x.manifest.postprocessing)
+        heads, record = x.run(self.known)
+        maps: list[Regions] = []
+        if record is not None:
+            for seed in (1, 2):
+                noisy = half_precision({**heads, **x.device_heads}, seed)
+                maps.append(Decoder(noisy, record, x.segmenter.taxonomy).decode(plan))
+        if x.quantised and x.network(fast=False).own_kernels:
+            plain = self.decode(self.known, fast=False)
+            if plain is not None:
+                self.kernels = (True, False)
+                maps.append(plain)
+        return maps
+
+    def score(self, app: App, base: float, floor: float) -> Score:
+        """The score of a hypothesis beside what is known."""
+        try:
+            full = App.of((*self.known.causes, *app.causes))
+        except ArgumentError:  # changes what is known to be changed already
+            return Score(base, False)
+        # Another run of the plain kernels is dear; they are tried where one run serves all.
+        tried = self.kernels[:1] if app.having(*self.replayed_steps) else self.kernels
+        residual = min(self.difference(self.decode(full, fast)) for fast in tried)
+        return Score(residual, residual <= min(floor, 0.2 * base))
+
+    def singles(self) -> list[Planted]:
+        """The faults that may have made the map."""
+        x, config = self.x, self.x.manifest.postprocessing
+        steps = [Step.DECODE]
+        if not any(c[0].step is Step.HEADS for c in x.app.causes):
+            steps.append(Step.HEADS)
+        if not self.complete:
+            steps += self.replayed_steps if x.values is None else [Step.NETWORK]
+        plan = DecodePlan.of(config)
+        found = [
+            (f, v)
+            for f, v in hypotheses(steps, x.quantised)
+            if f.name != "fp16-rounding"
+            and not (f.step is Step.DECODE and App(((f, v),)).plan(config) == plan)
+        ]
+        # Heads that are dumped as they should be were probably read so, too.
+        found.sort(key=lambda s: self.complete and s[0].step is not Step.DECODE)
+        return found
+
+
+def explain_map(x: Replay, complete: bool) -> Finding | None:
+    """What explains the map; None if it agrees. ``complete``: the dump holds all heads."""
+    judge = _Judge(x, complete)
+    clean = judge.decode(judge.known)
+    if clean is None:
+        return None
+    if judge.ids.shape != clean.ids.shape:
+        reason = f"tensor 'panoptic': expected shape {clean.ids.shape}, got {judge.ids.shape}"
+        raise DumpError(x.dump.path or "dump", reason)
+    base, floor = judge.base(clean)
+    if base <= floor:
+        return None
+    return conclude(
+        "panoptic",
+        base,
+        judge.singles(),
+        lambda app: judge.score(app, base, floor),
+        x.config,
+        x.config.explains if complete else x.config.map_explains,
+        beam=None if complete else 1,
+    )

@@ -1,0 +1,200 @@
+"""The bank's faults between the network and the map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from panokit_validation.faults import heads
+from panokit_validation.faults.model import Fault, Step, Variant
+
+__all__ = ["OUTPUT_FAULTS"]
+
+
+def _one(change: Any) -> tuple[Variant, ...]:
+    return (Variant("", change),)
+
+
+_HEADS = (
+    Fault(
+        "other-artifact",
+        "another artifact than the bundle's",
+        Step.ARTIFACT,
+        "Ship the artifact whose SHA-256 the manifest lists, and validate with that bundle.",
+        _one(None),
+    ),
+    Fault(
+        "head-nchw",
+        "heads read in planes (NCHW) instead of pixels (NHWC)",
+        Step.HEADS,
+        "Read the heads in the manifest's layout: index (y·w + x)·C + c.",
+        _one(heads.nchw_as_nhwc),
+    ),
+    Fault(
+        "head-transposed",
+        "rows and columns of the heads swapped",
+        Step.HEADS,
+        "Read the heads row by row: y before x.",
+        _one(heads.transposed),
+    ),
+    Fault(
+        "head-zero-point",
+        "heads dequantised without their zero point",
+        Step.HEADS,
+        "Dequantise as (q - zero_point)·scale with each head's own figures from the manifest.",
+        _one(heads.zero_point_missing),
+        precision="integer",
+    ),
+    Fault(
+        "head-scale",
+        "heads dequantised with the scale of another head",
+        Step.HEADS,
+        "Dequantise each head with its own scale from the manifest; outputs are found by name.",
+        _one(heads.wrong_scale),
+        precision="integer",
+    ),
+    Fault(
+        "head-signed",
+        "signed heads read as unsigned bytes",
+        Step.HEADS,
+        "Read the heads as int8: bytes of 128 and more are negative.",
+        _one(heads.signed_as_unsigned),
+        precision="integer",
+    ),
+    Fault(
+        "dequantisation-missing",
+        "quantised heads used as they are",
+        Step.HEADS,
+        "Dequantise the heads, (q - zero_point)·scale, before the decoding.",
+        _one(heads.raw_integers),
+        precision="integer",
+    ),
+    Fault(
+        "sigmoid-twice",
+        "the sigmoid is applied twice",
+        Step.HEADS,
+        "The centre head holds logits: apply the sigmoid once, in the graph or in the decoding.",
+        _one(heads.sigmoid_twice),
+    ),
+    Fault(
+        "fp16-rounding",
+        "half-precision rounding",
+        Step.HEADS,
+        "Nothing to mend: the heads carry half precision, which the decoding tolerates.",
+        _one(heads.fp16_rounding),
+    ),
+    Fault(
+        "fp16-overflow",
+        "values saturate, as half precision does at its end",
+        Step.HEADS,
+        "Run the layers that overflow in float32, or on the CPU; keep sums below 65504.",
+        (Variant("half", heads.fp16_overflow(0.5)), Variant("third", heads.fp16_overflow(0.35))),
+    ),
+)
+
+_DECODE = (
+    Fault(
+        "sigmoid-missing",
+        "the sigmoid is missing: logits are compared with the threshold",
+        Step.DECODE,
+        "Apply the sigmoid to the centre head before comparing it with the threshold.",
+        _one({"sigmoid": 0}),
+    ),
+    Fault(
+        "offset-swapped",
+        "the offsets' axes are swapped",
+        Step.DECODE,
+        "Channel 0 of the offsets is dy, channel 1 is dx.",
+        _one({"offset_axes": "xy"}),
+    ),
+    Fault(
+        "offset-unscaled",
+        "offsets in another unit than input pixels",
+        Step.DECODE,
+        "Offsets are in input pixels: neither multiply nor divide them by the stride.",
+        (
+            Variant("times-stride", {"offset_factor": 0}),
+            Variant("per-stride", {"offset_factor": -1}),
+        ),
+    ),
+    Fault(
+        "threshold",
+        "another centre threshold than the bundle's",
+        Step.DECODE,
+        "Take the threshold from the manifest's postprocessing parameters.",
+        tuple(
+            Variant(f"{t:g}", {"threshold": t})
+            for t in (0.1, 0.5, 0.3, 0.2, 0.4, 0.05, 0.15, 0.25, 0.35, 0.6, 0.7, 0.8)
+        ),
+    ),
+    Fault(
+        "window",
+        "another window of the non-maximum suppression than the bundle's",
+        Step.DECODE,
+        "Take the window from the manifest's postprocessing parameters.",
+        tuple(Variant(str(k), {"window": k}) for k in (3, 7, 5, 9, 11, 13, 15, 17, 21, 25, 31)),
+    ),
+    Fault(
+        "top-k",
+        "another limit of centres than the bundle's",
+        Step.DECODE,
+        "Take top_k from the manifest's postprocessing parameters.",
+        tuple(Variant(str(k), {"top_k": k}) for k in (3, 5, 1, 2, 10, 20, 50, 200)),
+    ),
+    Fault(
+        "thing-score",
+        "another least score of things than the bundle's, or none",
+        Step.DECODE,
+        "Make things void whose score is below min_thing_score of the manifest; 0 if it has none.",
+        tuple(
+            Variant(f"{t:g}", {"min_thing_score": t}) for t in (0.0, 0.5, 0.2, 0.4, 0.1, 0.3, 0.6)
+        ),
+    ),
+    Fault(
+        "least-areas",
+        "other least areas than the bundle's, or none",
+        Step.DECODE,
+        "Take min_thing_area and min_stuff_area from the manifest; they count pixels of the grid.",
+        (
+            Variant("none", {"min_thing_area": 1, "min_stuff_area": 1}),
+            Variant("stuff-as-things", {"min_stuff_area": 64}),
+            Variant("things-as-stuff", {"min_thing_area": 2048}),
+        ),
+    ),
+    Fault(
+        "label-off-by-one",
+        "class labels off by one",
+        Step.DECODE,
+        "Channel i is category i of the taxonomy; there is no background channel before it.",
+        (Variant("minus-1", {"label_shift": -1}), Variant("plus-1", {"label_shift": 1})),
+    ),
+    Fault(
+        "head-align-corners",
+        "heads upsampled with corners aligned",
+        Step.DECODE,
+        "Upsample semantic and offset with half-pixel centres; switch align_corners off.",
+        _one({"upsample": "corners"}),
+    ),
+    Fault(
+        "head-nearest",
+        "heads upsampled with nearest neighbour",
+        Step.DECODE,
+        "Upsample semantic and offset bilinearly with half-pixel centres.",
+        _one({"upsample": "nearest"}),
+    ),
+    Fault(
+        "padding-decoded",
+        "the letterbox padding is decoded as if it were photo",
+        Step.DECODE,
+        "Make the padding void, and ignore centres in it.",
+        _one({"mask_padding": False}),
+    ),
+    Fault(
+        "map-transposed",
+        "rows and columns of the map swapped",
+        Step.DECODE,
+        "Write and read the map row by row: index y·W + x.",
+        _one({"transpose": True}),
+    ),
+)
+
+OUTPUT_FAULTS = (*_HEADS, *_DECODE)

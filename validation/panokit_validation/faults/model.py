@@ -1,0 +1,99 @@
+"""What a fault is: one step of the app's pipeline, computed wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from panokit.errors import ArgumentError
+
+__all__ = ["Fault", "Step", "Variant"]
+
+
+class Step(StrEnum):
+    """The steps of an app, in order; what a variant's ``change`` is depends on it.
+
+    ``photo`` and ``artifact``: None, the simulator puts another one in. ``orientation``: a
+    function of the upright pixels uint8 ``[h,w,3]`` and the EXIF orientation. ``color``: a
+    function of the pixels. ``layout``: fields of :class:`~panokit_validation.faults.layout.Layout`
+    to replace. ``tensor``: a function of the picture float32 ``[H,W,3]`` 0..255 and the artifact's
+    input spec to the real values that the network gets. ``network``: a function of those values,
+    inside the artifact, so that the dumped input looks right. ``heads``: a function of
+    :class:`~panokit_validation.faults.heads.HeadSet`. ``decode``: fields of
+    :class:`~panokit_validation.faults.decode.DecodePlan` to replace.
+    """
+
+    PHOTO = "photo"
+    ORIENTATION = "orientation"
+    COLOR = "color"
+    LAYOUT = "layout"
+    TENSOR = "tensor"
+    ARTIFACT = "artifact"
+    NETWORK = "network"
+    HEADS = "heads"
+    DECODE = "decode"
+
+    @property
+    def stage(self) -> str:
+        """The first stage of a dump that shows it: ``input``, ``heads`` or ``panoptic``."""
+        if self in (Step.ARTIFACT, Step.NETWORK, Step.HEADS):
+            return "heads"
+        return "panoptic" if self is Step.DECODE else "input"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One form of a fault: ``label`` tells it from the others (empty if there is only one),
+    ``change`` is what it does to its step."""
+
+    label: str
+    change: Any = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A mistake that apps make.
+
+    ``precision`` is ``"any"``, ``"integer"`` (only quantised artifacts can have it) or
+    ``"float"``. ``advice`` tells what to change in the app.
+    """
+
+    name: str
+    title: str
+    step: Step
+    advice: str
+    variants: tuple[Variant, ...]
+    precision: str = "any"
+
+    def __post_init__(self) -> None:
+        if not self.variants:
+            raise ArgumentError("variants", "at least one", self.variants)
+        if self.precision not in ("any", "integer", "float"):
+            raise ArgumentError("precision", "'any', 'integer' or 'float'", self.precision)
+
+    def occurs_on(self, quantised: bool) -> bool:
+        """Whether an artifact with a quantised (or float) border can have it."""
+        return self.precision in ("any", "integer" if quantised else "float")
+
+    def variant(self, label: str | None = None) -> Variant:
+        """A variant by its label; the first without one."""
+        if not label:
+            return self.variants[0]
+        for variant in self.variants:
+            if variant.label == label:
+                return variant
+        known = ", ".join(v.label for v in self.variants)
+        raise ArgumentError(f"variant of {self.name}", f"one of: {known}", label)
+
+    def to_json(self) -> Mapping[str, Any]:
+        """What the fault is, JSON-ready."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "stage": self.step.stage,
+            "advice": self.advice,
+            "variants": [v.label for v in self.variants],
+            "precision": self.precision,
+        }

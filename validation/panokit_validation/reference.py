@@ -1,0 +1,214 @@
+"""What the reference computes from what a dump holds, each stage when it is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panokit.dump import HEADS, Dump
+from panokit.errors import ArgumentError, DumpError
+from panokit.photo import Photo
+from panokit.postprocessing import Heads, PanopticMap, postprocess
+from panokit.preprocessing import TransformRecord, letterbox, preprocess
+from panokit.runtime import dequantize, heads_from_raw
+from panokit.segmenter import Segmenter
+from panokit_validation.device import DeviceNoise, Network
+
+__all__ = ["ReferenceStages", "same_heads"]
+
+RawHeads = dict[str, NDArray[Any]]
+
+
+class ReferenceStages:
+    """What the reference makes of a dump; each stage is computed when it is first asked for.
+
+    ``photo`` stands in for a dump that holds none. Properties named ``given_…`` start from the
+    device's own previous stage, ``device_…`` are the dump's tensors in the reference's shapes and
+    units, the others come from the photo alone. What cannot be computed is None.
+    """
+
+    def __init__(self, dump: Dump, segmenter: Segmenter, photo: Photo | None = None) -> None:
+        self.dump, self.segmenter = dump, segmenter
+        self.manifest, self.artifact = segmenter.bundle.manifest, segmenter.artifact
+        if "photo" in dump.tensors:
+            pixels = dump.tensors["photo"]
+            if pixels.shape[-1] != 3:
+                raise self._unfit("photo", "[h,w,3]", pixels.shape)
+            photo = Photo.from_array(pixels, dump.name)
+        self.photo = photo
+
+    def _unfit(self, tensor: str, expected: object, got: object) -> DumpError:
+        reason = f"tensor {tensor!r}: expected shape {expected}, got {got}"
+        return DumpError(self.dump.path or "dump", reason)
+
+    @cached_property
+    def _prepared(self) -> tuple[NDArray[np.uint8] | None, TransformRecord | None]:
+        if self.photo is not None:
+            return preprocess(self.photo, self.manifest.preprocessing)
+        if self.dump.transform is None:
+            return None, None
+        # The transform that the photo's size calls for; the dump's word is not enough.
+        size = self.manifest.preprocessing.size_wh
+        return None, letterbox(self.dump.transform.photo_wh, size)
+
+    @property
+    def image(self) -> NDArray[np.uint8] | None:
+        """The input that the photo gives, uint8 ``[H,W,3]``."""
+        return self._prepared[0]
+
+    @property
+    def transform(self) -> TransformRecord | None:
+        """Where the photo lies in the input."""
+        return self._prepared[1]
+
+    @cached_property
+    def device_image(self) -> NDArray[Any] | None:
+        """The device's input as an image ``[H,W,3]``, 0..255: uint8 if it holds whole numbers in
+        that range, else float32. Quantised inputs are read with the artifact's own scale."""
+        values = self.dump.tensors.get("input")
+        if values is None:
+            return None
+        spec = self.artifact.input
+        shape = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
+        if values.shape != tuple(shape):
+            raise self._unfit("input", tuple(shape), values.shape)
+        if values.dtype == np.uint8:
+            return values
+        if values.dtype == np.int8:
+            zero = spec.zero_point if spec.zero_point is not None else -128
+            values = (values.astype(np.float32) - zero) * np.float32(spec.scale or 1.0)
+        values = values.astype(np.float32)
+        rounded = np.round(values)
+        whole = (rounded == values).all() and rounded.min() >= 0 and rounded.max() <= 255
+        return rounded.astype(np.uint8) if whole else values
+
+    @cached_property
+    def raw(self) -> RawHeads | None:
+        """The artifact's heads ``[h,w,C]`` on :attr:`image`, in its own type."""
+        return None if self.image is None else self.segmenter.runtime.run(self.image)
+
+    @cached_property
+    def given_raw(self) -> RawHeads | None:
+        """The artifact's heads on the device's input (on :attr:`image` if the dump has none)."""
+        image = self.device_image
+        if image is None or (self.image is not None and np.array_equal(image, self.image)):
+            return self.raw
+        try:
+            return self.segmenter.runtime.run(image)
+        except ArgumentError:  # a runtime that takes bytes only
+            whole = np.clip(np.round(image), 0, 255).astype(np.uint8)
+            return self.segmenter.runtime.run(whole)
+
+    @cached_property
+    def kernel_raw(self) -> RawHeads | None:
+        """As :attr:`given_raw`, in the runtime's plain kernels, whose quantised sums round
+        differently; None for float artifacts and where there is no other set of kernels."""
+        image = self.image if self.device_image is None else self.device_image
+        if image is None or self.artifact.precision.startswith("float"):
+            return None
+        network = _plain_network(self.segmenter)
+        return network.run(image.astype(np.float32)) if network.own_kernels else None
+
+    @cached_property
+    def device_raw(self) -> RawHeads:
+        """The dump's heads ``[h,w,C]``, checked for shape; only those that it holds."""
+        out: RawHeads = {}
+        for name in HEADS:
+            if name not in self.dump.tensors:
+                continue
+            values = self.dump.tensors[name]
+            if name == "center" and values.ndim == 2:
+                values = values[..., None]
+            spec = self.artifact.outputs[name]
+            shape = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
+            if values.shape != tuple(shape):
+                raise self._unfit(name, tuple(shape), values.shape)
+            out[name] = values
+        return out
+
+    @cached_property
+    def mixed_raw(self) -> RawHeads | None:
+        """What the device's map was decoded from: its heads, the missing ones from its input."""
+        if len(self.device_raw) == len(HEADS):
+            return self.device_raw
+        given = self.given_raw
+        return None if given is None else {**given, **self.device_raw}
+
+    @cached_property
+    def panoptic(self) -> PanopticMap | None:
+        """The map from :attr:`raw`."""
+        return None if self.raw is None else self._decode(self.raw)
+
+    @cached_property
+    def given_panoptic(self) -> PanopticMap | None:
+        """The map from the device's heads (those that the dump lacks from its input)."""
+        mixed = self.mixed_raw
+        if mixed is None:
+            return None
+        if self.raw is not None and same_heads(mixed, self.raw):
+            return self.panoptic
+        return self._decode(mixed)
+
+    @cached_property
+    def kernel_map(self) -> PanopticMap | None:
+        """The map from :attr:`kernel_raw`."""
+        return None if self.kernel_raw is None else self._decode(self.kernel_raw)
+
+    @cached_property
+    def given_explained(self) -> PanopticMap | None:
+        """:attr:`given_panoptic` with every intermediate."""
+        mixed = self.mixed_raw
+        return None if mixed is None else self._decode(mixed, explain=True)
+
+    def heads(self, raw: RawHeads) -> Heads:
+        """Real values of raw heads."""
+        specs = self.artifact.outputs
+        if specs["semantic"].layout == "nchw":  # dumps are channels last whatever the artifact is
+            return Heads.from_arrays(dequantize(raw, specs))
+        return heads_from_raw(raw, self.artifact)
+
+    def _decode(self, raw: RawHeads, explain: bool = False) -> PanopticMap | None:
+        if self.transform is None:
+            return None
+        return postprocess(
+            self.heads(raw),
+            self.segmenter.taxonomy,
+            self.transform,
+            self.manifest.postprocessing,
+            explain=explain,
+        )
+
+    @cached_property
+    def device_classes(self) -> dict[int, int] | None:
+        """Channel by segment id of the device's map; None if the dump does not tell."""
+        text = self.dump.metadata.get("segments")
+        if text is None:
+            return None
+        try:
+            return {int(s["id"]): int(s["channel"]) for s in json.loads(text)}
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            reason = f"metadata 'segments': expected a JSON list of id and channel, but {error!r}"
+            raise DumpError(self.dump.path or "dump", reason) from None
+
+
+def _plain_network(segmenter: Segmenter) -> Network:
+    """The artifact in the runtime's plain kernels, opened once (one thread suffices); the
+    segmenter keeps it, so that both go together."""
+    kept = vars(segmenter)
+    if "_plain_kernels" not in kept:
+        noise = DeviceNoise(threads=1, xnnpack=False)
+        kept["_plain_kernels"] = Network(segmenter, noise=noise)
+    network: Network = kept["_plain_kernels"]
+    return network
+
+
+def same_heads(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether two sets of raw heads are identical."""
+    return all(
+        n in a and n in b and a[n].dtype == b[n].dtype and np.array_equal(a[n], b[n]) for n in HEADS
+    )

@@ -1,0 +1,142 @@
+"""What a run adds up to, kept small: a few figures a photo."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from panokit.dump import HEADS
+from panokit_validation.verdict import Verdict
+from panokit_validation.worker import Outcome
+
+__all__ = ["GROUP_KEYS", "Group", "Row", "RunSummary", "group_of"]
+
+GROUP_KEYS = ("device", "os", "runtime", "delegate", "app", "build", "artifact")
+"""The metadata that tells one group of dumps from another."""
+
+MAX_REFUSALS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One judged photo: ``sqnr_db`` of its worst head, ``pq`` 0..100 and ``equal_pixels`` 0..1 of
+    its map, given the device's previous stage; ``chain_pixels`` 0..1 the map's equal pixels along
+    the chain from the photo. None where there is no such stage."""
+
+    photo: str
+    dump: str
+    verdict: Verdict
+    first_bad_stage: str | None
+    cause: str | None
+    group: str
+    message: str
+    sqnr_db: float | None
+    pq: float | None
+    equal_pixels: float | None
+    chain_pixels: float | None = None
+
+
+@dataclass
+class Group:
+    """Dumps of one device, runtime and build."""
+
+    metadata: dict[str, str]
+    verdicts: Counter[str] = field(default_factory=Counter)
+    first_bad: Counter[str] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return {
+            **self.metadata,
+            "verdicts": dict(self.verdicts),
+            "first_bad_stages": dict(self.first_bad.most_common()),
+            "causes": dict(self.causes.most_common()),
+        }
+
+
+class RunSummary:
+    """Adds up outcomes as they come."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.refused: list[tuple[str, str]] = []
+        self.refusals = 0
+        self.groups: dict[str, Group] = {}
+        self.warnings: Counter[str] = Counter()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one outcome."""
+        if outcome.photo is None:
+            self.refusals += 1
+            if len(self.refused) < MAX_REFUSALS:
+                self.refused.append((outcome.dump, outcome.reason))
+            return
+        row = _row(outcome.photo)
+        self.rows.append(row)
+        self.warnings.update(outcome.photo["warnings"])
+        if row.group not in self.groups:
+            self.groups[row.group] = Group(group_of(outcome.photo["metadata"]))
+        group = self.groups[row.group]
+        group.verdicts[row.verdict.value] += 1
+        if row.first_bad_stage:
+            group.first_bad[row.first_bad_stage] += 1
+        if row.verdict is Verdict.FAIL and row.cause:
+            group.causes[row.cause] += 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Photos by verdict, and how many dumps were refused."""
+        counted = Counter(r.verdict.value for r in self.rows)
+        return {**{v.value: counted[v.value] for v in Verdict}, "refused": self.refusals}
+
+    @property
+    def verdict(self) -> Verdict:
+        """The run's: fail if a photo fails or a dump was refused."""
+        counts = self.counts
+        if counts[Verdict.FAIL.value] or self.refusals or not self.rows:
+            return Verdict.FAIL
+        return Verdict.ROUNDING if counts[Verdict.ROUNDING.value] else Verdict.PASS
+
+    @property
+    def exit_code(self) -> int:
+        """0 all agree, 1 a photo fails, 2 a dump was refused."""
+        if self.refusals:
+            return 2
+        return int(self.counts[Verdict.FAIL.value] > 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict, without the photos."""
+        return {
+            "verdict": self.verdict.value,
+            "counts": self.counts,
+            "groups": [g.to_json() for g in self.groups.values()],
+            "warnings": dict(self.warnings.most_common(50)),
+        }
+
+
+def group_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The part of a dump's metadata that tells its group."""
+    return {k: metadata[k] for k in GROUP_KEYS if metadata.get(k)}
+
+
+def _row(photo: Mapping[str, Any]) -> Row:
+    stages = {s["stage"]: s for s in photo["stages"]}
+    heads = [stages[n]["figures"]["sqnr_db"] for n in HEADS if n in stages]
+    figures = stages.get("panoptic", {}).get("figures", {})
+    bad = stages.get(photo["first_bad_stage"])
+    return Row(
+        photo=photo["photo"],
+        dump=photo["dump"],
+        verdict=Verdict(photo["verdict"]),
+        first_bad_stage=photo["first_bad_stage"],
+        cause=photo["causes"][0]["name"] if photo["causes"] else None,
+        group=" · ".join(group_of(photo["metadata"]).values()) or "unnamed device",
+        message=f"{bad['stage']} {bad['message']}" if bad else "",
+        sqnr_db=min(heads) if heads else None,
+        pq=figures.get("pq"),
+        equal_pixels=figures.get("equal_pixels"),
+        chain_pixels=(stages.get("panoptic", {}).get("chain") or {}).get("equal_pixels"),
+    )
