@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from panokit.bundle import Bundle
-from panokit.postprocessing import Heads, PostprocessConfig, postprocess
+from panokit.decoding import Heads, PostprocessConfig, postprocess
 from panokit.preprocessing import letterbox
 from panokit.taxonomy import Taxonomy
 

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from panokit.decoding import PostprocessConfig, postprocess
 from panokit.photo import Photo
-from panokit.postprocessing import PostprocessConfig, postprocess
 from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter, Stages
 from panokit_datasets.quality import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from panokit.postprocessing import PostprocessConfig
+from panokit.decoding import PostprocessConfig
 from panokit_network.weights import load_weights, save_weights, shipped_weights_path
 
 

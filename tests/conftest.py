@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panokit.postprocessing import Heads
+from panokit.decoding import Heads
 from panokit.preprocessing import TransformRecord, letterbox
 from panokit.taxonomy import Category, Taxonomy
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from panokit.agreement import AgreementMeter, HeadAgreement
 from panokit.bundle import Artifact
+from panokit.decoding import Heads, PanopticMap, PostprocessConfig, postprocess
 from panokit.dump import HEADS
 from panokit.errors import ArgumentError, HeadError
-from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.quality import PanopticQuality, TruthSegment

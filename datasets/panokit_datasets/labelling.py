@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panokit._files import replacing
+from panokit.decoding import Heads
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.postprocessing import Heads
 from panokit.preprocessing import TransformRecord
 from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter

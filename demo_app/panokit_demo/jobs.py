@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import TensorSpec
+from panokit.decoding import PanopticMap
 from panokit.dump import read_dump
 from panokit.effects import Edit, EditList, EffectResult, Pick
 from panokit.effects.inpainting import coarse_filling
 from panokit.errors import ArgumentError, DumpError, HeadError
 from panokit.photo import Photo
-from panokit.postprocessing import PanopticMap
 from panokit.preprocessing import letterbox
 from panokit.render import segment_colors
 from panokit.result import PanopticResult

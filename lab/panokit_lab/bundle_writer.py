@@ -23,10 +23,10 @@ from panokit.bundle import (
     hash_path,
     path_bytes,
 )
+from panokit.decoding import Heads, postprocess
 from panokit.dump import FORMAT
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
-from panokit.postprocessing import Heads, postprocess
 from panokit.preprocessing import preprocess
 from panokit.runtime import dequantize
 from panokit_converters.contract import HEADS

@@ -18,9 +18,9 @@ from torch import nn
 
 from panokit import __version__
 from panokit.bundle import Artifact, Bundle, Manifest, hash_path
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
-from panokit.postprocessing import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_compression import (

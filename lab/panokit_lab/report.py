@@ -15,9 +15,9 @@ from PIL import Image
 
 from panokit._files import replacing, write_json
 from panokit.bundle import Artifact, Bundle, Manifest
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
-from panokit.postprocessing import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig
 from panokit.runtime import LiteRtRuntime
 from panokit.segmenter import Segmenter

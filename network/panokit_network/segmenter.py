@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
-from panokit.postprocessing import PostprocessConfig
+from panokit.decoding import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig
 from panokit.segmenter import Segmenter
 from panokit_network.model import HEAD_NAMES, PanopticNetwork

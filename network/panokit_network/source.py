@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from panokit._files import replacing
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError
-from panokit.postprocessing import PostprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_network.deploy import fuse
 from panokit_network.model import NetworkConfig, PanopticNetwork

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from panokit.decoding import PostprocessConfig
 from panokit.errors import DataError, MissingExtraError
-from panokit.postprocessing import PostprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_network.deploy import fuse
 from panokit_network.model import NetworkConfig, PanopticNetwork

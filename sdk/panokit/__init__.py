@@ -15,6 +15,7 @@ from panokit._lazy import lazy
 
 if TYPE_CHECKING:
     from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
+    from panokit.decoding import Heads, PanopticMap, PostprocessConfig, postprocess
     from panokit.detections import Detections
     from panokit.dump import Dump, read_dump, write_dump
     from panokit.effects import portrait_blur
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     )
     from panokit.outlines import Outline
     from panokit.photo import Photo
-    from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
     from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
     from panokit.result import PanopticResult, Segment
     from panokit.segmenter import Segmenter, Stages
@@ -59,7 +59,7 @@ __getattr__ = lazy(
         ),
         "outlines": ("Outline",),
         "photo": ("Photo",),
-        "postprocessing": ("Heads", "PanopticMap", "PostprocessConfig", "postprocess"),
+        "decoding": ("Heads", "PanopticMap", "PostprocessConfig", "postprocess"),
         "preprocessing": ("PreprocessConfig", "TransformRecord", "preprocess"),
         "result": ("PanopticResult", "Segment"),
         "segmenter": ("Segmenter", "Stages"),

@@ -15,8 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, BundleError, PanokitError
-from panokit.postprocessing import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.decoding import PanopticMap
 from panokit.detections import Detections
 from panokit.errors import ArgumentError
 from panokit.outlines import Outline, trace
 from panokit.photo import Photo
-from panokit.postprocessing import PanopticMap
 from panokit.preprocessing import TransformRecord
 from panokit.rle import rle_string
 from panokit.taxonomy import VOID, Category, Taxonomy

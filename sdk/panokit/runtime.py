@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle, TensorSpec
+from panokit.decoding import Heads
 from panokit.errors import ArgumentError, BundleError, HeadError, MissingExtraError
-from panokit.postprocessing import Heads
 from panokit.tflite.check import check_tflite
 
 __all__ = [

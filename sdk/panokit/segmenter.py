@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle
+from panokit.decoding import Heads, PanopticMap, PostprocessConfig, postprocess
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
 from panokit.preprocessing import TransformRecord, preprocess
 from panokit.result import PanopticResult
 from panokit.runtime import Runtime, heads_from_raw, open_runtime

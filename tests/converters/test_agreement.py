@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from panokit.bundle import Artifact, TensorSpec
+from panokit.decoding import Heads, PostprocessConfig
 from panokit.dump import HEADS
 from panokit.errors import ArgumentError, HeadError
-from panokit.postprocessing import Heads, PostprocessConfig
 from panokit.preprocessing import TransformRecord, letterbox
 from panokit.taxonomy import Category, Taxonomy
 from panokit_converters.agreement import (

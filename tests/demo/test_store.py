@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from panokit.postprocessing import PanopticMap
+from panokit.decoding import PanopticMap
 from panokit_demo.jobs import Segmented, WorkingPhoto
 from panokit_demo.limits import DemoLimits
 from panokit_demo.store import SessionStore

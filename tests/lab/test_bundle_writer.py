@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import load
 
 from panokit.bundle import Bundle, Manifest, TensorSpec, hash_path
+from panokit.decoding import PostprocessConfig
 from panokit.dump import read_dump
 from panokit.errors import ArgumentError, ExportError
-from panokit.postprocessing import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_lab.bundle_writer import BundlePart, safetensors_bytes, write_bundle

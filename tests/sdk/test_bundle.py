@@ -18,8 +18,8 @@ from panokit.bundle import (
     hash_path,
     path_bytes,
 )
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, BundleError
-from panokit.postprocessing import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panokit import _decode
 from panokit.bundle import TensorSpec
+from panokit.decoding import Heads, PostprocessConfig, postprocess
+from panokit.decoding import kernels as _decode
 from panokit.errors import ArgumentError, HeadError
-from panokit.postprocessing import Heads, PostprocessConfig, postprocess
 from panokit.preprocessing import letterbox
 from panokit.runtime import dequantize
 from panokit.taxonomy import Category, Taxonomy

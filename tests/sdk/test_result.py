@@ -15,10 +15,10 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from panokit import coco, rle
+from panokit.decoding import DecodedSegment, PanopticMap
 from panokit.errors import ArgumentError, MissingExtraError
 from panokit.outlines import Outline, trace
 from panokit.photo import Photo
-from panokit.postprocessing import DecodedSegment, PanopticMap
 from panokit.preprocessing import letterbox
 from panokit.render import segment_colors
 from panokit.result import PanopticResult

@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from panokit.cli.vectors import vectors
+from panokit.decoding import Heads
 from panokit.errors import ArgumentError, DataError
-from panokit.postprocessing import Heads
 from panokit.runtime import dequantize
 from panokit.vectors import all_cases, check_suite, compute, read_case, write_suite
 from panokit.vectors.cases import DecodeCase, PreprocessCase

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle, Manifest
-from panokit.postprocessing import PostprocessConfig
+from panokit.decoding import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig, preprocess
 from panokit.runtime import LiteRtRuntime
 from panokit.taxonomy import Taxonomy

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
+from panokit.decoding import PostprocessConfig
 from panokit.dump import Dump, dump_stages
 from panokit.photo import Photo
-from panokit.postprocessing import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig
 from panokit.segmenter import Segmenter
 from panokit.taxonomy import Taxonomy

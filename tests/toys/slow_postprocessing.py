@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.postprocessing import Heads, PostprocessConfig
+from panokit.decoding import Heads, PostprocessConfig
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
 

@@ -27,7 +27,7 @@ from panokit_validation.diagnosis import (
     diagnose,
 )
 from panokit_validation.faults import FAULTS, Step, fault
-from panokit_validation.faults.decode import DecodePlan, Decoder
+from panokit_validation.faults.decode import AppDecoding, DecodingReplay
 from panokit_validation.simulate import Simulator
 from panokit_validation.thresholds import thresholds_for
 from panokit_validation.verdict import Verdict, _as_kernels_differ, validate_dump
@@ -229,8 +229,10 @@ def test_foreign_faults_of_the_input_are_unknown(
     dump = device.simulate(photos[1])
     image = FOREIGN_INPUTS[name](dump.tensors["input"])
     raw = Network(segmenter).run(image.astype(np.float32))
-    plan = DecodePlan.of(segmenter.bundle.manifest.postprocessing)
-    decoder = Decoder(real_heads(raw, segmenter.artifact), dump.transform, segmenter.taxonomy)
+    plan = AppDecoding.of(segmenter.bundle.manifest.postprocessing)
+    decoder = DecodingReplay(
+        real_heads(raw, segmenter.artifact), dump.transform, segmenter.taxonomy
+    )
     tensors = {**dump.tensors, "input": image, **raw, "panoptic": decoder.decode(plan).ids}
     metadata = {k: v for k, v in dump.metadata.items() if k != "segments"}
     found = diagnose(replace(dump, tensors=tensors, metadata=metadata), segmenter)

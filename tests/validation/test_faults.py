@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panokit.bundle import TensorSpec
+from panokit.decoding import Heads, PostprocessConfig, postprocess
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.postprocessing import Heads, PostprocessConfig, postprocess
 from panokit.preprocessing import PreprocessConfig, letterbox, preprocess
 from panokit.taxonomy import Taxonomy
 from panokit_validation.faults import FAULTS, Fault, Step, Variant, fault, fault_names
@@ -24,7 +24,7 @@ from panokit_validation.faults import color as colors
 from panokit_validation.faults import heads as head_faults
 from panokit_validation.faults import tensor as tensors
 from panokit_validation.faults.app import App
-from panokit_validation.faults.decode import DecodePlan, Decoder
+from panokit_validation.faults.decode import AppDecoding, DecodingReplay
 from panokit_validation.faults.heads import HeadSet
 from panokit_validation.faults.layout import KERNELS, Layout, lay_out
 from panokit_validation.faults.orientation import ignore_exif
@@ -85,7 +85,7 @@ def test_every_fault_changes_something(fault_: Fault, variant: Variant) -> None:
         assert any(not np.array_equal(changed[n], heads.real[n]) for n in changed)
     elif fault_.step is Step.DECODE:
         other = PostprocessConfig(0.33, 19, 77, 50, 300, min_thing_score=0.37)
-        assert app.plan(other) != DecodePlan.of(other)
+        assert app.decoding(other) != AppDecoding.of(other)
     else:
         assert fault_.name in ("stale-photo", "other-artifact")
 
@@ -300,12 +300,12 @@ def test_the_right_plan_is_the_reference(seed: int, grid: Any, taxonomy: Taxonom
     if config.min_thing_score:
         whole = postprocess(heads, taxonomy, transform, replace(config, min_thing_score=0.0))
         assert len(whole.segments) > len(expected.segments)
-    decoder = Decoder(
+    decoder = DecodingReplay(
         {"semantic": heads.semantic, "center": heads.center, "offset": heads.offset},
         transform,
         taxonomy,
     )
-    regions = decoder.decode(DecodePlan.of(config))
+    regions = decoder.decode(AppDecoding.of(config))
     assert (regions.ids == expected.ids).all()
     assert regions.channels == {s.id: s.channel for s in expected.segments}
 
@@ -317,9 +317,9 @@ def test_a_missing_sigmoid_is_a_higher_threshold(taxonomy: Taxonomy) -> None:
         "center": rng.normal(0, 2, (16, 16)).astype(np.float32),
         "offset": rng.normal(0, 9, (16, 16, 2)).astype(np.float32),
     }
-    decoder = Decoder(heads, full_frame(64), taxonomy)
+    decoder = DecodingReplay(heads, full_frame(64), taxonomy)
     config = PostprocessConfig(0.25, 1, 200, min_thing_area=1, min_stuff_area=1)
-    missing = App((fault("sigmoid-missing"),)).plan(config)
-    same = DecodePlan.of(PostprocessConfig(float(1 / (1 + np.exp(-0.25))), 1, 200, 1, 1))
+    missing = App((fault("sigmoid-missing"),)).decoding(config)
+    same = AppDecoding.of(PostprocessConfig(float(1 / (1 + np.exp(-0.25))), 1, 200, 1, 1))
     assert (decoder.decode(missing).ids == decoder.decode(same).ids).all()
-    assert (decoder.decode(missing).ids != decoder.decode(DecodePlan.of(config)).ids).any()
+    assert (decoder.decode(missing).ids != decoder.decode(AppDecoding.of(config)).ids).any()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from panokit.postprocessing import Heads, PostprocessConfig, postprocess
+from panokit.decoding import Heads, PostprocessConfig, postprocess
 from panokit.preprocessing import letterbox
 from panokit.taxonomy import Taxonomy
 from panokit_validation.maps import compare_maps

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import TensorSpec
+from panokit.decoding import PanopticMap
 from panokit.dump import HEADS
 from panokit.errors import ArgumentError, DumpError
-from panokit.postprocessing import PanopticMap
 from panokit.runtime import dequantize
 from panokit_validation.effects import reference_effect
 from panokit_validation.maps import MapAgreement, compare_maps

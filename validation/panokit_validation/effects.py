@@ -7,9 +7,9 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.decoding import DecodedSegment, PanopticMap
 from panokit.effects import portrait_blur
 from panokit.errors import DumpError
-from panokit.postprocessing import DecodedSegment, PanopticMap
 from panokit.result import PanopticResult
 from panokit_validation.reference import ReferenceStages
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.postprocessing import Heads, PanopticMap, PostprocessConfig, postprocess
+from panokit.decoding import Heads, PanopticMap, PostprocessConfig, postprocess
 from panokit.taxonomy import Taxonomy
 from panokit_validation.maps import MapAgreement
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.postprocessing import PanopticMap
+from panokit.decoding import PanopticMap
 from panokit.taxonomy import Taxonomy
 from panokit_validation.compare import Comparison
 from panokit_validation.maps import MapAgreement

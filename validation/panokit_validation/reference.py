@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.decoding import Heads, PanopticMap, postprocess
 from panokit.dump import HEADS, Dump
 from panokit.errors import ArgumentError, DumpError
 from panokit.photo import Photo
-from panokit.postprocessing import Heads, PanopticMap, postprocess
 from panokit.preprocessing import TransformRecord, letterbox, preprocess
 from panokit.runtime import dequantize, heads_from_raw
 from panokit.segmenter import Segmenter

@@ -18,7 +18,7 @@ from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit_validation.device import DeviceNoise, Network, RawHeads, real_heads
 from panokit_validation.faults.app import App
-from panokit_validation.faults.decode import Decoder
+from panokit_validation.faults.decode import DecodingReplay
 from panokit_validation.faults.heads import HeadSet
 from panokit_validation.faults.model import Fault, Step, Variant
 
@@ -75,8 +75,8 @@ class Simulator:
         if sha == _NO_SHA:
             heads = replace(heads, real=_retrained(heads, seed))
         read = app.heads(heads)
-        plan = app.plan(self.segmenter.bundle.manifest.postprocessing)
-        regions = Decoder(read.real, record, self.segmenter.taxonomy).decode(plan)
+        plan = app.decoding(self.segmenter.bundle.manifest.postprocessing)
+        regions = DecodingReplay(read.real, record, self.segmenter.taxonomy).decode(plan)
         changed = read is not heads or sha == _NO_SHA
         tensors: dict[str, NDArray[Any]] = {
             "photo": photo.rgb_hwc,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from panokit._files import replacing
+from panokit.decoding import DecodedSegment, PanopticMap
 from panokit.errors import ArgumentError
-from panokit.postprocessing import DecodedSegment, PanopticMap
 from panokit.preprocessing import letterbox
 from panokit.result import PanopticResult
 from panokit_datasets.coco_panoptic import TruthPhoto, decode_ids, load_truth, open_photo

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import TensorSpec
-from panokit.postprocessing import PostprocessConfig
+from panokit.decoding import PostprocessConfig
 from panokit.preprocessing import TransformRecord, letterbox
 from panokit.taxonomy import Category, Taxonomy
 

@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 
 from panokit._files import replacing_folder
 from panokit.bundle import TensorSpec
+from panokit.decoding import Heads, PanopticMap, postprocess
 from panokit.errors import ArgumentError, DataError, HeadError
 from panokit.photo import Photo
-from panokit.postprocessing import Heads, PanopticMap, postprocess
 from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
 from panokit.runtime import dequantize, quantize_image
 from panokit.taxonomy import Taxonomy

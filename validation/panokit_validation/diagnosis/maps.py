@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from panokit.decoding import PanopticMap
 from panokit.errors import ArgumentError, DumpError
 from panokit_validation import evidence
 from panokit_validation.device import half_precision
@@ -15,7 +16,7 @@ from panokit_validation.diagnosis.hypotheses import (
 )
 from panokit_validation.diagnosis.replay import Replay
 from panokit_validation.faults.app import App
-from panokit_validation.faults.decode import DecodePlan, Decoder, Regions
+from panokit_validation.faults.decode import AppDecoding, DecodingReplay
 from panokit_validation.faults.model import Step
 
 __all__ = ["explain_map"]
@@ -36,20 +37,20 @@ class _Judge:
         self.known = App.of(x.app.having(*steps))
         self.kernels: tuple[bool, ...] = (True,)
 
-    def decode(self, app: App, fast: bool = True) -> Regions | None:
+    def decode(self, app: App, fast: bool = True) -> PanopticMap | None:
         """The regions that an app finds."""
         decoder = self.x.decoder(app, self.complete, fast)
-        plan = app.plan(self.x.manifest.postprocessing)
+        plan = app.decoding(self.x.manifest.postprocessing)
         return None if decoder is None else decoder.decode(plan)
 
-    def difference(self, regions: Regions | None) -> float:
+    def difference(self, regions: PanopticMap | None) -> float:
         """Share of pixels 0..1 that differ from the device's map."""
         if regions is None:
             return 1.0
         channels = (self.channels, regions.channels)
         return evidence.map_difference(self.ids, regions.ids, channels)
 
-    def base(self, clean: Regions) -> tuple[float, float]:
+    def base(self, clean: PanopticMap) -> tuple[float, float]:
         """The difference without a fault, and how much of it may be rounding."""
         floor, base = self.x.config.map_share, self.difference(clean)
         if self.complete:
@@ -62,16 +63,16 @@ class _Judge:
             base = min(base, *(self.difference(o) for o in others))
         return base, floor
 
-    def rounded(self) -> list[Regions]:
+    def rounded(self) -> list[PanopticMap]:
         """The maps that healthy devices may get where their heads are not at hand: with half
         precision (two draws), and for quantised artifacts with the runtime's other kernels."""
-        x, plan = self.x, self.known.plan(self.x.manifest.postprocessing)
+        x, plan = self.x, self.known.decoding(self.x.manifest.postprocessing)
         heads, record = x.run(self.known)
-        maps: list[Regions] = []
+        maps: list[PanopticMap] = []
         if record is not None:
             for seed in (1, 2):
                 noisy = half_precision({**heads, **x.device_heads}, seed)
-                maps.append(Decoder(noisy, record, x.segmenter.taxonomy).decode(plan))
+                maps.append(DecodingReplay(noisy, record, x.segmenter.taxonomy).decode(plan))
         if x.quantised and x.network(fast=False).own_kernels:
             plain = self.decode(self.known, fast=False)
             if plain is not None:
@@ -98,12 +99,12 @@ class _Judge:
             steps.append(Step.HEADS)
         if not self.complete:
             steps += self.replayed_steps if x.values is None else [Step.NETWORK]
-        plan = DecodePlan.of(config)
+        plan = AppDecoding.of(config)
         found = [
             (f, v)
             for f, v in hypotheses(steps, x.quantised)
             if f.name != "fp16-rounding"
-            and not (f.step is Step.DECODE and App(((f, v),)).plan(config) == plan)
+            and not (f.step is Step.DECODE and App(((f, v),)).decoding(config) == plan)
         ]
         # Heads that are dumped as they should be were probably read so, too.
         found.sort(key=lambda s: self.complete and s[0].step is not Step.DECODE)

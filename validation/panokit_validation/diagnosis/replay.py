@@ -22,7 +22,7 @@ from panokit_validation.diagnosis.cause import DiagnosisConfig, Finding
 from panokit_validation.diagnosis.hypotheses import INPUT_STEPS
 from panokit_validation.faults.app import App
 from panokit_validation.faults.bank import FAULTS
-from panokit_validation.faults.decode import Decoder
+from panokit_validation.faults.decode import DecodingReplay
 from panokit_validation.faults.heads import HeadSet
 from panokit_validation.faults.model import Step
 from panokit_validation.workbench import Workbench
@@ -61,7 +61,7 @@ class Replay:
         self.quantised = self.artifact.outputs["semantic"].scale is not None
         self.app = App()  # what is known of the device so far
         self._runs: dict[Any, tuple[RealHeads, TransformRecord | None]] = {}
-        self._decoders: dict[Any, Decoder] = {}
+        self._decoders: dict[Any, DecodingReplay] = {}
         self._records: dict[Any, TransformRecord] = {}
         self._laid_out: dict[Any, tuple[NDArray[np.uint8], TransformRecord]] = {}
 
@@ -190,7 +190,7 @@ class Replay:
 
     # Decoding.
 
-    def decoder(self, app: App, complete: bool, fast: bool = True) -> Decoder | None:
+    def decoder(self, app: App, complete: bool, fast: bool = True) -> DecodingReplay | None:
         """A decoder of the device's heads (``complete``), or of those the app's steps lead to."""
         key = (_key(app, *INPUT_STEPS, Step.NETWORK, Step.HEADS), complete, fast)
         if key not in self._decoders:
@@ -202,7 +202,7 @@ class Replay:
             if record is None:
                 return None
             read = app.heads(HeadSet(self.dump.tensors, heads, self.artifact.outputs)).real
-            self._decoders[key] = Decoder(read, record, self.segmenter.taxonomy)
+            self._decoders[key] = DecodingReplay(read, record, self.segmenter.taxonomy)
         return self._decoders[key]
 
     @cached_property

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import TensorSpec
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError
-from panokit.postprocessing import PostprocessConfig
 from panokit.preprocessing import TransformRecord
-from panokit_validation.faults.decode import DecodePlan
+from panokit_validation.faults.decode import AppDecoding
 from panokit_validation.faults.heads import HeadSet
 from panokit_validation.faults.layout import Layout, lay_out
 from panokit_validation.faults.model import Fault, Step, Variant
@@ -96,12 +96,12 @@ class App:
             heads = replace(heads, real=change(heads))
         return heads
 
-    def plan(self, config: PostprocessConfig) -> DecodePlan:
+    def decoding(self, config: PostprocessConfig) -> AppDecoding:
         """Its decoding."""
-        plan = DecodePlan.of(config)
+        decoding = AppDecoding.of(config)
         for fields in self._changes(Step.DECODE):
-            plan = replace(plan, **fields)
-        return plan
+            decoding = replace(decoding, **fields)
+        return decoding
 
     @classmethod
     def of(cls, causes: Iterable[Cause]) -> App:

@@ -22,7 +22,7 @@ class Step(StrEnum):
     input spec to the real values that the network gets. ``network``: a function of those values,
     inside the artifact, so that the dumped input looks right. ``heads``: a function of
     :class:`~panokit_validation.faults.heads.HeadSet`. ``decode``: fields of
-    :class:`~panokit_validation.faults.decode.DecodePlan` to replace.
+    :class:`~panokit_validation.faults.decode.AppDecoding` to replace.
     """
 
     PHOTO = "photo"

@@ -1,4 +1,4 @@
-"""The kernels of the postprocessing: resize, classes, centres, votes. NumPy, no settings changed.
+"""The kernels of the decoding: resize, classes, centres, votes. NumPy, no settings changed.
 
 Each computes what ``docs/port.md`` says, bit for bit, and is arranged for speed only where that
 leaves every rounding as it is: planes instead of channels-last, bands of rows that stay in the
@@ -8,16 +8,30 @@ cache, running maxima instead of windows, and no distance to centres that cannot
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ClassPlanes", "classify", "find_centers", "nearest", "resize_planes", "sample"]
+__all__ = [
+    "ClassPlanes",
+    "Taps",
+    "axis_taps",
+    "classify",
+    "find_centers",
+    "nearest",
+    "resize_planes",
+    "sample",
+]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.intp]
+
+Taps = Callable[[int, int], tuple[IntArray, IntArray, FloatArray]]
+"""Of an axis of so many inputs and outputs: for each output two inputs, and the weight of the
+second."""
 
 _BAND_VALUES = 1 << 17  # float32 values of a band: half a megabyte, a share of one core's cache
 
@@ -31,9 +45,9 @@ def axis_taps(n_in: int, n_out: int) -> tuple[IntArray, IntArray, FloatArray]:
     return low, high, (at - low).astype(np.float32)
 
 
-def _widen(values: FloatArray, n_out: int, cols: slice) -> FloatArray:
+def _widen(values: FloatArray, n_out: int, cols: slice, taps: Taps) -> FloatArray:
     """Columns ``cols`` of ``[h,w,C]`` resized to ``n_out`` columns, as planes ``[C,h,w_out]``."""
-    low, high, f = axis_taps(values.shape[1], n_out)
+    low, high, f = taps(values.shape[1], n_out)
     planes = np.ascontiguousarray(values.transpose(2, 0, 1))
     left = planes.take(low[cols], axis=2)
     wide = planes.take(high[cols], axis=2)
@@ -53,11 +67,13 @@ class _Bands:
     f: FloatArray
 
     @classmethod
-    def of(cls, values: FloatArray, shape: tuple[int, int], rows: slice, cols: slice) -> _Bands:
-        wide = _widen(values, shape[1], cols)
+    def of(
+        cls, values: FloatArray, shape: tuple[int, int], rows: slice, cols: slice, taps: Taps
+    ) -> _Bands:
+        wide = _widen(values, shape[1], cols, taps)
         step = np.zeros_like(wide)
         np.subtract(wide[:, 1:], wide[:, :-1], out=step[:, :-1])
-        low, _, f = axis_taps(values.shape[0], shape[0])
+        low, _, f = taps(values.shape[0], shape[0])
         return cls(wide, step, low[rows], f[rows])
 
     def rows(self, part: slice) -> FloatArray:
@@ -70,13 +86,17 @@ class _Bands:
 
 
 def resize_planes(
-    values: FloatArray, shape: tuple[int, int], rows: slice, cols: slice
+    values: FloatArray,
+    shape: tuple[int, int],
+    rows: slice,
+    cols: slice,
+    taps: Taps = axis_taps,
 ) -> FloatArray:
-    """Bilinear with half-pixel centres, no antialias: ``[h,w,C]`` to ``[C,rows,cols]``, the part
-    of an output of ``shape`` that the slices name."""
+    """Bilinear with half-pixel centres (or other ``taps``), no antialias: ``[h,w,C]`` to
+    ``[C,rows,cols]``, the part of an output of ``shape`` that the slices name."""
     if values.shape[:2] == shape:
         return values[rows, cols].transpose(2, 0, 1).copy()  # the caller may write to it
-    bands = _Bands.of(values, shape, rows, cols)
+    bands = _Bands.of(values, shape, rows, cols, taps)
     return bands.rows(slice(0, len(bands.low)))
 
 
@@ -90,7 +110,13 @@ class ClassPlanes:
     total: FloatArray
 
 
-def classify(semantic: FloatArray, shape: tuple[int, int], rows: slice, cols: slice) -> ClassPlanes:
+def classify(
+    semantic: FloatArray,
+    shape: tuple[int, int],
+    rows: slice,
+    cols: slice,
+    taps: Taps = axis_taps,
+) -> ClassPlanes:
     """Argmax and softmax terms of logits ``[h,w,C]`` resized to ``shape``, within the slices."""
     channels = semantic.shape[2]
     height, width = rows.stop - rows.start, cols.stop - cols.start
@@ -102,7 +128,7 @@ def classify(semantic: FloatArray, shape: tuple[int, int], rows: slice, cols: sl
     if not height or not width:
         return found
     same = semantic.shape[:2] == shape
-    bands = None if same else _Bands.of(semantic, shape, rows, cols)
+    bands = None if same else _Bands.of(semantic, shape, rows, cols, taps)
     # The first of equal channels has the highest code; 0 stands for "not the maximum".
     code = np.arange(channels, 0, -1, dtype=np.uint8 if channels < 256 else np.uint16)
     step = max(1, _BAND_VALUES // (channels * width))
@@ -123,14 +149,19 @@ def classify(semantic: FloatArray, shape: tuple[int, int], rows: slice, cols: sl
 
 
 def sample(
-    values: FloatArray, shape: tuple[int, int], rows: IntArray, cols: IntArray, channels: IntArray
+    values: FloatArray,
+    shape: tuple[int, int],
+    rows: IntArray,
+    cols: IntArray,
+    channels: IntArray,
+    taps: Taps = axis_taps,
 ) -> FloatArray:
     """Single values ``[n]`` of ``values`` ``[h,w,C]`` resized to ``shape``: the same bits as
     :func:`resize_planes` gives."""
     if values.shape[:2] == shape:
         return values[rows, cols, channels]
-    left, right, fx = axis_taps(values.shape[1], shape[1])
-    above, below, fy = axis_taps(values.shape[0], shape[0])
+    left, right, fx = taps(values.shape[1], shape[1])
+    above, below, fy = taps(values.shape[0], shape[0])
     left, right, fx = left[cols], right[cols], fx[cols]
     above, below, fy = above[rows], below[rows], fy[rows]
     upper, lower = values[above, left, channels], values[below, left, channels]

@@ -1,0 +1,14 @@
+"""From raw heads to a panoptic map: one file for each contract of heads, one class with a method
+for each stage. The kernels beside them are shared."""
+
+from panokit.decoding.center_offset import CenterOffset, Heads, PostprocessConfig, postprocess
+from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
+
+__all__ = [
+    "CenterOffset",
+    "DecodedSegment",
+    "Heads",
+    "PanopticMap",
+    "PostprocessConfig",
+    "postprocess",
+]

@@ -1,0 +1,39 @@
+"""What every decoding ends in: a map of segment ids, and its segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DecodedSegment", "PanopticMap"]
+
+
+@dataclass(frozen=True)
+class DecodedSegment:
+    """One segment on the decode grid. ``area`` is in decode-grid pixels, ``center_yx`` in input
+    pixels (None for stuff), ``score`` 0..1."""
+
+    id: int
+    channel: int
+    is_thing: bool
+    score: float
+    area: int
+    center_yx: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class PanopticMap:
+    """The decoded map: int32 ``[H,W]`` segment ids on the decode grid (0 = void), its segments in
+    id order, and with ``explain=True`` every intermediate by name."""
+
+    ids: NDArray[np.int32]
+    segments: tuple[DecodedSegment, ...]
+    explain: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """The channel of each segment by its id."""
+        return {s.id: s.channel for s in self.segments}
