@@ -4,6 +4,7 @@
 :func:`diagnose` names the cause.
 """
 
+from panokit.agreement import TensorAgreement, compare_tensors, estimate_shift
 from panokit_validation.compare import (
     Comparison,
     StageComparison,
@@ -21,7 +22,6 @@ from panokit_validation.margins import PixelKinds
 from panokit_validation.reference import ReferenceStages
 from panokit_validation.run import validate_dumps
 from panokit_validation.summary import RunSummary
-from panokit_validation.tensors import TensorAgreement, compare_tensors, estimate_shift
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
 from panokit_validation.verdict import (
     PhotoVerdict,

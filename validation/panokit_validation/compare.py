@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.agreement import TensorAgreement, compare_tensors
 from panokit.bundle import TensorSpec
 from panokit.decoding import PanopticMap
 from panokit.dump import HEADS
@@ -23,7 +24,6 @@ from panokit_validation.effects import reference_effect
 from panokit_validation.maps import MapAgreement, compare_maps
 from panokit_validation.margins import Context, PixelKinds, Tolerances, classify_pixels
 from panokit_validation.reference import ReferenceStages
-from panokit_validation.tensors import TensorAgreement, compare_tensors
 
 __all__ = ["Comparison", "StageComparison", "compare_dump"]
 

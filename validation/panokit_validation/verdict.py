@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from panokit.agreement import TensorAgreement
 from panokit.dump import HEADS, METADATA, Dump
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
@@ -15,7 +16,6 @@ from panokit_validation.compare import Comparison, StageComparison, compare_dump
 from panokit_validation.maps import MapAgreement
 from panokit_validation.margins import ERROR, ROUNDING, TIE
 from panokit_validation.reference import ReferenceStages
-from panokit_validation.tensors import TensorAgreement
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
 
 if TYPE_CHECKING:
