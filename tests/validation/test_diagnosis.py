@@ -17,7 +17,7 @@ from panokit.photo import Photo
 from panokit.samples import sample_photos
 from panokit.segmenter import Segmenter
 from panokit_validation import evidence
-from panokit_validation.device import Network, parse_noise, real_heads
+from panokit_validation.device import Device, parse_noise, real_heads
 from panokit_validation.diagnosis import (
     UNKNOWN,
     Cause,
@@ -30,7 +30,7 @@ from panokit_validation.faults import FAULTS, Step, fault
 from panokit_validation.faults.decode import AppDecoding, DecodingReplay
 from panokit_validation.simulate import Simulator
 from panokit_validation.thresholds import thresholds_for
-from panokit_validation.verdict import Verdict, _as_kernels_differ, validate_dump
+from panokit_validation.verdict import Verdict, validate_dump
 
 # These act or not by what the network finds in a photo, so that other weights may change them.
 DEPENDS_ON_WEIGHTS = {
@@ -157,24 +157,24 @@ def test_clean_devices_raise_no_alarm(
     assert names(found) == expected
 
 
-def test_the_verdict_knows_how_far_kernels_differ(segmenter: Segmenter) -> None:
-    """Plain kernels round int8 sums otherwise; a fault in the same dump still fails."""
+@pytest.mark.parametrize("view", [STAGES, HEADS_VIEW, MAP_VIEW], ids=["all", "heads", "map"])
+def test_the_verdict_knows_how_far_kernels_differ(
+    view: tuple[str, ...], segmenter: Segmenter
+) -> None:
+    """Plain kernels round int8 sums otherwise; a fault in the same dump still fails. The diagnosis
+    has no say in it."""
     device = Simulator(segmenter, parse_noise("xnnpack=off"))
     photo = Photo.open(sample_photos()["chelsea"])
     strict = replace(
         thresholds_for(segmenter.bundle.manifest, segmenter.artifact)[0], exact_sqnr_db=200
     )
-    dump = device.simulate(photo)
-    judged = validate_dump(dump, segmenter, strict, diagnose=True)
-    assert judged.verdict is not Verdict.FAIL
-    failed = replace(judged.stages[1], verdict=Verdict.FAIL, message="far")
-    first, second = (replace(s, verdict=Verdict.FAIL) for s in (judged.stages[0], failed))
-    excused = _as_kernels_differ(replace(judged, stages=(first, second))).stages
-    assert [s.stage for s in excused] == ["input", "semantic"]
-    assert [s.verdict for s in excused] == [Verdict.FAIL, Verdict.ROUNDING]
-    assert excused[1].message.startswith("far; no more than")
-    broken = device.simulate(photo, [fault("head-transposed")])
-    assert validate_dump(broken, segmenter, diagnose=True).verdict is Verdict.FAIL
+    dump = device.simulate(photo, stages=view)
+    broken = device.simulate(photo, [fault("head-transposed")], stages=view)
+    for diagnosed in (False, True):
+        judged = validate_dump(dump, segmenter, strict, diagnose=diagnosed)
+        assert judged.verdict is not Verdict.FAIL
+        failed = validate_dump(broken, segmenter, diagnose=diagnosed)
+        assert failed.verdict is Verdict.FAIL
 
 
 # What is not in the bank.
@@ -228,7 +228,7 @@ def test_foreign_faults_of_the_input_are_unknown(
 ) -> None:
     dump = device.simulate(photos[1])
     image = FOREIGN_INPUTS[name](dump.tensors["input"])
-    raw = Network(segmenter).run(image.astype(np.float32))
+    raw = Device(segmenter).run(image.astype(np.float32))
     plan = AppDecoding.of(segmenter.bundle.manifest.postprocessing)
     decoder = DecodingReplay(
         real_heads(raw, segmenter.artifact), dump.transform, segmenter.taxonomy

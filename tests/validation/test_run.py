@@ -25,7 +25,7 @@ from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit_validation import ValidationConfig, Verdict, validate_dump
 from panokit_validation import run as run_module
-from panokit_validation.device import DeviceNoise, Network
+from panokit_validation.device import Device, DeviceNoise
 from panokit_validation.run import validate_dumps
 from panokit_validation.summary import RunSummary
 from panokit_validation.worker import Outcome, RunConfig, Worker
@@ -298,7 +298,7 @@ def test_a_loose_threshold_lets_a_fault_pass(folder: Path) -> None:
 def test_other_kernels_are_rounding_and_more_than_that_is_not(folder: Path) -> None:
     segmenter = Segmenter.open(threads=1)
     dump = read_dump(folder / "a-good.safetensors")
-    network = Network(segmenter, noise=DeviceNoise(threads=1, xnnpack=False))
+    network = Device(segmenter, noise=DeviceNoise(threads=1, xnnpack=False))
     plain = network.run(dump.tensors["input"].astype(np.float32))
     assert any((plain[n] != dump.tensors[n]).any() for n in plain)
     tensors = {k: v for k, v in dump.tensors.items() if k != "panoptic"}

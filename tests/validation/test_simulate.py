@@ -20,7 +20,7 @@ from panokit.preprocessing import preprocess
 from panokit.segmenter import Segmenter
 from panokit_validation import confusion, confusion_report
 from panokit_validation.confusion import CLEAN, Case, Confusion, Plan
-from panokit_validation.device import DeviceNoise, Network, parse_noise
+from panokit_validation.device import Device, DeviceNoise, parse_noise
 from panokit_validation.diagnosis import diagnose
 from panokit_validation.faults import FAULTS, fault_names
 
@@ -153,8 +153,8 @@ def test_noise_must_be_possible() -> None:
 def test_half_precision_noise_is_small_and_repeatable() -> None:
     segmenter = Segmenter.open()
     values = np.random.default_rng(0).integers(0, 256, (320, 320, 3)).astype(np.float32)
-    exact = Network(segmenter).run(values)
-    network = Network(segmenter, noise=DeviceNoise(fp16=True))
+    exact = Device(segmenter).run(values)
+    network = Device(segmenter, noise=DeviceNoise(fp16=True))
     first, again, other = network.run(values, 1), network.run(values, 1), network.run(values, 2)
     spec = segmenter.artifact.outputs["semantic"]
     real = (exact["semantic"].astype(np.float32) - (spec.zero_point or 0)) * np.float32(spec.scale)

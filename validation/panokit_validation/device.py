@@ -1,10 +1,11 @@
-"""Running an artifact as devices do: any input values, other threads and kernels, rounding."""
+"""A device as validation sees it: any input values, other threads and kernels, rounding."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from panokit.errors import ArgumentError, BundleError
 from panokit.runtime import dequantize
 from panokit.segmenter import Segmenter
 
-__all__ = ["DeviceNoise", "Network", "half_precision", "parse_noise", "real_heads"]
+__all__ = ["Device", "DeviceNoise", "device_of", "half_precision", "parse_noise", "real_heads"]
 
 FloatArray = NDArray[np.float32]
 RawHeads = dict[str, NDArray[Any]]
@@ -67,8 +68,9 @@ def parse_noise(text: str) -> DeviceNoise:
     return DeviceNoise(**values)
 
 
-class Network:
-    """One artifact of a segmenter's bundle, for real input values.
+class Device:
+    """One artifact of a segmenter's bundle, run as a device with this noise does: heads for the
+    real values of an input.
 
     A TFLite artifact gets an interpreter of its own; any other runtime is asked for whole numbers
     0..255, because that is what a :class:`~panokit.runtime.Runtime` takes.
@@ -82,7 +84,7 @@ class Network:
     ) -> None:
         self.artifact = artifact or segmenter.artifact
         self.noise = noise or DeviceNoise()
-        self._segmenter = segmenter
+        self._runtime = segmenter.runtime
         self._runner: Any = None
         path = segmenter.bundle.path(self.artifact)
         if self.artifact.format == "tflite" and path.is_file():
@@ -98,7 +100,7 @@ class Network:
         that were rounded if the noise says so (``seed`` chooses the rounding errors)."""
         if self._runner is None:
             image = np.clip(np.round(values_hwc), 0, 255).astype(np.uint8)
-            raw = self._segmenter.runtime.run(image)
+            raw = self._runtime.run(image)
         else:
             spec = self.artifact.input
             outputs = self._runner(**{spec.name: _stored(values_hwc, spec)})
@@ -106,6 +108,21 @@ class Network:
         if not self.noise.fp16:
             return raw
         return half_precision(dequantize(raw, self.artifact.outputs), seed)
+
+
+_DEVICES: WeakKeyDictionary[Segmenter, dict[tuple[str, DeviceNoise], Device]] = WeakKeyDictionary()
+
+
+def device_of(
+    segmenter: Segmenter, artifact: Artifact | None = None, noise: DeviceNoise | None = None
+) -> Device:
+    """A device that is opened once for all dumps of a segmenter, and goes when the segmenter does.
+    ``artifact`` is the segmenter's own by default."""
+    key = ((artifact or segmenter.artifact).name, noise or DeviceNoise())
+    opened = _DEVICES.setdefault(segmenter, {})
+    if key not in opened:
+        opened[key] = Device(segmenter, artifact, noise)
+    return opened[key]
 
 
 def half_precision(real: Mapping[str, FloatArray], seed: int = 0) -> RawHeads:

@@ -17,7 +17,7 @@ from panokit.photo import Photo
 from panokit.preprocessing import TransformRecord, letterbox, preprocess
 from panokit.runtime import dequantize, heads_from_raw
 from panokit.segmenter import Segmenter
-from panokit_validation.device import DeviceNoise, Network
+from panokit_validation.device import DeviceNoise, device_of
 
 __all__ = ["ReferenceStages", "same_heads"]
 
@@ -111,8 +111,8 @@ class ReferenceStages:
         image = self.image if self.device_image is None else self.device_image
         if image is None or self.artifact.precision.startswith("float"):
             return None
-        network = _plain_network(self.segmenter)
-        return network.run(image.astype(np.float32)) if network.own_kernels else None
+        device = device_of(self.segmenter, noise=PLAIN_KERNELS)
+        return device.run(image.astype(np.float32)) if device.own_kernels else None
 
     @cached_property
     def device_raw(self) -> RawHeads:
@@ -196,15 +196,8 @@ class ReferenceStages:
             raise DumpError(self.dump.path or "dump", reason) from None
 
 
-def _plain_network(segmenter: Segmenter) -> Network:
-    """The artifact in the runtime's plain kernels, opened once (one thread suffices); the
-    segmenter keeps it, so that both go together."""
-    kept = vars(segmenter)
-    if "_plain_kernels" not in kept:
-        noise = DeviceNoise(threads=1, xnnpack=False)
-        kept["_plain_kernels"] = Network(segmenter, noise=noise)
-    network: Network = kept["_plain_kernels"]
-    return network
+PLAIN_KERNELS = DeviceNoise(threads=1, xnnpack=False)
+"""The runtime's own kernels; one thread suffices."""
 
 
 def same_heads(a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]]) -> bool:

@@ -16,7 +16,7 @@ from panokit.dump import STAGES, Dump
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
-from panokit_validation.device import DeviceNoise, Network, RawHeads, real_heads
+from panokit_validation.device import Device, DeviceNoise, RawHeads, real_heads
 from panokit_validation.faults.app import App
 from panokit_validation.faults.decode import DecodingReplay
 from panokit_validation.faults.heads import HeadSet
@@ -39,8 +39,8 @@ class Simulator:
     def __init__(self, segmenter: Segmenter, noise: DeviceNoise | None = None) -> None:
         self.segmenter = segmenter
         self.noise = noise or DeviceNoise()
-        self.network = Network(segmenter, noise=self.noise)
-        self._others: dict[str, Network] = {}
+        self.device = Device(segmenter, noise=self.noise)
+        self._others: dict[str, Device] = {}
 
     def simulate(
         self,
@@ -105,19 +105,19 @@ class Simulator:
             raise ArgumentError("photos", "at least two where one result is another's", 1)
         return (other, other) if stale[0][1].label == "frame" else (photo, other)
 
-    def _artifact(self, app: App) -> tuple[Artifact, Network, str]:
+    def _artifact(self, app: App) -> tuple[Artifact, Device, str]:
         """The artifact that runs. A bundle without another one is given heads of a network
         trained again (noise that is smooth over the picture), under a hash of zeros."""
         own = self.segmenter.artifact
         if not app.having(Step.ARTIFACT):
-            return own, self.network, own.sha256
+            return own, self.device, own.sha256
         for artifact in self.segmenter.bundle.manifest.artifacts:
             runs = artifact.format == "tflite" and artifact.input.shape == own.input.shape
             if runs and artifact.name != own.name:
                 if artifact.name not in self._others:
-                    self._others[artifact.name] = Network(self.segmenter, artifact, self.noise)
+                    self._others[artifact.name] = Device(self.segmenter, artifact, self.noise)
                 return artifact, self._others[artifact.name], artifact.sha256
-        return own, self.network, _NO_SHA
+        return own, self.device, _NO_SHA
 
     def _dumped(self, real: Mapping[str, FloatArray]) -> RawHeads:
         kind = np.float16 if self.noise.fp16 else np.float32

@@ -6,20 +6,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from panokit.agreement import TensorAgreement
 from panokit.dump import HEADS, METADATA, Dump
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit_validation.compare import Comparison, StageComparison, compare_dump
+from panokit_validation.diagnosis import Cause
+from panokit_validation.diagnosis import diagnose as find_causes
 from panokit_validation.maps import MapAgreement
 from panokit_validation.margins import ERROR, ROUNDING, TIE
 from panokit_validation.reference import ReferenceStages
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
-
-if TYPE_CHECKING:
-    from panokit_validation.diagnosis import Cause
 
 __all__ = [
     "PhotoVerdict",
@@ -131,9 +130,8 @@ def validate_dump(
     Each stage is judged against what the reference computes from the device's *previous* stage
     where the dump holds it (input from photo, heads from input, map from heads), so one fault
     shows once. ``config`` replaces the bundle's thresholds; ``photo`` stands in for a dump without
-    its own; ``diagnose`` looks for the cause of a failure, and takes differences for rounding that
-    the artifact's own kernels show on this photo. Raises ``DumpError`` for a dump that does not fit
-    the artifact.
+    its own. ``diagnose`` looks for the cause of a failure; it never changes the verdict. Raises
+    ``DumpError`` for a dump that does not fit the artifact.
     """
     config = config or thresholds_for(segmenter.bundle.manifest, segmenter.artifact)[0]
     reference = ReferenceStages(dump, segmenter, photo)
@@ -145,27 +143,8 @@ def validate_dump(
     verdict = judge(comparison, reference, config)
     if not diagnose or verdict.verdict is not Verdict.FAIL:
         return verdict
-    from panokit_validation.diagnosis import diagnose as find_causes
-
     found = find_causes(dump, segmenter, photo)
-    stated = thresholds_for(segmenter.bundle.manifest, segmenter.artifact)[0]
-    if not found.alarm and config.head_sqnr_db <= stated.head_sqnr_db:
-        verdict = _as_kernels_differ(verdict)
     return replace(verdict, causes=found.causes[:MAX_CAUSES])
-
-
-def _as_kernels_differ(verdict: PhotoVerdict) -> PhotoVerdict:
-    """The verdict when the diagnosis has run a quantised artifact with the runtime's plain kernels
-    too, and the heads differ no more than those do on this photo: that is rounding."""
-    note = "; no more than the runtime's own kernels differ on this photo"
-
-    def excused(stage: StageVerdict) -> StageVerdict:
-        replayed = stage.stage in HEADS or (stage.stage == "panoptic" and stage.basis != "heads")
-        if stage.verdict is not Verdict.FAIL or not replayed:
-            return stage
-        return replace(stage, verdict=Verdict.ROUNDING, message=stage.message + note)
-
-    return replace(verdict, stages=tuple(excused(s) for s in verdict.stages))
 
 
 def judge(

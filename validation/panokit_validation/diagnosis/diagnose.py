@@ -127,7 +127,7 @@ def _other_artifact(x: Replay) -> Finding | None:
     if values is None and x.photo is not None:
         values = x.picture(x.app)[0]
     if known and x.device_heads and values is not None:
-        expected = real_heads(x.network(own).run(values), own)
+        expected = real_heads(x.device(own).run(values), own)
         difference = _mean(evidence.head_noise(x.device_heads, expected))
         replayed = x.run(x.app)[0]
         left = _mean(evidence.head_noise(x.device_heads, replayed))

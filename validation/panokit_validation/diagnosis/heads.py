@@ -32,7 +32,7 @@ class _Judge:
         decibels = x.config.head_sqnr_db if x.quantised else x.config.float_head_sqnr_db
         self.tolerance = dict.fromkeys(self.device, 10 ** (-decibels / 10))
         noise = evidence.head_noise(self.device, fast)
-        plain = x.network(fast=False)
+        plain = x.device(fast=False)
         if x.quantised and plain.own_kernels and not self._within(noise):
             # Quantised sums round differently in other kernels; how much tells this photo.
             self.references.append(x.run(x.app, fast=False)[0])
@@ -129,7 +129,7 @@ def _other_artifact(x: Replay, judge: _Judge, base: float, difference: float) ->
     """Another artifact of the bundle, for dumps that do not tell their hash."""
     values = x.values if x.values is not None else x.picture(x.app)[0]
     for artifact in x.others_of_bundle():
-        score = judge.of(real_heads(x.network(artifact).run(values), artifact))
+        score = judge.of(real_heads(x.device(artifact).run(values), artifact))
         if score.residual < (1 - x.config.explains) * base:
             fault = FAULTS["other-artifact"]
             explained = 1 - score.residual / base

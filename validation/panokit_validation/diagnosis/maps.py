@@ -73,7 +73,7 @@ class _Judge:
             for seed in (1, 2):
                 noisy = half_precision({**heads, **x.device_heads}, seed)
                 maps.append(DecodingReplay(noisy, record, x.segmenter.taxonomy).decode(plan))
-        if x.quantised and x.network(fast=False).own_kernels:
+        if x.quantised and x.device(fast=False).own_kernels:
             plain = self.decode(self.known, fast=False)
             if plain is not None:
                 self.kernels = (True, False)

@@ -17,7 +17,7 @@ from panokit.errors import DumpError
 from panokit.photo import Photo
 from panokit.preprocessing import TransformRecord, letterbox
 from panokit.segmenter import Segmenter
-from panokit_validation.device import Network, real_heads
+from panokit_validation.device import Device, DeviceNoise, device_of, real_heads
 from panokit_validation.diagnosis.cause import DiagnosisConfig, Finding
 from panokit_validation.diagnosis.hypotheses import INPUT_STEPS
 from panokit_validation.faults.app import App
@@ -25,7 +25,6 @@ from panokit_validation.faults.bank import FAULTS
 from panokit_validation.faults.decode import DecodingReplay
 from panokit_validation.faults.heads import HeadSet
 from panokit_validation.faults.model import Step
-from panokit_validation.workbench import Workbench
 
 __all__ = ["RealHeads", "Replay", "is_large"]
 
@@ -55,7 +54,6 @@ class Replay:
     ) -> None:
         self.dump, self.segmenter, self.config, self.others = dump, segmenter, config, others
         self.manifest = segmenter.bundle.manifest
-        self.bench = Workbench.of(segmenter)
         self.photo = self._photo(photo)
         self.artifact = self._device_artifact()
         self.quantised = self.artifact.outputs["semantic"].scale is not None
@@ -99,8 +97,11 @@ class Replay:
             if a.format == "tflite" and a.name != own.name and a.input.shape == own.input.shape
         ]
 
-    def network(self, artifact: Artifact | None = None, fast: bool = True) -> Network:
-        return self.bench.network(self.segmenter, artifact or self.artifact, fast=fast)
+    def device(self, artifact: Artifact | None = None, fast: bool = True) -> Device:
+        """A device with an artifact (what this one ran by default), in the runtime's fast kernels
+        or its plain ones."""
+        noise = DeviceNoise() if fast else DeviceNoise(xnnpack=False)
+        return device_of(self.segmenter, artifact or self.artifact, noise)
 
     def _check_shape(self, name: str, shape: tuple[int, ...], spec: TensorSpec) -> None:
         expected = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
@@ -163,7 +164,7 @@ class Replay:
                 values, record = self.values, self.record()
             else:
                 values, record = self.picture(app)
-            raw = self.network(fast=fast).run(app.inside(values))
+            raw = self.device(fast=fast).run(app.inside(values))
             self._runs[key] = real_heads(raw, self.artifact), record
         return self._runs[key]
 
