@@ -203,7 +203,8 @@ def write_packs(
         raise DataError(out, "holds packs already; name a new folder")
     writer = _Writer(out, taxonomy, max_bytes)
     encode = partial(_encode, taxonomy=taxonomy, side=side, quality=quality)
-    for made in in_order(encode, photos, processes):
+    for done in in_order(encode, photos, processes):
+        made = done.get()
         if isinstance(made, str):
             writer.skipped.append(made)
         else:

@@ -90,7 +90,8 @@ def _write(
     has_person: list[bool] = []
     partial = pixels_path.with_suffix(".part")
     with partial.open("wb") as file:
-        for photo in in_order(_decode, progress(photos), processes):
+        for done in in_order(_decode, progress(photos), processes):
+            photo = done.get()
             if isinstance(photo, str):
                 skipped.append(photo)
                 continue

@@ -18,6 +18,7 @@ A message says what was expected, what came, and what to do about it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "ArgumentError",
@@ -33,7 +34,17 @@ __all__ = [
 
 
 class PanokitError(Exception):
-    """Base of all errors raised on purpose by Panokit."""
+    """Base of all errors raised on purpose by Panokit. They travel between processes whole."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[PanokitError], args: tuple[Any, ...], fields: dict[str, Any]) -> PanokitError:
+    """An error as it was in another process: its constructor took other arguments than it shows."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class ArgumentError(PanokitError, ValueError):

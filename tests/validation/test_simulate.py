@@ -227,7 +227,7 @@ def test_a_run_goes_on_where_it_stopped(photos: Path, tmp_path: Path) -> None:
     files = tuple(str(p) for p in sorted(photos.iterdir()))
     plan = Plan(str(shipped_bundle_path()), ("tflite-int8",), files, (("all", 1),), clean=1)
     state = tmp_path / "cases.jsonl"
-    running = confusion.run(plan, state, jobs=1, faults=["bgr"])
+    running = confusion.run(plan, state, jobs=2, faults=["bgr"])
     assert next(running)[:2] == (0, 5)  # one fault and four kinds of noise
     assert next(running)[:2] == (1, 5)
     running.close()  # what is being worked on is finished and kept

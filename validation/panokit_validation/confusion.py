@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
-from itertools import islice
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from panokit.bundle import MANIFEST, Bundle, hash_path
 from panokit.dump import HEADS, STAGES
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
+from panokit.pool import Done, as_done
 from panokit.segmenter import Segmenter
 from panokit_validation.device import parse_noise
 from panokit_validation.diagnosis import diagnose
@@ -37,6 +36,10 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "map": ("photo", "panoptic"),
 }
 """Which stages the dumps hold."""
+
+
+Task = tuple[str, str, str, int]
+"""View, artifact, fault (or clean device) and how many photos it is to act on."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ class Plan:
         names = [Path(p).name for p in self.photos]
         return {"manifest": manifest, "photos": names, "clean": self.clean}
 
-    def tasks(self) -> list[tuple[str, str, str, int]]:
+    def tasks(self) -> list[Task]:
         """View, artifact, fault (or noise) and count."""
-        found: list[tuple[str, str, str, int]] = []
+        found: list[Task] = []
         bundle = Bundle.open(self.bundle, verify=False)
         for view, count in self.counts:
             for name in self.artifacts:
@@ -150,22 +153,17 @@ def run(
     yield len(tasks) - len(left), len(tasks), confusion
     if not left:
         return
-    number, queue = len(tasks) - len(left), iter(left)
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        waiting = {pool.submit(_task, plan, t): t for t in islice(queue, jobs)}
-        try:
-            while waiting:
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    cases, task = future.result(), waiting.pop(future)
-                    confusion.cases += cases
-                    _append(state, task, cases)
-                    waiting |= {pool.submit(_task, plan, t): t for t in islice(queue, 1)}
-                    number += 1
-                    yield number, len(tasks), confusion
-        finally:  # whoever stops: what is being worked on is finished and kept
-            for future, task in waiting.items():
-                if future.exception() is None:
-                    _append(state, task, future.result())
+
+    def keep(done: Done[Task, list[Case]]) -> None:
+        cases = done.get()
+        confusion.cases += cases
+        _append(state, done.item, cases)
+
+    number = len(tasks) - len(left)
+    for finished in as_done(partial(_task, plan), left, jobs, late=keep):
+        keep(finished)
+        number += 1
+        yield number, len(tasks), confusion
 
 
 def _read(state: Path, plan: Plan) -> tuple[Confusion, set[tuple[str, str, str]]]:
@@ -192,7 +190,7 @@ def _read(state: Path, plan: Plan) -> tuple[Confusion, set[tuple[str, str, str]]
     return confusion, done
 
 
-def _append(state: Path, task: tuple[str, str, str, int], cases: list[Case]) -> None:
+def _append(state: Path, task: Task, cases: list[Case]) -> None:
     view, artifact, name, _ = task
     data = {"view": view, "artifact": artifact, "task": name, "cases": [asdict(c) for c in cases]}
     with state.open("a", encoding="utf-8") as file:
@@ -211,7 +209,7 @@ def _devices(plan: Plan, name: str) -> tuple[Segmenter, dict[str, Simulator]]:
     return _opened[key]
 
 
-def _task(plan: Plan, task: tuple[str, str, str, int]) -> list[Case]:
+def _task(plan: Plan, task: Task) -> list[Case]:
     """One fault (or clean device) on the photos, until it acted on as many as wanted."""
     view, artifact, name, count = task
     segmenter, devices = _devices(plan, artifact)

@@ -1,0 +1,24 @@
+"""Errors travel between processes with their fields."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from panokit import errors
+
+MADE = [
+    errors.ArgumentError("size", "at least 1", 0),
+    errors.DataError("a.json", "is empty"),
+    errors.HeadError("offset", "holds NaN", (1, 2)),
+    errors.MissingExtraError("plots", "report"),
+]
+
+
+@pytest.mark.parametrize("error", MADE, ids=lambda e: type(e).__name__)
+def test_errors_are_the_same_in_another_process(error: errors.PanokitError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
