@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from panokit.config import read_settings, read_settings_file, write_settings
 from panokit.errors import ArgumentError
 from panokit_network.augment import AugmentConfig
 from panokit_network.losses import LossConfig
@@ -15,6 +15,10 @@ from panokit_network.model import NetworkConfig
 from panokit_network.targets import TargetConfig
 
 __all__ = ["Phase", "TrainConfig"]
+
+
+# Settings that weight files of earlier versions still tell of; they mean nothing any more.
+_RETIRED = frozenset({"teacher_classes", "teacher_weight", "teacher_zero_weight"})
 
 
 @dataclass(frozen=True)
@@ -119,53 +123,14 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
-        return dataclasses.asdict(self)
+        return write_settings(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> TrainConfig:
+    def from_json(cls, data: Mapping[str, Any]) -> TrainConfig:
         """Read a config; unknown names and impossible values raise ``ArgumentError``."""
-        return _build(cls, data, "config")  # type: ignore[no-any-return]
+        return read_settings(cls, data, "config", _RETIRED)
 
     @classmethod
     def load(cls, path: str | Path) -> TrainConfig:
         """Read a config file (JSON); fields left out keep their defaults."""
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArgumentError("config", f"a JSON file ({error})", str(path)) from None
-        return cls.from_json(data)
-
-
-# Settings that weight files of earlier versions still tell of; they mean nothing any more.
-_RETIRED = frozenset({"teacher_classes", "teacher_weight", "teacher_zero_weight"})
-
-_NESTED: dict[str, Any] = {
-    "network": NetworkConfig,
-    "augment": AugmentConfig,
-    "targets": TargetConfig,
-    "loss": LossConfig,
-}
-
-
-def _build(cls: Any, data: Any, where: str) -> Any:
-    if not isinstance(data, dict):
-        raise ArgumentError(where, "a JSON object", data)
-    names = {f.name for f in dataclasses.fields(cls)}
-    data = {k: v for k, v in data.items() if k not in _RETIRED}
-    unknown = sorted(data.keys() - names)
-    if unknown:
-        raise ArgumentError(where, f"an object with only {sorted(names)}", unknown)
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        if name in _NESTED and cls is TrainConfig:
-            values[name] = _build(_NESTED[name], value, f"{where}.{name}")
-        elif name == "phases":
-            values[name] = tuple(
-                _build(Phase, v, f"{where}.phases[{i}]") for i, v in enumerate(value)
-            )
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ArgumentError(where, "complete and of the right types", str(error)) from None
+        return read_settings_file(cls, path, "config", _RETIRED)

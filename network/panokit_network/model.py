@@ -7,12 +7,14 @@ EfficientNet-Lite0 backbone, a feature pyramid of depthwise-separable convolutio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from panokit.config import read_settings, write_settings
 from panokit_network.backbone import STAGE_CHANNELS, Conv, EfficientNetLite0
 
 __all__ = ["HEAD_NAMES", "NetworkConfig", "PanopticNetwork"]
@@ -41,13 +43,13 @@ class NetworkConfig:
                 raise ValueError(f"{name}: expected positive whole numbers, got {value!r}")
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "context_dilations": list(self.context_dilations)}
+        """A JSON-ready dict that :meth:`from_json` reads back."""
+        return write_settings(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> NetworkConfig:
-        fields = dict(data)
-        fields["context_dilations"] = tuple(fields.get("context_dilations", ()))
-        return cls(**fields)
+    def from_json(cls, data: Mapping[str, Any]) -> NetworkConfig:
+        """Read what :meth:`to_json` wrote; unknown names are an error."""
+        return read_settings(cls, data, "network")
 
 
 class Separable(nn.Module):

@@ -10,11 +10,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from panokit.config import read_settings, write_settings
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, BundleError, PanokitError
 from panokit.preprocessing import PreprocessConfig
@@ -116,30 +117,14 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
-        data = asdict(self)
-        data["taxonomy"] = self.taxonomy.to_json()
-        data["preprocessing"]["size_wh"] = list(self.preprocessing.size_wh)
-        return data
+        return write_settings(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
-        """Read a manifest; raises ``PanokitError``, ``KeyError`` or ``TypeError`` if it is not."""
-        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        pre = data["preprocessing"]
-        values["taxonomy"] = Taxonomy.from_json(data["taxonomy"])
-        values["preprocessing"] = PreprocessConfig(tuple(pre["size_wh"]), pre["kernel"])
-        values["postprocessing"] = PostprocessConfig.from_json(data["postprocessing"])
-        values["artifacts"] = tuple(_artifact(a) for a in data["artifacts"])
-        values["vectors"] = tuple(VectorFile(**v) for v in data.get("vectors", ()))
-        return cls(**values)
-
-
-def _artifact(data: Mapping[str, Any]) -> Artifact:
-    def tensor(spec: Mapping[str, Any]) -> TensorSpec:
-        return TensorSpec(**{**spec, "shape": tuple(int(v) for v in spec["shape"])})
-
-    outputs = {k: tensor(v) for k, v in data["outputs"].items()}
-    return Artifact(**{**data, "input": tensor(data["input"]), "outputs": outputs})
+        """Read a manifest; names that this version does not know are left out. Raises
+        ``ArgumentError`` for what is missing or of a wrong type."""
+        known = {f.name for f in fields(cls)}
+        return read_settings(cls, {k: v for k, v in data.items() if k in known}, "manifest")
 
 
 @dataclass(frozen=True)

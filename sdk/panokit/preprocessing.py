@@ -5,12 +5,13 @@ The steps are normative (see ``docs/port.md``): a port computes exactly this.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.config import read_settings, write_settings
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 
@@ -108,18 +109,12 @@ class TransformRecord:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return write_settings(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TransformRecord:
         """Read what :meth:`to_json` wrote."""
-        try:
-            values: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
-            }
-            return cls(**values)
-        except TypeError as error:
-            raise ArgumentError("transform record", "complete", str(error)) from None
+        return read_settings(cls, data, "transform record")
 
 
 def letterbox(

@@ -66,12 +66,12 @@ def test_formats_that_a_recipe_speaks_of(name: str, formats: tuple[str, ...]) ->
     ("change", "message"),
     [
         pytest.param({"kind": "squeeze"}, "Expected step kind", id="kind"),
-        pytest.param({"precision": "int7"}, "Expected precision", id="precision"),
+        pytest.param({"precision": "int7"}, "step.precision to be one of", id="precision"),
         pytest.param({"calibration_photos": 4}, "at least 16", id="few-photos"),
         pytest.param({"calibration_photos": "many"}, "a whole number", id="text"),
         pytest.param({"calibration_photos": True}, "a whole number", id="bool"),
         pytest.param({"ranges": "none"}, "measured for int8", id="no-ranges"),
-        pytest.param({"rounding": "up"}, "Expected rounding", id="rounding"),
+        pytest.param({"rounding": "up"}, "step.rounding to be one of", id="rounding"),
         pytest.param({"precision": "float32"}, "without calibration", id="float-with-photos"),
         pytest.param(
             {"precision": "int8-dynamic", "ranges": "none", "rounding": "compensated"},
@@ -79,9 +79,9 @@ def test_formats_that_a_recipe_speaks_of(name: str, formats: tuple[str, ...]) ->
             id="dynamic-compensated",
         ),
         pytest.param({"keep": ["("]}, "regular expressions", id="pattern"),
-        pytest.param({"keep": "head"}, "a list of patterns", id="no-list"),
+        pytest.param({"keep": "head"}, "step.keep to be a list", id="no-list"),
         pytest.param({"keep_precision": "int16x8"}, "unless precision", id="keep-nothing"),
-        pytest.param({"speed": 3}, "known names", id="unknown-field"),
+        pytest.param({"speed": 3}, "names are each one of", id="unknown-field"),
     ],
 )
 def test_impossible_steps_are_refused(change: dict[str, Any], message: str) -> None:

@@ -136,11 +136,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "field missing": (
         lambda b: edit(b, lambda d: d.pop("taxonomy")),
-        "a field is missing or of a wrong type",
+        "an object with 'taxonomy'",
     ),
     "wrong type": (
         lambda b: edit(b, lambda d: d.update(artifacts=5)),
-        "a field is missing or of a wrong type",
+        "manifest.artifacts to be a list",
     ),
     "bad parameter": (
         lambda b: edit(b, lambda d: d["postprocessing"].update(window=4)),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from panokit.bundle import Artifact, Manifest
+from panokit.config import read_settings, write_settings
 from panokit.errors import ArgumentError
 
 __all__ = ["ValidationConfig", "thresholds_for"]
@@ -48,16 +49,12 @@ class ValidationConfig:
 
     def to_json(self) -> dict[str, float]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
-        return asdict(self)
+        return write_settings(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ValidationConfig:
         """Read what :meth:`to_json` wrote; unknown names are an error."""
-        known = [f.name for f in fields(cls)]
-        for name in data:
-            if name not in known:
-                raise ArgumentError("threshold", f"one of: {', '.join(known)}", name)
-        return cls(**data)
+        return read_settings(cls, data, "thresholds")
 
 
 # int8 kernels round differently between runtimes; float ones differ by float16 at most.

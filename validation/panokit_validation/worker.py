@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit.bundle import Bundle
+from panokit.config import read_settings, write_settings
 from panokit.dump import Dump
 from panokit.errors import PanokitError
 from panokit.photo import Photo, photo_paths
@@ -46,12 +47,12 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
-        return {**vars(self), "thresholds": dict(self.thresholds)}
+        return write_settings(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunConfig:
         """Read what :meth:`to_json` wrote."""
-        return cls(**data)
+        return read_settings(cls, data, "run")
 
 
 @dataclass(frozen=True)

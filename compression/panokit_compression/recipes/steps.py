@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, get_args
 
+from panokit.config import read_settings, write_settings
 from panokit.errors import ArgumentError
 
 __all__ = [
@@ -263,8 +264,7 @@ STEP_KINDS: dict[str, type[Step]] = {kind.kind: kind for kind in get_args(Step)}
 
 def step_to_json(step: Step) -> dict[str, Any]:
     """A JSON-ready dict that :func:`step_from_json` reads back."""
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(step).items()}
-    return {"kind": step.kind, **values}
+    return {"kind": step.kind, **write_settings(step)}
 
 
 def step_from_json(data: Any) -> Step:
@@ -275,11 +275,7 @@ def step_from_json(data: Any) -> Step:
     if kind is None:
         raise ArgumentError("step kind", f"one of: {', '.join(STEP_KINDS)}", data.get("kind"))
     values = {k: v for k, v in data.items() if k != "kind"}
-    known = {f.name for f in fields(kind)}
-    if unknown := sorted(values.keys() - known):
-        expected = f"an object of known names ({', '.join(sorted(known))})"
-        raise ArgumentError(f"{kind.kind} step", expected, unknown)
-    step: Step = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    step: Step = read_settings(kind, values, f"{kind.kind} step")
     return step
 
 

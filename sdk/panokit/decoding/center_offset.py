@@ -19,12 +19,13 @@ Each takes and returns frozen dataclasses, so that a device's mistake is one sta
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.config import read_settings, write_settings
 from panokit.decoding.kernels import (
     Taps,
     axis_taps,
@@ -94,15 +95,12 @@ class PostprocessConfig:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
-        return asdict(self)
+        return write_settings(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PostprocessConfig:
         """Read what :meth:`to_json` wrote; unknown names are an error."""
-        try:
-            return cls(**data)
-        except TypeError as error:
-            raise ArgumentError("postprocessing", "known names and types", str(error)) from None
+        return read_settings(cls, data, "postprocessing")
 
 
 @dataclass(frozen=True)
