@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -234,17 +233,18 @@ def _shrunk(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return rgb
     scale = MAX_SIDE / max(h, w)
     size = max(1, round(w * scale)), max(1, round(h * scale))
-    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    resized = Image.fromarray(np.ascontiguousarray(rgb)).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(resized)
 
 
 def _enlarged(labelled: Labelled, size_wh: tuple[int, int]) -> Labelled:
     if labelled.index.shape == size_wh[::-1]:
         return labelled
-    index = cv2.resize(labelled.index, size_wh, interpolation=cv2.INTER_NEAREST_EXACT)
+    index = Image.fromarray(labelled.index).resize(size_wh, Image.Resampling.NEAREST)
     person = labelled.person
     if person is not None:
-        person = np.asarray(cv2.resize(person, size_wh), np.float32)
-    return Labelled(np.asarray(index, np.uint8), labelled.segments, person)
+        person = np.asarray(Image.fromarray(person).resize(size_wh, Image.Resampling.BILINEAR))
+    return Labelled(np.asarray(index), labelled.segments, person)
 
 
 def _on_canvas(
@@ -272,14 +272,19 @@ def _on_photo(heads: Heads, transform: TransformRecord) -> NDArray[np.float32]:
     gh, gw = p.shape[:2]
     x = ((np.arange(w0) + 0.5) * w / w0 + transform.left) * gw / w_in - 0.5
     y = ((np.arange(h0) + 0.5) * h / h0 + transform.top) * gh / h_in - 0.5
-    grid_x = np.broadcast_to(x.astype(np.float32), (h0, w0)).copy()
-    grid_y = np.broadcast_to(y.astype(np.float32)[:, None], (h0, w0)).copy()
-    out = np.empty((h0, w0, p.shape[2]), np.float32)
-    for channel in range(p.shape[2]):
-        plane = np.ascontiguousarray(p[..., channel])
-        out[..., channel] = cv2.remap(
-            plane, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+    return _between(_between(p, y, 0), x, 1)
+
+
+def _between(
+    values: NDArray[np.float32], at: NDArray[np.float64], axis: int
+) -> NDArray[np.float32]:
+    """``values`` at positions along an axis: linear between neighbours, the edge beyond."""
+    at = np.clip(at, 0, values.shape[axis] - 1)
+    low = np.floor(at).astype(np.intp)
+    high = np.minimum(low + 1, values.shape[axis] - 1)
+    f = (at - low).astype(np.float32).reshape([-1 if k == axis else 1 for k in range(values.ndim)])
+    first = values.take(low, axis=axis)
+    out: NDArray[np.float32] = first + (values.take(high, axis=axis) - first) * f
     return out
 
 
