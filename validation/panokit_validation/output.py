@@ -16,13 +16,13 @@ from panokit._files import replacing
 from panokit_validation.summary import RunSummary
 from panokit_validation.worker import Outcome
 
-__all__ = ["SCHEMA", "JsonWriter", "JunitWriter"]
+__all__ = ["SCHEMA", "JsonWriter", "JunitWriter", "OutcomeWriter"]
 
 SCHEMA = "panokit-validate/1"
 """Version of the JSON; ``docs/validate.schema.json`` describes it."""
 
 
-class _Writer:
+class OutcomeWriter:
     """A file that appears under its name when it is whole. Use it with ``with``."""
 
     def __init__(self, path: Path) -> None:
@@ -30,7 +30,7 @@ class _Writer:
         partial = self._stack.enter_context(replacing(path))
         self._file: IO[str] = self._stack.enter_context(partial.open("w", encoding="utf-8"))
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> OutcomeWriter:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
@@ -50,7 +50,7 @@ class _Writer:
         raise NotImplementedError
 
 
-class JsonWriter(_Writer):
+class JsonWriter(OutcomeWriter):
     """``{"schema", "panokit", "photos": […], "refused": […], "verdict", …}``."""
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class JsonWriter(_Writer):
         self._file.write("\n],\n" + rest[1:] + "\n")
 
 
-class JunitWriter(_Writer):
+class JunitWriter(OutcomeWriter):
     """A test case per dump: passed, failed, or (refused) in error."""
 
     def __init__(self, path: Path) -> None:

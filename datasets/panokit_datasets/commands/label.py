@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption
 from panokit.errors import ArgumentError, PhotoError
 from panokit.photo import Photo, photo_paths
 from panokit.segmenter import Segmenter
@@ -20,41 +21,69 @@ __all__ = ["label"]
 _console = Console(stderr=True)
 
 
+PhotosFolder = Annotated[Path, typer.Argument(help="Folder of photos; its name is the source's.")]
+Out = Annotated[
+    Path,
+    typer.Option("--out", help="Folder that pseudo/ and person/ go into.", rich_help_panel=OUTPUT),
+]
+Teachers = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--teacher",
+        help="Bundle that labels. Repeatable. Default: the bundle that comes with Panokit.",
+        rich_help_panel=INPUT,
+    ),
+]
+TaxonomyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--taxonomy",
+        help="Taxonomy of the labels (JSON). Default: the first teacher's.",
+        rich_help_panel=INPUT,
+    ),
+]
+Only = Annotated[
+    Path | None,
+    typer.Option(
+        "--only", help="Text file of file names: label only these.", rich_help_panel=INPUT
+    ),
+]
+Mirror = Annotated[bool, typer.Option(help="Look at the mirror image as well.", rich_help_panel=DO)]
+Scales = Annotated[
+    str,
+    typer.Option(
+        help="Shares of the network's input that the photo fills, separated by commas.",
+        rich_help_panel=DO,
+    ),
+]
+LeastScore = Annotated[
+    float,
+    typer.Option(help="Least score of an object over all views, 0 to 1.", rich_help_panel=DO),
+]
+PersonMap = Annotated[
+    bool,
+    typer.Option(help="Write how likely each pixel is a person's.", rich_help_panel=OUTPUT),
+]
+
+
 def label(
-    photos: Annotated[Path, typer.Argument(help="Folder of photos; its name is the source's.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for pseudo/ and person/.")],
-    teacher: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--teacher", help="Bundle that labels; may be repeated. Default: the shipped one."
-        ),
-    ] = None,
-    artifact: Annotated[
-        str | None, typer.Option("--artifact", help="Artifact of the bundles. Default: int8.")
-    ] = None,
-    taxonomy: Annotated[
-        Path | None,
-        typer.Option("--taxonomy", help="Taxonomy of the labels. Default: the first teacher's."),
-    ] = None,
-    mirror: Annotated[bool, typer.Option(help="Look at the mirror image too.")] = True,
-    scales: Annotated[
-        str, typer.Option(help="Shares of the input that the photo fills, comma separated.")
-    ] = "1,0.6",
-    least_score: Annotated[
-        float, typer.Option(help="Least score of an object over all views, 0 to 1.")
-    ] = 0.15,
-    person_map: Annotated[
-        bool, typer.Option(help="Write how likely each pixel is a person's.")
-    ] = True,
-    only: Annotated[
-        Path | None, typer.Option("--only", help="Text file: label only these file names.")
-    ] = None,
+    photos: PhotosFolder,
+    out: Out,
+    teacher: Teachers = None,
+    artifact: ArtifactOption = None,
+    taxonomy: TaxonomyOption = None,
+    only: Only = None,
+    mirror: Mirror = True,
+    scales: Scales = "1,0.6",
+    least_score: LeastScore = 0.15,
+    person_map: PersonMap = True,
 ) -> None:
     """Label photos with trained networks, to train on what nobody labelled by hand.
 
     Example: panokit label holiday/ --teacher mine.panokit --out my-photos
-    Then: panokit train --data my-photos …, which fills in what true labels leave open.
-    Photos that are labelled already are skipped, so an interrupted run goes on.
+
+    Then panokit train --data my-photos … fills in what true labels leave open. Photos that are
+    labelled already are skipped, so an interrupted run goes on.
     """
     settings = LabelSettings(mirror, _numbers(scales), least_score)
     paths = list(photo_paths([photos]).values())

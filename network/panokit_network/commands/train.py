@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,14 +21,17 @@ from rich.progress import (
 )
 
 from panokit._files import write_json
+from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption
+from panokit.config import write_settings
 from panokit.errors import ArgumentError
+from panokit.taxonomy import Taxonomy
 from panokit_datasets.photo_source import PhotoSource
 from panokit_datasets.records import LabelledPhoto
 from panokit_network.board import open_board
 from panokit_network.cache import PhotoCache
 from panokit_network.config import TrainConfig
 from panokit_network.parallel import in_turn, process_group
-from panokit_network.train import CHECKPOINT, Trainer
+from panokit_network.train import CHECKPOINT, Trainer, TrainResult
 from panokit_network.validate import Validator
 from panokit_network.weights import shipped_weights_path
 
@@ -39,74 +42,137 @@ _console = Console(stderr=True)
 MANY_PHOTOS = 500  # from so many on, all cores decode
 
 
-def train(
-    data: Annotated[
-        Path, typer.Option("--data", help="COCO-panoptic folder, or a folder of packs.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="JSON of a TrainConfig; or 'camera', 'camera-refine'."),
-    ] = None,
-    taxonomy: Annotated[
-        Path | None, typer.Option("--taxonomy", help="JSON; taxonomy.json of the data otherwise.")
-    ] = None,
-    train_splits: Annotated[
-        str, typer.Option("--train", help="Splits, comma separated; all *_train otherwise.")
-    ] = "",
-    validation_splits: Annotated[
-        str, typer.Option("--validate", help="Splits to validate on, comma separated.")
-    ] = "",
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="Leave out a source; may be repeated.")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder for decoded photos; OUT/cache otherwise.")
-    ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Loader processes.")] = 1,
-    stop_after: Annotated[
-        int | None, typer.Option("--stop-after", min=1, help="Stop after this many steps.")
-    ] = None,
-    imagenet: Annotated[
-        bool, typer.Option(help="Start the backbone from its ImageNet weights.")
-    ] = True,
-    init: Annotated[
-        Path | None,
-        typer.Option("--init", help="Weights to start from; 'camera': the shipped ones."),
-    ] = None,
-    backbone: Annotated[
-        Path | None,
-        typer.Option("--backbone", help="Weights that the backbone alone starts from."),
-    ] = None,
-    pseudo: Annotated[
-        Path | None,
-        typer.Option("--pseudo", help="Folder of pseudo-labels that go before those in DATA."),
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0, help="Stop after this many minutes.")
-    ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
-) -> None:
-    """Train a panoptic network; goes on where an earlier run in OUT stopped. Ctrl-C saves.
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data", help="COCO-panoptic folder, or a folder of packs.", rich_help_panel=INPUT
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", help="Folder of the run; a run goes on where it stopped.", rich_help_panel=OUTPUT
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Settings: a JSON file, or one that comes with Panokit: camera, camera-pseudo, "
+        "camera-refine, camera-gpu.",
+        rich_help_panel=DO,
+    ),
+]
+TaxonomyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--taxonomy",
+        help="Taxonomy file (JSON). Default: taxonomy.json in DATA.",
+        rich_help_panel=INPUT,
+    ),
+]
+TrainSplits = Annotated[
+    str,
+    typer.Option(
+        "--train",
+        help="Splits to train on, separated by commas. Default: all that end in _train.",
+        rich_help_panel=INPUT,
+    ),
+]
+ValidationSplits = Annotated[
+    str,
+    typer.Option(
+        "--validate",
+        help="Splits to validate on, separated by commas. Default: none.",
+        rich_help_panel=INPUT,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="Leave a source out. Repeatable.", rich_help_panel=INPUT),
+]
+Pseudo = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudo",
+        help="Folder of pseudo-labels that go before those in DATA.",
+        rich_help_panel=INPUT,
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="Folder for decoded photos, which may be shared by runs. Default: OUT/cache.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers", min=0, help="Processes that load and augment photos.", rich_help_panel=DO
+    ),
+]
+StopAfter = Annotated[
+    int | None,
+    typer.Option("--stop-after", min=1, help="Stop after so many steps.", rich_help_panel=DO),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option("--minutes", min=0, help="Stop after so many minutes.", rich_help_panel=DO),
+]
+Imagenet = Annotated[
+    bool,
+    typer.Option(help="Start the backbone from its ImageNet weights.", rich_help_panel=DO),
+]
+Init = Annotated[
+    Path | None,
+    typer.Option(
+        "--init",
+        help="Weight file to start from; the word camera means the one that comes with Panokit.",
+        rich_help_panel=DO,
+    ),
+]
+Backbone = Annotated[
+    Path | None,
+    typer.Option(
+        "--backbone", help="Weight file that the backbone alone starts from.", rich_help_panel=DO
+    ),
+]
 
-    Several processes, GPUs or machines: `torchrun --nproc-per-node N --no-python panokit train …`.
+
+def train(
+    data: Data,
+    out: Out,
+    config: Config = None,
+    taxonomy: TaxonomyOption = None,
+    train_splits: TrainSplits = "",
+    validation_splits: ValidationSplits = "",
+    exclude: Exclude = None,
+    pseudo: Pseudo = None,
+    cache: Cache = None,
+    workers: Workers = 1,
+    stop_after: StopAfter = None,
+    minutes: Minutes = None,
+    imagenet: Imagenet = True,
+    init: Init = None,
+    backbone: Backbone = None,
+    json: JsonOption = None,
+) -> None:
+    """Train a panoptic network on your own photos.
+
+    Example: panokit train --data my-photos --out run --validate my_val
+
+    A run goes on where an earlier run in OUT stopped; Ctrl-C saves it. Several processes, GPUs or
+    machines: torchrun --nproc-per-node N --no-python panokit train …
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     source = PhotoSource.open(data, taxonomy, pseudo)
-    settings = TrainConfig.load(_config_path(config)) if config else TrainConfig()
-    if settings.network.classes != len(source.taxonomy):
-        got = f"{settings.network.classes} classes for a taxonomy of {len(source.taxonomy)}"
-        raise ArgumentError("network.classes", "the number of categories", got)
+    settings = _settings(config, source.taxonomy)
     left_out = set(exclude or ())
     photos = [p for p in source.photos(train_splits, "_train") if p.source not in left_out]
     where = cache or out / "cache"
     with process_group() as (rank, world), _progress(rank) as bar:
-        task = bar.add_task("training", total=settings.total_samples)
-
-        def on_step(figures: dict[str, Any]) -> None:
-            text = f"{figures['size']} px  loss {figures['total']:.3f}"
-            bar.update(task, completed=figures["samples"], description=text)
-
         cached, validator = in_turn(
             lambda: (
                 _cache(source, photos, where, bar),
@@ -120,7 +186,7 @@ def train(
             source.taxonomy,
             out,
             validator,
-            on_step,
+            _shown_on(bar, settings),
             workers,
             imagenet,
             _weights_path(init),
@@ -128,28 +194,44 @@ def train(
             board,
             _weights_path(backbone),
         )
-        if rank == 0:
-            write_json(out / "config.json", settings.to_json())
-        if trainer.resume() and rank == 0:
-            _console.print(f"resumed {out / CHECKPOINT} at step {trainer.step}")
-        result = trainer.run(stop_after, minutes)
+        result = _run(trainer, stop_after, minutes)
         if board:
             board.close()
     if rank:
         return
     _console.print(f"{result.samples} samples in {result.step} steps; weights: {result.weights}")
     if json:
-        write_json(
-            json,
-            {
-                "step": result.step,
-                "samples": result.samples,
-                "finished": result.finished,
-                "processes": world,
-                "weights": str(result.weights),
-                "skipped": cached.skipped,
-            },
-        )
+        processes = {"processes": world, "skipped": cached.skipped}
+        write_json(json, {**write_settings(result), **processes})
+
+
+def _run(trainer: Trainer, stop_after: int | None, minutes: float | None) -> TrainResult:
+    """Train on from where an earlier run in this folder stopped."""
+    first = trainer.rank == 0
+    if first:
+        write_json(trainer.out / "config.json", trainer.config.to_json())
+    if trainer.resume() and first:
+        _console.print(f"resumed {trainer.out / CHECKPOINT} at step {trainer.step}")
+    return trainer.run(stop_after, minutes)
+
+
+def _settings(config: Path | None, taxonomy: Taxonomy) -> TrainConfig:
+    settings = TrainConfig.load(_config_path(config)) if config else TrainConfig()
+    if settings.network.classes != len(taxonomy):
+        got = f"{settings.network.classes} classes for a taxonomy of {len(taxonomy)}"
+        raise ArgumentError("network.classes", "the number of categories", got)
+    return settings
+
+
+def _shown_on(bar: Progress, settings: TrainConfig) -> Callable[[dict[str, Any]], None]:
+    """What shows each step's figures on a progress bar."""
+    task = bar.add_task("training", total=settings.total_samples)
+
+    def show(figures: dict[str, Any]) -> None:
+        text = f"{figures['size']} px  loss {figures['total']:.3f}"
+        bar.update(task, completed=figures["samples"], description=text)
+
+    return show
 
 
 def _config_path(given: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Options that commands of all packages share."""
+"""Options that commands of all packages share, and the groups that help shows them in."""
 
 from __future__ import annotations
 
@@ -7,14 +7,42 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ArtifactOption", "BundleOption", "JsonOption", "Photos", "Threads"]
+__all__ = [
+    "DO",
+    "INPUT",
+    "OUTPUT",
+    "ArtifactOption",
+    "BundleOption",
+    "JsonOption",
+    "Photos",
+    "Threads",
+]
+
+INPUT, DO, OUTPUT = "Input", "What to do", "Output"
+"""Groups of options in help."""
 
 Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")]
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", help="Bundle folder; the shipped one without it.")
+    Path | None,
+    typer.Option(
+        "--bundle",
+        help="Bundle folder. Default: the bundle that comes with Panokit.",
+        rich_help_panel=INPUT,
+    ),
 ]
 ArtifactOption = Annotated[
-    str | None, typer.Option("--artifact", help="Artifact of the bundle, e.g. tflite-int8.")
+    str | None,
+    typer.Option(
+        "--artifact",
+        help="Artifact of the bundle, such as tflite-int8. Default: the int8 TFLite one.",
+        rich_help_panel=INPUT,
+    ),
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the results as JSON.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the runtime.")]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the results to this JSON file.", rich_help_panel=OUTPUT),
+]
+Threads = Annotated[
+    int,
+    typer.Option("--threads", min=1, help="Threads of the runtime.", rich_help_panel=DO),
+]

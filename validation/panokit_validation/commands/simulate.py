@@ -10,18 +10,28 @@ from rich.console import Console
 from rich.progress import track
 
 from panokit._files import write_json
-from panokit.cli.options import ArtifactOption, BundleOption, JsonOption
+from panokit.cli.options import (
+    DO,
+    OUTPUT,
+    ArtifactOption,
+    BundleOption,
+    JsonOption,
+    Photos,
+)
 from panokit.dump import STAGES, write_dump
 from panokit.errors import ArgumentError, PhotoError
 from panokit.photo import Photo, photo_paths
 from panokit.segmenter import Segmenter
 from panokit_validation.device import parse_noise
 from panokit_validation.faults import FAULTS, fault
+from panokit_validation.faults.model import Fault, Variant
 from panokit_validation.simulate import Simulator
 
 __all__ = ["simulate"]
 
 _console = Console(stderr=True)
+
+ALL_STAGES = ",".join(STAGES)
 
 
 def _list_faults(value: bool) -> None:
@@ -31,67 +41,75 @@ def _list_faults(value: bool) -> None:
         raise typer.Exit
 
 
+Out = Annotated[Path, typer.Option("--out", help="Folder for the dumps.", rich_help_panel=OUTPUT)]
+Faults = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault", help="Mistake of the app: NAME or NAME:VARIANT. Repeatable.", rich_help_panel=DO
+    ),
+]
+Noise = Annotated[
+    str,
+    typer.Option(
+        "--device-noise",
+        help="How the device computes: threads=N, xnnpack=off, fp16, separated by commas.",
+        rich_help_panel=DO,
+    ),
+]
+Stages = Annotated[
+    str,
+    typer.Option("--stages", help="Tensors to dump, separated by commas.", rich_help_panel=OUTPUT),
+]
+ListFaults = Annotated[
+    bool,
+    typer.Option(
+        "--list-faults",
+        callback=_list_faults,
+        is_eager=True,
+        help="Print the names of all faults, a line each, and stop.",
+        rich_help_panel=DO,
+    ),
+]
+Describe = Annotated[
+    bool,
+    typer.Option(
+        "--describe/--no-describe",
+        help="Write the faults beside the dumps, to OUT/faults.json.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
 def simulate(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the dumps.")],
-    faults: Annotated[
-        list[str] | None,
-        typer.Option("--fault", help="NAME or NAME:VARIANT; repeat it to plant several."),
-    ] = None,
-    device_noise: Annotated[
-        str,
-        typer.Option("--device-noise", help="threads=N, xnnpack=off, fp16, separated by commas."),
-    ] = "",
-    stages: Annotated[
-        str, typer.Option("--stages", help="Tensors to dump, separated by commas.")
-    ] = ",".join(STAGES),
-    list_faults: Annotated[
-        bool,
-        typer.Option(
-            "--list-faults",
-            callback=_list_faults,
-            is_eager=True,
-            help="Print the names of all faults and stop.",
-        ),
-    ] = False,
-    describe: Annotated[
-        bool, typer.Option("--describe", help="Write what was planted beside the dumps.")
-    ] = True,
+    photos: Photos,
+    out: Out,
+    faults: Faults = None,
+    device_noise: Noise = "",
+    stages: Stages = ALL_STAGES,
+    list_faults: ListFaults = False,
+    describe: Describe = True,
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
     json: JsonOption = None,
 ) -> None:
-    """Make device dumps with known faults, to try `panokit validate` and its thresholds.
+    """Make device dumps with known faults, to try panokit validate and its thresholds.
+
+    Example: panokit simulate photos/ --fault bgr --out dumps
 
     Without --fault the device is healthy. The dumps look as a phone's would; nothing in them tells
-    the fault (OUT/faults.json does).
+    the fault.
     """
-    planted = [fault(name) for name in faults or ()]
-    kept = tuple(s.strip() for s in stages.split(",") if s.strip())
-    strange = [s for s in kept if s not in STAGES]
-    if strange or not kept:
-        raise ArgumentError("--stages", f"some of {', '.join(STAGES)}", stages)
+    injected = [fault(name) for name in faults or ()]
+    kept = _stages(stages)
     segmenter = Segmenter.open(bundle, artifact)
-    for f, _ in planted:
+    for f, _ in injected:
         if not f.occurs_on(segmenter.artifact.outputs["semantic"].scale is not None):
             expected = f"one that {segmenter.artifact.name} can have ({f.precision} artifacts do)"
             raise ArgumentError("--fault", expected, f.name)
     device = Simulator(segmenter, parse_noise(device_noise))
-    files = photo_paths(photos)
-    skipped: dict[str, PhotoError] = {}
-    written: list[dict[str, Any]] = []
-    # A stale result is that of the photo before; the first photo's is that of the last one.
-    previous = _open(list(files.values())[-1], skipped) if len(files) > 1 else None
-    for name in track(list(files), "simulating", console=_console, transient=True):
-        photo = _open(files[name], skipped)
-        if photo is None:
-            continue
-        dump = device.simulate(photo, planted, other=previous, stages=kept)
-        target = write_dump(dump, out / f"{name}.safetensors")
-        written.append({"photo": str(files[name]), "dump": str(target)})
-        previous = photo
+    written, skipped = _write_dumps(device, photo_paths(photos), injected, kept, out)
     described = {
-        "faults": [{"name": f.name, "variant": v.label, "title": f.title} for f, v in planted],
+        "faults": [{"name": f.name, "variant": v.label, "title": f.title} for f, v in injected],
         "device_noise": device.noise.label,
         "artifact": segmenter.artifact.name,
         "dumps": written,
@@ -106,6 +124,36 @@ def simulate(
         _console.print(f"[red]skipped[/red] {error}", highlight=False, soft_wrap=True)
     if skipped:
         raise typer.Exit(2)
+
+
+def _stages(text: str) -> tuple[str, ...]:
+    kept = tuple(s.strip() for s in text.split(",") if s.strip())
+    if not kept or any(s not in STAGES for s in kept):
+        raise ArgumentError("--stages", f"some of {', '.join(STAGES)}", text)
+    return kept
+
+
+def _write_dumps(
+    device: Simulator,
+    files: dict[str, Path],
+    faults: list[tuple[Fault, Variant]],
+    stages: tuple[str, ...],
+    out: Path,
+) -> tuple[list[dict[str, Any]], dict[str, PhotoError]]:
+    """Write a dump of each photo; what was written, and why photos were left out."""
+    skipped: dict[str, PhotoError] = {}
+    written: list[dict[str, Any]] = []
+    # A stale result is that of the photo before; the first photo's is that of the last one.
+    previous = _open(list(files.values())[-1], skipped) if len(files) > 1 else None
+    for name in track(list(files), "simulating", console=_console, transient=True):
+        photo = _open(files[name], skipped)
+        if photo is None:
+            continue
+        dump = device.simulate(photo, faults, other=previous, stages=stages)
+        target = write_dump(dump, out / f"{name}.safetensors")
+        written.append({"photo": str(files[name]), "dump": str(target)})
+        previous = photo
+    return written, skipped
 
 
 def _open(path: Path, skipped: dict[str, PhotoError]) -> Photo | None:

@@ -14,11 +14,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from panokit.bundle import MANIFEST, Bundle, hash_path
-from panokit.cli.options import ArtifactOption, BundleOption, JsonOption
+from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption, BundleOption, JsonOption
 from panokit.errors import ArgumentError
 from panokit_validation import Verdict
 from panokit_validation.history import Change, History, RunRecorder
-from panokit_validation.output import JsonWriter, JunitWriter
+from panokit_validation.output import JsonWriter, JunitWriter, OutcomeWriter
 from panokit_validation.report import write_report
 from panokit_validation.run import validate_dumps
 from panokit_validation.summary import RunSummary
@@ -35,46 +35,87 @@ _COLORS = {Verdict.PASS: "green", Verdict.ROUNDING: "cyan", Verdict.FAIL: "red"}
 _console = Console(stderr=True)
 
 
+Dumps = Annotated[
+    list[str],
+    typer.Argument(help="Dumps: files, folders, .zip archives, or URLs such as s3://…"),
+]
+PhotosOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--photos",
+        help="Folder of photos for dumps that hold none, found by name.",
+        rich_help_panel=INPUT,
+    ),
+]
+ThresholdOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        help="NAME=VALUE instead of the bundle's. Repeatable.",
+        rich_help_panel=DO,
+    ),
+]
+Diagnose = Annotated[
+    bool,
+    typer.Option(
+        "--diagnose/--no-diagnose", help="Look for the cause of failures.", rich_help_panel=DO
+    ),
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes at once.", rich_help_panel=DO)]
+RayOption = Annotated[
+    str | None,
+    typer.Option("--ray", help="Run on a Ray cluster: its address, or local.", rich_help_panel=DO),
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        help="File of what is finished. A stopped run goes on from it.",
+        rich_help_panel=DO,
+    ),
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write one self-contained HTML page.", rich_help_panel=OUTPUT),
+]
+JunitOption = Annotated[
+    Path | None, typer.Option("--junit", help="Write JUnit XML for CI.", rich_help_panel=OUTPUT)
+]
+HistoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--history",
+        help="Database of runs: an SQLite file, or postgresql://…",
+        rich_help_panel=OUTPUT,
+    ),
+]
+BuildOption = Annotated[
+    str,
+    typer.Option(
+        "--build", help="Name of the app's build, for the history.", rich_help_panel=OUTPUT
+    ),
+]
+
+
 def validate(
-    dumps: Annotated[
-        list[str],
-        typer.Argument(help="Dumps: files, folders, .zip archives, or URLs such as s3://…"),
-    ],
+    dumps: Dumps,
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
-    photos: Annotated[
-        Path | None, typer.Option("--photos", help="Photos for dumps that hold none, by name.")
-    ] = None,
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option("--threshold", help="NAME=VALUE instead of the bundle's; repeatable."),
-    ] = None,
-    diagnose: Annotated[
-        bool, typer.Option("--diagnose/--no-diagnose", help="Look for the cause of failures.")
-    ] = True,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes at once.")] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option("--ray", help="Run on a Ray cluster: its address, or 'local'."),
-    ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option("--state", help="File of what is finished; a stopped run goes on from it."),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Write one self-contained HTML page.")
-    ] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML for CI.")] = None,
-    history: Annotated[
-        str | None,
-        typer.Option("--history", help="Database of runs: an SQLite file, or postgresql://…"),
-    ] = None,
-    build: Annotated[
-        str, typer.Option("--build", help="Name of the app's build, for the history.")
-    ] = "",
+    photos: PhotosOption = None,
+    threshold: ThresholdOption = None,
+    diagnose: Diagnose = True,
+    jobs: Jobs = 1,
+    ray: RayOption = None,
+    state: StateOption = None,
+    report: ReportOption = None,
+    junit: JunitOption = None,
+    history: HistoryOption = None,
+    build: BuildOption = "",
     json: JsonOption = None,
 ) -> None:
-    """Compare device dumps with the reference, stage by stage; say where and why they differ.
+    """Tell whether device dumps agree with the reference, and if not, where and why they differ.
+
+    Example: panokit validate dumps/ --bundle my.panokit --report page.html
 
     Exit code 0: all agree. 1: one fails. 2: a dump was refused, or wrong use.
     """
@@ -89,26 +130,25 @@ def validate(
     options = {**config.to_json(), **_stated(opened, artifact, config)}
     summary, changes = RunSummary(), list[Change]()
     with ExitStack() as stack:
-        writers: list[Any] = []
+        writers: list[OutcomeWriter] = []
         if json:
             writers.append(stack.enter_context(JsonWriter(json)))
         if junit:
             writers.append(stack.enter_context(JunitWriter(junit)))
-        store = stack.enter_context(History(history)) if history else None
-        recorder: RunRecorder | None = None
+        record = _Record(opened, build, options)
+        if history:
+            record.history = stack.enter_context(History(history))
         outcomes = validate_dumps(dumps, config, jobs=jobs, state=state, ray=ray)
         for outcome in _progress(outcomes, summary):
-            if store is not None and recorder is None:  # not before a first result is there
-                name = opened.manifest.name
-                recorder = store.start(name, hash_path(opened.root / MANIFEST), build, options)
-            for sink in (summary, *writers, *([recorder] if recorder else [])):
-                sink.add(outcome)
+            summary.add(outcome)
+            record.add(outcome)
+            for writer in writers:
+                writer.add(outcome)
         if not summary.rows and not summary.refusals:
             raise ArgumentError("dumps", "files or folders that hold dumps", ", ".join(dumps))
         extra: dict[str, Any] = {"options": options}
-        if store is not None and recorder is not None:
-            recorder.finish(summary)
-            changes = store.changes(recorder.run)
+        if history:
+            changes = record.finish(summary)
             extra["changes"] = [c.to_json() for c in changes]
         for writer in writers:
             writer.finish(summary, extra)
@@ -117,6 +157,32 @@ def validate(
     _print(summary, changes if history else None)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+class _Record:
+    """The run in the history, if there is one: begun when a first result is there."""
+
+    def __init__(self, bundle: Bundle, build: str, options: dict[str, Any]) -> None:
+        self._bundle, self._build, self._options = bundle, build, options
+        self.history: History | None = None
+        self._recorder: RunRecorder | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Record an outcome."""
+        if self.history is None:
+            return
+        if self._recorder is None:
+            manifest = hash_path(self._bundle.root / MANIFEST)
+            name = self._bundle.manifest.name
+            self._recorder = self.history.start(name, manifest, self._build, self._options)
+        self._recorder.add(outcome)
+
+    def finish(self, summary: RunSummary) -> list[Change]:
+        """Close the record; what changed since the run before."""
+        if self.history is None or self._recorder is None:
+            return []
+        self._recorder.finish(summary)
+        return self.history.changes(self._recorder.run)
 
 
 def _thresholds(given: list[str]) -> dict[str, float]:
