@@ -57,7 +57,8 @@ class ArtifactBody(BaseModel):
 
 @router.get("/info", tags=["about"])
 async def info(request: Request) -> JSONResponse:
-    """What this server offers: artifacts, sample photos, kinds of edits, limits."""
+    """What this server offers: artifacts, sample photos, kinds of edits with their parameters,
+    limits."""
     desk: Desk = request.app.state.desk
     ready = find_litertjs() is not None
     return JSONResponse(
@@ -66,7 +67,7 @@ async def info(request: Request) -> JSONResponse:
             "artifacts": [o.to_json() for o in desk.catalog.offers],
             "default": desk.catalog.default,
             "samples": list(desk.samples),
-            "edits": sorted(EDIT_KINDS),
+            "edits": {name: kind.describe() for name, kind in EDIT_KINDS.items()},
             "limits": desk.limits.to_json(),
             "device": {"ready": ready, "missing": None if ready else missing_sentence()},
         },

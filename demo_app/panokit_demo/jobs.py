@@ -10,7 +10,6 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from panokit.bundle import TensorSpec
 from panokit.decoding import PanopticMap
 from panokit.dump import read_dump
 from panokit.effects import Edit, EditList, EffectResult, Pick
-from panokit.effects.inpainting import coarse_filling
 from panokit.errors import ArgumentError, DumpError, HeadError
 from panokit.photo import Photo
 from panokit.preprocessing import letterbox
@@ -167,8 +165,7 @@ class Studio:
             working = replace(working, rgb_hwc=small)
         result = self._result(working.photo(), found)
         listed = self._edits(edits, result, working)
-        with coarse_filling() if draft else nullcontext():
-            done = listed.replay(result.photo, result)
+        done = listed.replay(result.photo, result, draft=draft)
         picture = _encoded(done.photo, done, kind or ("webp" if done.transparent else "jpg"))
         return replace(picture, milliseconds=round(_since(started), 1))
 

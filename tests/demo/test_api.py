@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from panokit.dump import dump_stages, write_dump
-from panokit.effects import portrait_blur
+from panokit.effects import EDIT_KINDS, portrait_blur
 from panokit.photo import Photo
 from panokit.samples import sample_photos
 from panokit.segmenter import Segmenter
@@ -81,6 +81,9 @@ def test_info_says_what_there_is(client: TestClient) -> None:
     assert artifact["tensors"]["image"]["shape"] == [1, 320, 320, 3]
     assert "astronaut" in info["samples"]
     assert "blur_background" in info["edits"]
+    assert list(info["edits"]) == list(EDIT_KINDS)
+    for name, kind in EDIT_KINDS.items():
+        assert info["edits"][name] == kind.describe()
     assert info["limits"]["working_side"] == 400
     assert info["device"]["ready"] == (info["device"]["missing"] is None)
 

@@ -337,6 +337,19 @@ def test_wrong_arguments(options: dict[str, object], message: str) -> None:
         portrait_blur(result.photo, result, **options)  # type: ignore[arg-type]
 
 
+def test_the_function_takes_the_fields_of_the_edit() -> None:
+    result = red_person()
+    strong = {"strength": 0.9, "blades": 6, "highlights": 0.2}
+    expected = effects.BlurBackground(**strong).apply(result.photo, result)  # type: ignore[arg-type]
+    for focus in (None, [1]):
+        done = portrait_blur(result.photo, result, focus=focus, **strong)
+        np.testing.assert_array_equal(done.image_hwc, expected.image_hwc)
+    # A pick and a focus say the same thing twice; a field that is not there is no setting.
+    for wrong in ({"focus": [1], "pick": effects.Pick(segment=1)}, {"stength": 1}):
+        with pytest.raises(TypeError):
+            portrait_blur(result.photo, result, **wrong)
+
+
 def test_a_result_of_another_photo_is_refused() -> None:
     other = Photo.from_array(np.zeros((5, 5, 3), np.uint8))
     with pytest.raises(ArgumentError, match="the result's photo, 320 by 240 pixels"):
@@ -407,7 +420,7 @@ def test_a_lifted_edge_has_no_colour_of_the_background() -> None:
     rgb = SRGB.to_codes(light.astype(np.float32), np.uint8).astype(np.uint8)
     ids = np.where(alpha[..., 0] > 0.5, 1, 2).astype(np.int32)
     result = result_of(rgb, ids, {1: "person", 2: "sky"})
-    done = effects.lift(result.photo, result, effects.Pick(segment=1))
+    done = effects.Lift(effects.Pick(segment=1)).apply(result.photo, result)
     edge = (done.alpha_hw > 0.1) & (done.alpha_hw < 0.9)
     assert edge.sum() > 50
     # In the photo the edge is up to 200 green; in the cut-out hardly.
@@ -421,6 +434,6 @@ def test_what_a_person_holds_goes_with_them() -> None:
     rgb = np.array([[0] * 3, [200, 60, 60], GREY, [40, 150, 60]], np.uint8)[ids]
     result = result_of(rgb, ids, {1: "person", 2: "sky", 3: "bag"})
     pick = effects.Pick(segment=1)
-    assert effects.lift(result.photo, result, pick).alpha_hw[70, 80] == 1
+    assert effects.Lift(pick).apply(result.photo, result).alpha_hw[70, 80] == 1
     apart = effects.Pick(segment=1, but=(3,))
-    assert effects.lift(result.photo, result, apart).alpha_hw[70, 80] < 0.1
+    assert effects.Lift(apart).apply(result.photo, result).alpha_hw[70, 80] < 0.1

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from panokit.bundle import shipped_bundle_path
 from panokit.cli import effects
+from panokit.cli.edit_options import edit_from_options, options_of, options_of_any, takes
 from panokit.cli.shell import app
-from panokit.effects import EditList, Pick, Remove
+from panokit.effects import EDIT_KINDS, BlurBackground, Edit, EditList, Lift, Pick, Remove
+from panokit.effects.parameters import about
 from panokit.errors import ArgumentError, DataError
 
 pytestmark = pytest.mark.skipif(
@@ -110,3 +115,129 @@ def test_the_list_is_only_written_when_the_picture_is(photo: Path, tmp_path: Pat
         run("edit", photo, "--do", "lift", "--tap", "900,1", "--edits", edits,
             "--out", tmp_path / "o.png")  # fmt: skip
     assert edits.read_text() == before
+
+
+# Options from the parameters of edits
+
+
+def help_of(command: str) -> str:
+    """The help in one line, without the frame."""
+    done = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"}).invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    return " ".join(done.stdout.replace("│", " ").split())
+
+
+def test_every_parameter_is_an_option_of_edit() -> None:
+    text = help_of("edit")
+    assert ", ".join(EDIT_KINDS) in text
+    for kind in EDIT_KINDS.values():
+        for p in kind.parameters():
+            if p.kind in ("pick", "fill"):
+                names = ["tap", "class", "segment", "but"]
+                names = names if p.kind == "pick" else ["color", "gradient", "background"]
+                assert all(f"--{name} <" in text for name in names)
+                continue
+            words = text[text.index(f"--{p.name.replace('_', '-')} <") :]
+            words = words[: words.find(" --", 3)]
+            assert kind.do in words
+            assert p.limits in words
+            if p.kind != "flag":
+                assert str(p.default) in words
+
+
+def test_blur_has_the_parameters_of_its_edit_with_limits_and_defaults() -> None:
+    text = help_of("blur")
+    assert "What stays sharp. Default: all persons" in text
+    for option in ("tap", "class", "segment", "but", "strength", "blades", "highlights"):
+        assert f"--{option} <" in text
+    assert (
+        "--strength <float range> [0<=x<=1] How strong the blur is (0..1). [default: 0.5]" in text
+    )
+    assert "--quality <str>" in text
+    assert "(fast or best). [default: fast]" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("blur", ("--blades", "4"), "Expected blades to be one of"),
+        ("blur", ("--tap", "here"), "written X,Y"),
+        ("edit", ("--do", "blur_background", "--strength", "2"), "strength to be from 0 to 1"),
+        ("edit", ("--do", "remove", "--tap", "1,1", "--margin", "21"), "margin to be from 0 to 20"),
+        ("edit", ("--do", "replace_sky"), "exactly one of color, gradient and photo"),
+        ("edit", ("--do", "replace_sky", "--tap", "1,1", "--color", "#000000"), "parameters of"),
+    ],
+)
+def test_parameters_out_of_their_limits(
+    command: str, arguments: tuple[str, ...], message: str, photo: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        run(command, photo, "--out", tmp_path / "o.png", *arguments)
+    assert run("blur", photo, "--out", tmp_path / "o.png", "--strength", "2").exit_code == 2
+    assert not (tmp_path / "o.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), {"strength": 0.5, "blades": 0, "depth_ramp": False, "quality": "fast"}),
+        (
+            ("--strength", "0.7", "--blades", "6", "--depth-ramp", "--highlights", "0.1"),
+            {"strength": 0.7, "blades": 6, "depth_ramp": True, "highlights": 0.1},
+        ),
+        (("--tap", "3,4", "--quality", "best"), {"pick": Pick(tap=(3, 4)), "quality": "best"}),
+    ],
+)
+def test_blur_builds_the_edit(arguments: tuple[str, ...], expected: dict[str, Any]) -> None:
+    assert made_by(options_of(BlurBackground, "Blur"), "blur_background", *arguments) == (
+        BlurBackground(**expected)
+    )
+
+
+def made_by(options: list[Any], do: str, *arguments: str) -> Edit:
+    """The edit that a command with such options makes of arguments."""
+    made: list[Edit] = []
+
+    @takes(options)
+    def command(**settings: Any) -> None:
+        made.append(edit_from_options(do, settings, Path()))
+
+    toy = typer.Typer()
+    toy.command()(command)
+    done = CliRunner().invoke(toy, list(arguments))
+    assert done.exit_code == 0, done.output
+    return made[0]
+
+
+def test_a_colour_is_for_edits_that_have_one() -> None:
+    options = options_of_any(EDIT_KINDS.values(), pick_panel="Which", panel="Settings")
+    given = ("--segment", "2", "--color", "#102030")
+    assert made_by(options, "lift", *given) == Lift(Pick(segment=2))
+    recolor = {"do": "recolor", "pick": {"segment": 2}, "color": "#102030", "amount": 1.0}
+    assert made_by(options, "recolor", *given).to_json() == recolor
+    behind = made_by(options, "replace_background", *given).to_json()
+    assert (behind["fill"], behind["pick"]) == ({"color": "#102030"}, {"segment": 2})
+
+
+def test_a_new_edit_costs_one_dataclass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Edit, "_kinds", dict(Edit._kinds))
+
+    @dataclass(frozen=True)
+    class Fade(Edit):
+        """Let the picked objects fade."""
+
+        do = "fade"
+        title = "Fade"
+
+        pick: Pick = field(metadata=about("What fades."))
+        steps: int = field(default=3, metadata=about("How many steps it takes.", low=1, high=9))
+        softly: bool = field(default=True, metadata=about("Whether it fades softly."))
+
+    monkeypatch.setitem(EDIT_KINDS, "fade", Fade)
+    for options in (options_of(Fade, "Fade"), options_of_any([Fade], pick_panel="", panel="")):
+        assert made_by(options, "fade", "--segment", "2") == Fade(Pick(segment=2))
+        fade = made_by(options, "fade", "--segment", "2", "--steps", "9", "--no-softly")
+        assert fade == Fade(Pick(segment=2), 9, False)
+        assert Edit.from_json(fade.to_json()) == fade
+    with pytest.raises(ArgumentError, match="Expected steps to be a whole number from 1 to 9"):
+        Fade(Pick(segment=2), 10)

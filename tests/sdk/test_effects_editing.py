@@ -22,6 +22,7 @@ from panokit.effects import (
     Fill,
     Highlight,
     Lift,
+    Parameter,
     Pick,
     Pixelate,
     Recolor,
@@ -508,16 +509,91 @@ def test_hole_that_leaves_next_to_nothing_is_filled(frame: int) -> None:
     assert not np.array_equal(done.rgb_hwc, photo.rgb_hwc)
 
 
-def test_coarse_filling_is_coarser_and_ends() -> None:
-    from panokit.effects.inpainting import coarse_filling, inpaint
+def test_a_draft_is_filled_coarser() -> None:
+    from panokit.effects.inpainting import inpaint
 
     rng = np.random.default_rng(1)
     photo = Photo.from_array(rng.integers(0, 256, (300, 300, 3)).astype(np.uint8))
     hole = np.zeros((300, 300), bool)
     hole[60:240, 60:240] = True
     whole = inpaint(photo, hole).rgb_hwc
-    with coarse_filling():
-        coarse = inpaint(photo, hole).rgb_hwc
+    coarse = inpaint(photo, hole, draft=True).rgb_hwc
     assert not np.array_equal(whole, coarse)
     np.testing.assert_array_equal(coarse[~hole], photo.rgb_hwc[~hole])
     np.testing.assert_array_equal(inpaint(photo, hole).rgb_hwc, whole)
+
+
+def test_draft_goes_from_the_list_to_the_filling() -> None:
+    from panokit.effects.inpainting import inpaint
+
+    ids = np.full((300, 300), 2, np.int32)
+    ids[60:240, 60:240] = 3
+    rgb = np.random.default_rng(1).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+    photo, result = segmented(rgb, ids, {2: "sky", 3: "bag"})
+    edits = EditList((Remove(Pick(segment=3), margin=0),))
+    draft, whole = (edits.replay(photo, result, draft=d).image_hwc for d in (True, False))
+    np.testing.assert_array_equal(draft, inpaint(photo, ids == 3, draft=True).rgb_hwc)
+    np.testing.assert_array_equal(whole, inpaint(photo, ids == 3).rgb_hwc)
+    assert not np.array_equal(draft, whole)
+    shown = edits.preview(photo, result, draft=True).image_hwc
+    np.testing.assert_array_equal(shown, draft)
+
+
+@pytest.mark.parametrize("edit", ALL_EDITS, ids=IDS)
+def test_a_draft_of_a_small_photo_is_the_picture_itself(edit: Edit) -> None:
+    photo, result = scene()
+    draft, whole = (edit.apply(photo, result, draft=d).image_hwc for d in (True, False))
+    np.testing.assert_array_equal(draft, whole)
+
+
+def test_results_say_what_is_gone() -> None:
+    photo, result = scene()
+    done = EditList((Remove(BAG), Recolor(PERSON))).replay(photo, result)
+    assert done.gone == (3,)
+    assert EditList((Recolor(PERSON),)).replay(photo, result).gone == ()
+
+
+# Parameters
+
+PARAMETERS = [(kind, p) for kind in EDIT_KINDS.values() for p in kind.parameters()]
+PARAMETER_IDS = [f"{kind.do}-{p.name}" for kind, p in PARAMETERS]
+
+
+def test_json_knows_the_kinds_that_are_listed() -> None:
+    with pytest.raises(ArgumentError) as error:
+        Edit.from_json({"do": "melt"})
+    assert error.value.expected == f"one of {sorted(EDIT_KINDS)}"
+
+
+@pytest.mark.parametrize("parameter", [p for _, p in PARAMETERS], ids=PARAMETER_IDS)
+def test_parameters_have_words_and_limits(parameter: Parameter) -> None:
+    assert parameter.about[0].isupper()
+    assert parameter.about.endswith(".")
+    wrong: object = {
+        "number": parameter.high + 0.1,
+        "whole": parameter.low - 1,
+        "choice": "none of them",
+        "flag": 1,
+        "color": "red",
+    }.get(parameter.kind, 3)
+    for value in (wrong, float("nan"), [], *([None] if parameter.required else [])):
+        with pytest.raises(ArgumentError, match=f"Expected {parameter.name} to be "):
+            parameter.check(value)
+    if not parameter.required:
+        parameter.check(parameter.default)
+    numeric = parameter.kind in ("number", "whole")
+    for value in (parameter.low, parameter.high) if numeric else parameter.choices:
+        parameter.check(value)
+
+
+@pytest.mark.parametrize("kind", EDIT_KINDS.values(), ids=list(EDIT_KINDS))
+def test_a_kind_is_described_for_forms_and_in_the_docs(kind: type[Edit], root: Path) -> None:
+    told = kind.describe()
+    assert json.loads(json.dumps(told)) == told
+    assert told["title"]
+    assert told["about"].endswith(".")
+    assert [p["name"] for p in told["parameters"]] == [p.name for p in kind.parameters()]
+    text = (root / "docs" / "effects.md").read_text(encoding="utf-8")
+    row = next(r for r in text.splitlines() if r.startswith("|") and f"`{kind.do}`" in r)
+    for parameter in kind.parameters():
+        assert f"`{parameter.name}`" in row

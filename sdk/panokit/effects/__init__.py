@@ -1,35 +1,24 @@
 """Effects on photos that know what is in them. NumPy and Pillow alone; light is added as light.
 
-Each effect is a function on a photo and its result, and an :class:`Edit` for lists that are
-replayed and undone. docs/effects.md is the contract.
+Each effect is a frozen dataclass, an :class:`Edit`: its fields are its parameters and its ``apply``
+does it. An :class:`EditList` replays edits and undoes them. docs/effects.md is the contract.
 """
 
-from panokit.effects.editing import (
-    EDIT_KINDS,
-    Blur,
-    BlurBackground,
-    Edit,
-    EditList,
-    Highlight,
-    Lift,
-    Pixelate,
-    Recolor,
-    Remove,
-    ReplaceBackground,
-    ReplaceSky,
-)
+from panokit.effects.edit import Edit
+from panokit.effects.editing import EDIT_KINDS, EditList
 from panokit.effects.fill import Fill
-from panokit.effects.highlighting import highlight
-from panokit.effects.lifting import lift
+from panokit.effects.highlighting import Highlight
+from panokit.effects.lifting import Lift
 from panokit.effects.matting import matte
 from panokit.effects.outcome import EffectResult
+from panokit.effects.parameters import Parameter
 from panokit.effects.picking import Pick
-from panokit.effects.portrait import portrait_blur
+from panokit.effects.portrait import BlurBackground, portrait_blur
 from panokit.effects.preview import shrink
-from panokit.effects.recoloring import recolor
-from panokit.effects.redacting import blur, pixelate
-from panokit.effects.removing import remove
-from panokit.effects.replacing import replace_background, replace_sky
+from panokit.effects.recoloring import Recolor
+from panokit.effects.redacting import Blur, Pixelate
+from panokit.effects.removing import Remove
+from panokit.effects.replacing import ReplaceBackground, ReplaceSky
 
 __all__ = [
     "EDIT_KINDS",
@@ -41,21 +30,14 @@ __all__ = [
     "Fill",
     "Highlight",
     "Lift",
+    "Parameter",
     "Pick",
     "Pixelate",
     "Recolor",
     "Remove",
     "ReplaceBackground",
     "ReplaceSky",
-    "blur",
-    "highlight",
-    "lift",
     "matte",
-    "pixelate",
     "portrait_blur",
-    "recolor",
-    "remove",
-    "replace_background",
-    "replace_sky",
     "shrink",
 ]

@@ -9,315 +9,48 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from panokit._files import write_json
-from panokit.effects._checks import flag, in_range, one_of, whole
-from panokit.effects.fill import Fill, check_color
-from panokit.effects.held import with_held
+from panokit.effects.edit import Edit
+from panokit.effects.highlighting import Highlight
+from panokit.effects.lifting import Lift
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
-from panokit.effects.picking import Pick, found_nothing
+from panokit.effects.picking import Pick
+from panokit.effects.portrait import BlurBackground
 from panokit.effects.preview import shrink
+from panokit.effects.recoloring import Recolor
+from panokit.effects.redacting import Blur, Pixelate
+from panokit.effects.removing import Remove
+from panokit.effects.replacing import ReplaceBackground, ReplaceSky
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.result import PanopticResult
 
-__all__ = [
-    "EDIT_KINDS",
-    "Blur",
-    "BlurBackground",
-    "Edit",
-    "EditList",
-    "Highlight",
-    "Lift",
-    "Pixelate",
-    "Recolor",
-    "Remove",
-    "ReplaceBackground",
-    "ReplaceSky",
-]
+__all__ = ["EDIT_KINDS", "EditList"]
 
 VERSION = 1
 MAX_EDITS = 1000
 MAX_JSON_BYTES = 1_000_000
 
 
-@dataclass(frozen=True)
-class Edit:
-    """One edit: its parameters are its fields; ``do`` names its kind in JSON."""
-
-    do: ClassVar[str] = ""
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        """Do it. ``folder`` is where photos that a fill names may lie."""
-        raise NotImplementedError
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict that :meth:`from_json` reads back; defaults are written too."""
-        data: dict[str, Any] = {"do": self.do}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                data[field.name] = value.to_json() if isinstance(value, Pick | Fill) else value
-        return data
-
-    @staticmethod
-    def from_json(data: Any) -> Edit:
-        """The edit of a dict; an unknown kind or parameter is an error that names it."""
-        if not isinstance(data, Mapping):
-            raise ArgumentError("edit", "an object with 'do'", data)
-        kind = EDIT_KINDS.get(str(data.get("do")))
-        if kind is None:
-            raise ArgumentError("edit's 'do'", f"one of {sorted(EDIT_KINDS)}", data.get("do"))
-        known = {f.name for f in fields(kind)}
-        strange = sorted(set(data) - known - {"do"})
-        if strange:
-            raise ArgumentError(f"parameters of {kind.do}", f"some of {sorted(known)}", strange)
-        readers = {"pick": Pick.from_json, "fill": Fill.from_json}
-        values = {
-            k: readers[k](v) if k in readers and v is not None else v
-            for k, v in data.items()
-            if k != "do"
-        }
-        needed = [
-            f.name for f in fields(kind) if f.default is MISSING and values.get(f.name) is None
-        ]
-        if needed:
-            raise ArgumentError(f"edit {kind.do}", f"given with its {needed[0]}", dict(data))
-        return kind(**values)
-
-
-@dataclass(frozen=True)
-class BlurBackground(Edit):
-    """Blur behind the picked objects, or behind all persons. See :func:`panokit.portrait_blur`."""
-
-    do: ClassVar[str] = "blur_background"
-    pick: Pick | None = None
-    strength: float = 0.5
-    blades: int = 0
-    highlights: float = 1.0
-    depth_ramp: bool = False
-    quality: str = "fast"
-
-    def __post_init__(self) -> None:
-        in_range("strength", self.strength, 0, 1)
-        in_range("highlights", self.highlights, 0, 1)
-        one_of("blades", self.blades, (0, 5, 6, 7, 8, 9))
-        flag("depth_ramp", self.depth_ramp)
-        one_of("quality", self.quality, ("fast", "best"))
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        from panokit.effects.portrait import portrait_blur
-
-        focus = None
-        if self.pick is not None:
-            focus = [s.id for s in self.pick.find(result)]
-            if not focus:
-                return unchanged(photo, found_nothing(self.pick))
-        return portrait_blur(
-            photo,
-            result,
-            strength=self.strength,
-            focus=focus,
-            blades=self.blades,
-            highlights=self.highlights,
-            depth_ramp=self.depth_ramp,
-            quality=self.quality,
-        )
-
-
-@dataclass(frozen=True)
-class Lift(Edit):
-    """Cut the picked objects out: everything else becomes transparent."""
-
-    do: ClassVar[str] = "lift"
-    pick: Pick
-    quality: str = "fast"
-
-    def __post_init__(self) -> None:
-        one_of("quality", self.quality, ("fast", "best"))
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        from panokit.effects.lifting import lift
-
-        return lift(photo, result, self.pick, quality=self.quality)
-
-
-@dataclass(frozen=True)
-class Remove(Edit):
-    """Take the picked objects away and fill in what may be behind them. ``margin`` widens the hole
-    (in pixels of the network's input, about 1/320 of the photo's longer side)."""
-
-    do: ClassVar[str] = "remove"
-    pick: Pick
-    margin: float = 2.0
-
-    def __post_init__(self) -> None:
-        in_range("margin", self.margin, 0, 20)
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        from panokit.effects.removing import remove
-
-        return remove(photo, result, self.pick, margin=self.margin)
-
-
-@dataclass(frozen=True)
-class Recolor(Edit):
-    """Give the picked objects another colour; their shading stays. ``color`` ``"#rrggbb"``,
-    ``amount`` 0..1."""
-
-    do: ClassVar[str] = "recolor"
-    pick: Pick
-    color: str = "#2060d0"
-    amount: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_color(self.color)
-        in_range("amount", self.amount, 0, 1)
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        from panokit.effects.recoloring import recolor
-
-        return recolor(photo, result, self.pick, color=self.color, amount=self.amount)
-
-
-@dataclass(frozen=True)
-class Pixelate(Edit):
-    """Make the picked objects unrecognisable: ``blocks`` squares along the longer side. ``part`` is
-    ``"all"``, or ``"head"`` for the upper part of persons (an estimate)."""
-
-    do: ClassVar[str] = "pixelate"
-    pick: Pick
-    blocks: int = 8
-    part: str = "all"
-
-    def __post_init__(self) -> None:
-        whole("blocks", self.blocks, 1, 32)
-        one_of("part", self.part, ("all", "head"))
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        from panokit.effects.redacting import pixelate
-
-        return pixelate(photo, result, self.pick, blocks=self.blocks, part=self.part)
-
-
-@dataclass(frozen=True)
-class Blur(Edit):
-    """As :class:`Pixelate`, with soft colours instead of squares."""
-
-    do: ClassVar[str] = "blur"
-    pick: Pick
-    blocks: int = 6
-    part: str = "all"
-
-    def __post_init__(self) -> None:
-        whole("blocks", self.blocks, 1, 32)
-        one_of("part", self.part, ("all", "head"))
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        from panokit.effects.redacting import blur
-
-        return blur(photo, result, self.pick, blocks=self.blocks, part=self.part)
-
-
-@dataclass(frozen=True)
-class Highlight(Edit):
-    """Everything but the picked objects becomes grey, and darker by ``dim`` 0..1."""
-
-    do: ClassVar[str] = "highlight"
-    pick: Pick
-    dim: float = 0.0
-    quality: str = "fast"
-
-    def __post_init__(self) -> None:
-        in_range("dim", self.dim, 0, 1)
-        one_of("quality", self.quality, ("fast", "best"))
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        from panokit.effects.highlighting import highlight
-
-        return highlight(photo, result, self.pick, dim=self.dim, quality=self.quality)
-
-
-@dataclass(frozen=True)
-class ReplaceBackground(Edit):
-    """Put the picked objects (all persons without a pick) before another background.
-    ``match_light`` 0..1: how far the objects take on its brightness and tint."""
-
-    do: ClassVar[str] = "replace_background"
-    fill: Fill
-    pick: Pick | None = None
-    match_light: float = 0.5
-    quality: str = "fast"
-
-    def __post_init__(self) -> None:
-        in_range("match_light", self.match_light, 0, 1)
-        one_of("quality", self.quality, ("fast", "best"))
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        from panokit.effects.replacing import replace_background
-
-        options: dict[str, Any] = {"match_light": self.match_light, "quality": self.quality}
-        return replace_background(photo, result, self.fill, self.pick, folder=folder, **options)
-
-
-@dataclass(frozen=True)
-class ReplaceSky(Edit):
-    """Another sky; the rest takes on its light by ``match_light`` 0..1."""
-
-    do: ClassVar[str] = "replace_sky"
-    fill: Fill
-    match_light: float = 0.3
-    quality: str = "fast"
-
-    def __post_init__(self) -> None:
-        in_range("match_light", self.match_light, 0, 1)
-        one_of("quality", self.quality, ("fast", "best"))
-
-    def apply(
-        self, photo: Photo, result: PanopticResult, *, folder: Path | None = None
-    ) -> EffectResult:
-        from panokit.effects.replacing import replace_sky
-
-        options: dict[str, Any] = {"match_light": self.match_light, "quality": self.quality}
-        return replace_sky(photo, result, self.fill, folder=folder, **options)
-
-
 EDIT_KINDS: dict[str, type[Edit]] = {
     kind.do: kind
     for kind in (
         BlurBackground,
-        Lift,
         Remove,
-        Recolor,
+        Lift,
+        Highlight,
         Pixelate,
         Blur,
-        Highlight,
+        Recolor,
         ReplaceBackground,
         ReplaceSky,
     )
 }
-"""The kinds of edits by their name in JSON."""
+"""The kinds of edits by their name in JSON, in the order in which help and forms show them."""
 
 
 @dataclass(frozen=True)
@@ -351,13 +84,19 @@ class EditList:
         return replace(self, edits=(*self.edits, self.undone[-1]), undone=self.undone[:-1])
 
     def replay(
-        self, photo: Photo, result: PanopticResult, *, folder: str | os.PathLike[str] | None = None
+        self,
+        photo: Photo,
+        result: PanopticResult,
+        *,
+        draft: bool = False,
+        folder: str | os.PathLike[str] | None = None,
     ) -> EffectResult:
         """All edits in order on the untouched photo.
 
         Picks refer to ``result``, the segments of the untouched photo; an object that was removed
         cannot be picked any more. ``applied`` tells whether any edit did something, ``message``
-        holds a sentence an edit. ``folder`` is where photos named by fills may lie.
+        holds a sentence an edit. A ``draft`` comes sooner and may be coarser. ``folder`` is where
+        photos named by fills may lie.
         """
         check_same_photo(photo, result)
         if not self.edits:
@@ -366,21 +105,18 @@ class EditList:
         steps: list[EffectResult] = []
         lifted: EffectResult | None = None
         for edit in self.edits:
-            done = edit.apply(photo, result, folder=inside)
+            done = edit.apply(photo, result, draft=draft, folder=inside)
             steps.append(done)
             if not done.applied:
                 continue
             photo = done.photo
-            gone: tuple[int, ...] = ()
-            if isinstance(edit, Remove):
-                gone = with_held(result, edit.pick.find(result), edit.pick.but)
-            result = _without(result, photo, gone)
+            result = _without(result, photo, done.gone)
             lifted = done if done.transparent else lifted
         message = " ".join(s.message for s in steps)
+        gone = tuple(i for s in steps for i in s.gone)
         applied = [s for s in steps if s.applied]
-        if lifted is not None:
-            return replace(lifted, photo=photo, message=message)
-        return replace(applied[-1] if applied else steps[-1], photo=photo, message=message)
+        last = applied[-1] if applied else steps[-1]
+        return replace(lifted or last, photo=photo, message=message, gone=gone)
 
     def preview(
         self,
@@ -388,15 +124,16 @@ class EditList:
         result: PanopticResult,
         *,
         pixels: int = 1_000_000,
+        draft: bool = False,
         folder: str | os.PathLike[str] | None = None,
     ) -> EffectResult:
         """As :meth:`replay`, on a photo shrunk to about ``pixels`` pixels. Taps still mean points
         of the whole photo. Keep what :func:`panokit.effects.shrink` gives for several previews."""
         small, found = shrink(photo, result, pixels)
         if small is photo:
-            return self.replay(photo, result, folder=folder)
+            return self.replay(photo, result, draft=draft, folder=folder)
         edits = tuple(_without_tap(e, result) for e in self.edits)
-        return replace(self, edits=edits).replay(small, found, folder=folder)
+        return replace(self, edits=edits).replay(small, found, draft=draft, folder=folder)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""

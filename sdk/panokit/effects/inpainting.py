@@ -9,9 +9,6 @@ places where the patches were found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +24,7 @@ from panokit.effects._grid import (
 from panokit.effects.matting import dilate
 from panokit.photo import Photo, Pixels
 
-__all__ = ["coarse_filling", "inpaint"]
+__all__ = ["inpaint"]
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -47,22 +44,16 @@ SMALLEST = 24
 SEED = 7
 
 
-_work_cells: ContextVar[int] = ContextVar("work_cells", default=WORK_CELLS)
-
-
-@contextmanager
-def coarse_filling() -> Iterator[None]:
-    """Inside, holes are filled on a quarter of the cells: sooner and coarser, for drafts."""
-    token = _work_cells.set(WORK_CELLS // 4)
-    try:
-        yield
-    finally:
-        _work_cells.reset(token)
-
-
-def inpaint(photo: Photo, hole: NDArray[np.bool_], avoid: NDArray[np.bool_] | None = None) -> Photo:
+def inpaint(
+    photo: Photo,
+    hole: NDArray[np.bool_],
+    avoid: NDArray[np.bool_] | None = None,
+    *,
+    draft: bool = False,
+) -> Photo:
     """The photo with the ``hole`` bool ``[H,W]`` filled; the rest stays bit for bit. Pixels in
-    ``avoid`` are not taken as a source, unless nothing else is left."""
+    ``avoid`` are not taken as a source, unless nothing else is left. A ``draft`` is filled on a
+    quarter of the cells: sooner and coarser."""
     if not hole.any():
         return photo
     window = _window(hole)
@@ -72,7 +63,8 @@ def inpaint(photo: Photo, hole: NDArray[np.bool_], avoid: NDArray[np.bool_] | No
     if (~barred).mean() < 0.05:
         barred = own
     h, w = own.shape
-    cells = max(1.0, float(np.sqrt(own.sum() / _work_cells.get())), max(h, w) / WORK_SIDE)
+    most = WORK_CELLS // 4 if draft else WORK_CELLS
+    cells = max(1.0, float(np.sqrt(own.sum() / most)), max(h, w) / WORK_SIDE)
     factor = int(np.ceil(cells)) if cells > 1 else 1
     tones = _tones(full, own, factor)
     coarse_hole, coarse_barred = _coarse(own, factor), _coarse(barred, factor)

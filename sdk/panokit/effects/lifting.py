@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from panokit.effects.compose import split_layers
+from panokit.effects.edit import ObjectEdit
 from panokit.effects.held import with_held
-from panokit.effects.matting import matte_of
-from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
-from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.effects.matting import QUALITY, matte_of
+from panokit.effects.outcome import EffectResult
+from panokit.effects.picking import names_of
 from panokit.photo import Photo
-from panokit.result import PanopticResult
+from panokit.result import PanopticResult, Segment
 
-__all__ = ["lift"]
+__all__ = ["Lift"]
 
 
-def lift(
-    photo: Photo, result: PanopticResult, pick: Pick, *, quality: str = "fast"
-) -> EffectResult:
-    """Cut the picked objects out: the result is transparent around them.
+@dataclass(frozen=True)
+class Lift(ObjectEdit):
+    """Cut the picked objects out: everything else becomes transparent.
 
     Along the edge the background's colour is taken out of the pixels, so that the object can be
-    laid on anything without a fringe; fully transparent pixels keep their colour. Save it as PNG
-    or WebP, or take :meth:`EffectResult.cutout`.
+    laid on anything without a fringe; fully transparent pixels keep their colour. Save the result
+    as PNG or WebP, or take :meth:`EffectResult.cutout`.
     """
-    check_same_photo(photo, result)
-    segments = pick.find(result)
-    if not segments:
-        return unchanged(photo, found_nothing(pick))
-    matte = matte_of(photo, result, with_held(result, segments, pick.but), quality)
-    layers = split_layers(photo, matte)
-    pixels = photo.pixels_hwc.copy()
-    pixels[layers.rows, layers.cols] = photo.space.to_codes(layers.foreground, pixels.dtype)
-    done = photo.with_pixels(pixels)
-    return EffectResult(done, True, f"Lifted {names_of(segments)}.", matte.alpha_hw, True)
+
+    do = "lift"
+    title = "Lift"
+
+    quality: str = field(default="fast", metadata=QUALITY)
+
+    def change(
+        self, photo: Photo, result: PanopticResult, segments: Sequence[Segment], draft: bool
+    ) -> EffectResult:
+        ids = with_held(result, segments, self.pick.but)
+        matte = matte_of(photo, result, ids, self.quality)
+        layers = split_layers(photo, matte)
+        pixels = photo.pixels_hwc.copy()
+        pixels[layers.rows, layers.cols] = photo.space.to_codes(layers.foreground, pixels.dtype)
+        done = photo.with_pixels(pixels)
+        return EffectResult(done, True, f"Lifted {names_of(segments)}.", matte.alpha_hw, True)

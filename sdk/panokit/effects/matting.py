@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from panokit.effects._checks import one_of
 from panokit.effects._grid import box_sum, each_stripe, reduce_mean, sample_bilinear, upsample_rows
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
+from panokit.effects.parameters import about
 from panokit.effects.picking import Pick, found_nothing, names_of
 from panokit.errors import MissingExtraError
 from panokit.photo import Photo
 from panokit.result import PanopticResult
 
 __all__ = [
+    "QUALITY",
     "Matte",
     "cell_of",
     "dilate",
@@ -39,6 +41,10 @@ _log = logging.getLogger(__name__)
 
 DoubleArray = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
+
+QUALITIES = ("fast", "best")
+QUALITY = about("How the soft edge is found; best needs the extra 'matting'.", choices=QUALITIES)
+"""Metadata of the field ``quality`` of an edit."""
 
 GUIDE_SIDE = 512
 """Longest side of the grid the coefficients are found on: finer than the network's own input."""
@@ -294,7 +300,7 @@ def matte_of(
     photo: Photo, result: PanopticResult, ids: Sequence[int], quality: str = "fast"
 ) -> Matte:
     """The matte of some segments together."""
-    one_of("quality", quality, ("fast", "best"))
+    one_of("quality", quality, QUALITIES)
     cell = cell_of(photo, result)
     return Matte(soft_matte(photo, result.mask(*ids), cell, quality), RADIUS_CELLS * cell)
 

@@ -28,7 +28,8 @@ class EffectResult:
     original's. ``applied`` tells whether anything was to be done and ``message`` says so in words.
     ``alpha_hw`` float32 ``[H,W]``, 0..1, is the soft matte that the effect used (of the subject it
     kept, lifted or changed), all zeros when it was not applied. ``transparent``: the matte is the
-    picture's own transparency (a lifted object).
+    picture's own transparency (a lifted object). ``gone`` are the ids of segments that are no
+    longer in the photo.
     """
 
     photo: Photo
@@ -36,6 +37,7 @@ class EffectResult:
     message: str
     alpha_hw: NDArray[np.float32]
     transparent: bool = False
+    gone: tuple[int, ...] = ()
 
     @property
     def image_hwc(self) -> NDArray[np.uint8]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from panokit.effects._checks import flag, in_range, one_of
+from panokit.effects.edit import Edit
 from panokit.effects.held import is_person, wearable, with_held
 from panokit.effects.lens import blur_background
-from panokit.effects.matting import cell_of, matte_of
+from panokit.effects.matting import QUALITY, cell_of, matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
-from panokit.effects.picking import names_of
+from panokit.effects.parameters import about
+from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.effects.ramp import ground_ramp
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.result import PanopticResult
 
-__all__ = ["NO_PERSON", "portrait_blur"]
+__all__ = ["NO_PERSON", "BlurBackground", "portrait_blur"]
 
 LARGEST_DISC = 0.04
 """Radius of the disc at full strength, as a share of the photo's mean side √(width·height)."""
@@ -24,59 +29,90 @@ LARGEST_DISC = 0.04
 NO_PERSON = "No person was found, so the photo was left as it is."
 
 
-def portrait_blur(
-    photo: Photo,
-    result: PanopticResult,
-    *,
-    strength: float = 0.5,
-    focus: Sequence[int] | None = None,
-    blades: int = 0,
-    highlights: float = 1.0,
-    depth_ramp: bool = False,
-    quality: str = "fast",
-) -> EffectResult:
-    """Blur what is behind the persons of a photo, in linear light.
+@dataclass(frozen=True)
+class BlurBackground(Edit):
+    """Blur what is behind the picked objects, or behind all persons, as a fast lens would.
 
-    ``result`` is that photo's; ``strength`` 0..1 sets the size of the blur; ``focus`` are the
-    segment ids of the things to keep sharp (None: all persons), with what persons wear or hold.
-    ``blades`` 5..9 gives the lens a polygon for a disc (0); ``highlights`` 0..1 how bright lamps
-    come out. ``depth_ramp`` lets the blur of the ground grow from where the subject stands: an
-    approximation, for there is no depth in the photo. ``quality``: see
-    :func:`panokit.effects.matte`.
-
-    Pixels whose matte is 1 stay bit for bit; without a person the whole photo does, and
-    ``applied`` is False.
+    Light is added as light. What persons wear or hold stays sharp with them. Pixels whose matte is
+    1 stay bit for bit; without a person the whole photo does, and ``applied`` is False. There is
+    no depth in a photo, so ``depth_ramp`` is an approximation.
     """
-    in_range("strength", strength, 0, 1)
-    in_range("highlights", highlights, 0, 1)
-    one_of("blades", blades, (0, 5, 6, 7, 8, 9))
-    flag("depth_ramp", depth_ramp)
-    one_of("quality", quality, ("fast", "best"))
-    check_same_photo(photo, result)
-    subject = _subject(result, focus)
-    if not subject:
-        return unchanged(photo, NO_PERSON)
-    kept = with_held(result, [result.get(i) for i in subject])
-    matte = matte_of(photo, result, kept, quality)
-    radius = strength * LARGEST_DISC * float(np.sqrt(matte.alpha_hw.size))
-    share = None
-    if depth_ramp:
-        from panokit.effects.ramp import ground_ramp
 
-        share = ground_ramp(result, kept)
-    done = blur_background(
-        photo,
-        matte,
-        radius,
-        margin=2 * cell_of(photo, result),
-        blades=blades,
-        highlights=highlights,
-        share=share,
+    do = "blur_background"
+    title = "Portrait blur"
+    group = "portrait"
+
+    pick: Pick | None = field(
+        default=None, metadata=about("What stays sharp. Default: all persons.")
     )
-    message = _message(result, subject, kept)
-    if depth_ramp:
-        message += " The depth of the ground is an approximation."
-    return EffectResult(done, True, message, matte.alpha_hw)
+    strength: float = field(
+        default=0.5, metadata=about("How strong the blur is.", low=0, high=1, basic=True)
+    )
+    blades: int = field(
+        default=0,
+        metadata=about("How many blades the lens has; 0 is a disc.", choices=(0, 5, 6, 7, 8, 9)),
+    )
+    highlights: float = field(
+        default=1.0, metadata=about("How bright lamps come out.", low=0, high=1)
+    )
+    depth_ramp: bool = field(
+        default=False,
+        metadata=about("Let the blur of the ground grow from where the subject stands."),
+    )
+    quality: str = field(default="fast", metadata=QUALITY)
+
+    def apply(
+        self,
+        photo: Photo,
+        result: PanopticResult,
+        *,
+        draft: bool = False,
+        folder: Path | None = None,
+    ) -> EffectResult:
+        focus = None
+        if self.pick is not None:
+            focus = [s.id for s in self.pick.find(result)]
+            if not focus:
+                return unchanged(photo, found_nothing(self.pick))
+        return self.behind(photo, result, focus)
+
+    def behind(
+        self, photo: Photo, result: PanopticResult, focus: Sequence[int] | None
+    ) -> EffectResult:
+        """As :meth:`apply`, with the ids of the things to keep sharp (None: all persons) in place
+        of ``pick``. An id of no thing, or an empty ``focus``, is an ``ArgumentError``."""
+        check_same_photo(photo, result)
+        subject = _subject(result, focus)
+        if not subject:
+            return unchanged(photo, NO_PERSON)
+        kept = with_held(result, [result.get(i) for i in subject])
+        matte = matte_of(photo, result, kept, self.quality)
+        done = blur_background(
+            photo,
+            matte,
+            radius=self.strength * LARGEST_DISC * float(np.sqrt(matte.alpha_hw.size)),
+            margin=2 * cell_of(photo, result),
+            blades=self.blades,
+            highlights=self.highlights,
+            share=ground_ramp(result, kept) if self.depth_ramp else None,
+        )
+        message = _message(result, subject, kept)
+        if self.depth_ramp:
+            message += " The depth of the ground is an approximation."
+        return EffectResult(done, True, message, matte.alpha_hw)
+
+
+def portrait_blur(
+    photo: Photo, result: PanopticResult, *, focus: Sequence[int] | None = None, **settings: Any
+) -> EffectResult:
+    """Blur what is behind the persons of a photo: :class:`BlurBackground` as a function.
+
+    ``focus`` are the segment ids of the things to keep sharp (None: all persons). ``settings`` are
+    fields of :class:`BlurBackground`, such as ``strength``.
+    """
+    if focus is None:
+        return BlurBackground(**settings).apply(photo, result)
+    return BlurBackground(None, **settings).behind(photo, result, focus)
 
 
 def _subject(result: PanopticResult, focus: Sequence[int] | None) -> tuple[int, ...]:

@@ -3,20 +3,24 @@ with it all shading, stays."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
 from panokit._icc import SRGB
-from panokit.effects._checks import in_range
 from panokit.effects.compose import repaint, split_layers
+from panokit.effects.edit import ObjectEdit
 from panokit.effects.fill import parse_color
 from panokit.effects.matting import matte_of
-from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
-from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.effects.outcome import EffectResult
+from panokit.effects.parameters import about
+from panokit.effects.picking import names_of
 from panokit.photo import Photo
-from panokit.result import PanopticResult
+from panokit.result import PanopticResult, Segment
 
-__all__ = ["from_oklab", "recolor", "to_oklab"]
+__all__ = ["Recolor", "from_oklab", "to_oklab"]
 
 FloatArray = NDArray[np.float32]
 
@@ -54,33 +58,40 @@ def from_oklab(lab: FloatArray) -> FloatArray:
     )
 
 
-def recolor(
-    photo: Photo, result: PanopticResult, pick: Pick, *, color: str, amount: float = 1.0
-) -> EffectResult:
-    """Give the picked objects the hue and chroma of ``color`` (``"#rrggbb"``), by ``amount`` 0..1.
+@dataclass(frozen=True)
+class Recolor(ObjectEdit):
+    """Give the picked objects another colour; their shading stays.
 
     An object of one colour gets the new one; an object of several keeps their differences, turned
     and scaled by what takes its typical colour to the new one. Lightness stays; where the space
     has no colour so vivid at that lightness, chroma gives way.
     """
-    check_same_photo(photo, result)
-    in_range("amount", amount, 0, 1)
-    target = to_oklab(SRGB.to_linear(parse_color(color)))[1:]
-    segments = pick.find(result)
-    if not segments:
-        return unchanged(photo, found_nothing(pick))
-    matte = matte_of(photo, result, [s.id for s in segments], "fast")
-    turn, shift = _plan(photo, matte.alpha_hw, target)
-    into, out_of = photo.space.to_srgb.astype(np.float32), np.linalg.inv(photo.space.to_srgb)
 
-    def paint(light: FloatArray) -> FloatArray:
-        lab = to_oklab(light @ into.T)
-        new = lab[..., 1:] @ turn.T + shift * _body(lab[..., :1])
-        lab[..., 1:] += np.float32(amount) * (new - lab[..., 1:])
-        return _inside_gamut(lab, out_of.T.astype(np.float32))
+    do = "recolor"
+    title = "Recolour"
+    slow = True
 
-    done = repaint(photo, matte.alpha_hw, split_layers(photo, matte), paint)
-    return EffectResult(done, True, f"Recoloured {names_of(segments)}.", matte.alpha_hw)
+    color: str = field(default="#2060d0", metadata=about("The new colour.", color=True, basic=True))
+    amount: float = field(
+        default=1.0, metadata=about("How far the new colour takes over.", low=0, high=1)
+    )
+
+    def change(
+        self, photo: Photo, result: PanopticResult, segments: Sequence[Segment], draft: bool
+    ) -> EffectResult:
+        target = to_oklab(SRGB.to_linear(parse_color(self.color)))[1:]
+        matte = matte_of(photo, result, [s.id for s in segments], "fast")
+        turn, shift = _plan(photo, matte.alpha_hw, target)
+        into, out_of = photo.space.to_srgb.astype(np.float32), np.linalg.inv(photo.space.to_srgb)
+
+        def paint(light: FloatArray) -> FloatArray:
+            lab = to_oklab(light @ into.T)
+            new = lab[..., 1:] @ turn.T + shift * _body(lab[..., :1])
+            lab[..., 1:] += np.float32(self.amount) * (new - lab[..., 1:])
+            return _inside_gamut(lab, out_of.T.astype(np.float32))
+
+        done = repaint(photo, matte.alpha_hw, split_layers(photo, matte), paint)
+        return EffectResult(done, True, f"Recoloured {names_of(segments)}.", matte.alpha_hw)
 
 
 def _plan(photo: Photo, alpha_hw: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:

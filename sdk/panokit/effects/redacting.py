@@ -7,63 +7,90 @@ and has no soft edge through which the original would shine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.effects._checks import one_of, whole
 from panokit.effects._grid import sample_bilinear
+from panokit.effects.edit import ObjectEdit
 from panokit.effects.held import is_person, with_held
 from panokit.effects.matting import cell_of, dilate
-from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
-from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.effects.outcome import EffectResult
+from panokit.effects.parameters import about
+from panokit.effects.picking import names_of
 from panokit.photo import Photo
-from panokit.result import PanopticResult
+from panokit.result import PanopticResult, Segment
 
-__all__ = ["blur", "head_mask", "pixelate"]
+__all__ = ["Blur", "Pixelate", "head_mask"]
 
 MARGIN_CELLS = 3.0
 """How much wider than its mask an object is covered, in pixels of the network's input."""
 
 
-def pixelate(
-    photo: Photo, result: PanopticResult, pick: Pick, *, blocks: int = 8, part: str = "all"
-) -> EffectResult:
-    """Cover the picked objects with squares of their mean light, ``blocks`` (1..32) along the
-    longer side of each. ``part="head"`` covers the upper part of persons only, a generous estimate
-    from their outline: check the picture before relying on it."""
-    return _redact(photo, result, pick, blocks, part, soft=False)
+BLOCKS = about("How many blocks an object is drawn from, along its longer side.", low=1, high=32)
 
 
-def blur(
-    photo: Photo, result: PanopticResult, pick: Pick, *, blocks: int = 6, part: str = "all"
-) -> EffectResult:
-    """As :func:`pixelate`, drawn as a soft picture instead of squares."""
-    return _redact(photo, result, pick, blocks, part, soft=True)
+@dataclass(frozen=True)
+class _Redaction(ObjectEdit):
+    """What :class:`Pixelate` and :class:`Blur` have in common."""
+
+    soft: ClassVar[bool] = False
+
+    blocks: int = field(default=8, metadata=BLOCKS)
+    part: str = field(
+        default="all",
+        metadata=about(
+            "What of a person is covered; the head is an estimate.", choices=("all", "head")
+        ),
+    )
+
+    def change(
+        self, photo: Photo, result: PanopticResult, segments: Sequence[Segment], draft: bool
+    ) -> EffectResult:
+        pixels = photo.pixels_hwc.copy()
+        covered = np.zeros(result.id_map.shape, np.float32)
+        margin = max(1, round(MARGIN_CELLS * cell_of(photo, result)))
+        for segment in segments:
+            mask = result.mask(*with_held(result, [segment], self.pick.but))
+            if self.part == "head" and is_person(segment):
+                mask &= head_mask(mask)
+            _cover(photo, pixels, mask, margin, self.blocks, soft=self.soft)
+            covered[dilate(mask, margin)] = 1
+        verb = "Blurred" if self.soft else "Pixelated"
+        what = names_of(segments)
+        if self.part == "head":
+            what += " (persons: an estimate of the head)"
+        return EffectResult(photo.with_pixels(pixels), True, f"{verb} {what}.", covered)
 
 
-def _redact(
-    photo: Photo, result: PanopticResult, pick: Pick, blocks: int, part: str, *, soft: bool
-) -> EffectResult:
-    check_same_photo(photo, result)
-    whole("blocks", blocks, 1, 32)
-    one_of("part", part, ("all", "head"))
-    segments = pick.find(result)
-    if not segments:
-        return unchanged(photo, found_nothing(pick))
-    pixels = photo.pixels_hwc.copy()
-    covered = np.zeros(result.id_map.shape, np.float32)
-    margin = max(1, round(MARGIN_CELLS * cell_of(photo, result)))
-    for segment in segments:
-        mask = result.mask(*with_held(result, [segment], pick.but))
-        if part == "head" and is_person(segment):
-            mask &= head_mask(mask)
-        _cover(photo, pixels, mask, margin, blocks, soft=soft)
-        covered[dilate(mask, margin)] = 1
-    verb = "Blurred" if soft else "Pixelated"
-    what = names_of(segments)
-    if part == "head":
-        what += " (persons: an estimate of the head)"
-    return EffectResult(photo.with_pixels(pixels), True, f"{verb} {what}.", covered)
+@dataclass(frozen=True)
+class Pixelate(_Redaction):
+    """Make the picked objects unrecognisable with squares of their mean light.
+
+    ``part="head"`` covers the upper part of persons only, a generous estimate from their outline:
+    check the picture before relying on it.
+    """
+
+    do = "pixelate"
+    title = "Pixelate"
+
+
+@dataclass(frozen=True)
+class Blur(_Redaction):
+    """Make the picked objects unrecognisable with a soft picture of their mean light.
+
+    As :class:`Pixelate`, drawn softly instead of in squares.
+    """
+
+    do = "blur"
+    title = "Blur"
+    basic = False
+    soft = True
+
+    blocks: int = field(default=6, metadata=BLOCKS)
 
 
 def _cover(

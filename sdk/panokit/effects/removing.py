@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.effects._checks import in_range
+from panokit.effects.edit import ObjectEdit
 from panokit.effects.held import with_held
 from panokit.effects.inpainting import inpaint
 from panokit.effects.matting import cell_of, dilate
-from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
-from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.effects.outcome import EffectResult, unchanged
+from panokit.effects.parameters import about
+from panokit.effects.picking import names_of
 from panokit.photo import Photo
-from panokit.result import PanopticResult
+from panokit.result import PanopticResult, Segment
 
-__all__ = ["remove"]
+__all__ = ["Remove"]
 
 ON_IT = 0.3
 """An object that makes up this share of the hole's surroundings may be what is behind it."""
@@ -25,33 +27,44 @@ LARGE = 0.35
 """Share of the photo from which on the message warns that most of the picture is made up."""
 
 
-def remove(
-    photo: Photo, result: PanopticResult, pick: Pick, *, margin: float = 2.0
-) -> EffectResult:
-    """Take the picked objects away; the hole is filled with what lies around it.
+@dataclass(frozen=True)
+class Remove(ObjectEdit):
+    """Take the picked objects away and fill in what may be behind them.
 
-    ``margin`` 0..20 widens the hole, in pixels of the network's input, to cover what the mask
-    misses. Other objects are never copied into the hole. Pixels outside it stay bit for bit;
-    ``alpha_hw`` is 1 in the hole and 0 outside it.
+    The hole is filled with what lies around it. Other objects are never copied into it. Pixels
+    outside it stay bit for bit; ``alpha_hw`` is 1 in the hole and 0 outside it. A draft fills the
+    hole on a coarser grid.
     """
-    check_same_photo(photo, result)
-    in_range("margin", margin, 0, 20)
-    segments = pick.find(result)
-    if not segments:
-        return unchanged(photo, found_nothing(pick))
-    ids = with_held(result, segments, pick.but)
-    wide = round(margin * cell_of(photo, result))
-    hole = result.mask(*ids)
-    hole = dilate(hole, wide) if wide else hole
-    if hole.all():
-        return unchanged(photo, "Nothing of the photo would be left, so it was left as it is.")
-    others = _bystanders(result, ids, hole, max(2, wide))
-    avoid = result.mask(*others) if others else None
-    done = inpaint(photo, hole, avoid)
-    message = f"Removed {names_of(segments)}."
-    if hole.mean() > LARGE:
-        message += " It filled much of the photo: what is there now is made up."
-    return EffectResult(done, True, message, hole.astype(np.float32))
+
+    do = "remove"
+    title = "Remove"
+    slow = True
+
+    margin: float = field(
+        default=2.0,
+        metadata=about(
+            "How much wider than the object the hole is, in pixels of the network's input.",
+            low=0,
+            high=20,
+        ),
+    )
+
+    def change(
+        self, photo: Photo, result: PanopticResult, segments: Sequence[Segment], draft: bool
+    ) -> EffectResult:
+        ids = with_held(result, segments, self.pick.but)
+        wide = round(self.margin * cell_of(photo, result))
+        hole = result.mask(*ids)
+        hole = dilate(hole, wide) if wide else hole
+        if hole.all():
+            return unchanged(photo, "Nothing of the photo would be left, so it was left as it is.")
+        others = _bystanders(result, ids, hole, max(2, wide))
+        avoid = result.mask(*others) if others else None
+        done = inpaint(photo, hole, avoid, draft=draft)
+        message = f"Removed {names_of(segments)}."
+        if hole.mean() > LARGE:
+            message += " It filled much of the photo: what is there now is made up."
+        return EffectResult(done, True, message, hole.astype(np.float32), gone=ids)
 
 
 def _bystanders(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.effects._checks import in_range
 from panokit.effects.compose import Paint, compose, split_layers
+from panokit.effects.edit import Edit
 from panokit.effects.fill import Fill
 from panokit.effects.held import with_held
-from panokit.effects.matting import Matte, matte_of
+from panokit.effects.matting import QUALITY, Matte, matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
+from panokit.effects.parameters import about
 from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.effects.portrait import NO_PERSON
 from panokit.photo import Photo
 from panokit.result import PanopticResult
 
-__all__ = ["replace_background", "replace_sky"]
+__all__ = ["ReplaceBackground", "ReplaceSky"]
 
 FloatArray = NDArray[np.float32]
 
@@ -25,62 +28,87 @@ LARGEST_GAIN = 1.6
 """The most that a subject's light is raised or lowered to match."""
 
 
-def replace_background(
-    photo: Photo,
-    result: PanopticResult,
-    fill: Fill,
-    pick: Pick | None = None,
-    *,
-    match_light: float = 0.5,
-    quality: str = "fast",
-    folder: Path | None = None,
-) -> EffectResult:
-    """Put the picked objects (all persons, with what they hold, if ``pick`` is None) before
-    ``fill``.
+EVENING = Fill(gradient=("#2a5298", "#f5c9a3"))
+"""What a form begins with."""
 
-    ``match_light`` 0..1: how far the objects take on the brightness and tint of the new background
-    in place of the old; at 0 pixels whose matte is 1 stay bit for bit. ``folder`` is where a photo
-    named by the fill may lie.
+
+@dataclass(frozen=True)
+class ReplaceBackground(Edit):
+    """Put the picked objects, or all persons, before another background.
+
+    What persons wear or hold comes with them. With ``match_light`` 0 pixels whose matte is 1 stay
+    bit for bit.
     """
-    from panokit.effects.portrait import NO_PERSON
 
-    check_same_photo(photo, result)
-    in_range("match_light", match_light, 0, 1)
-    chosen = Pick(class_name="person") if pick is None else pick
-    if pick is None and not any(c.name == "person" for c in result.taxonomy):
-        return unchanged(photo, NO_PERSON)
-    segments = chosen.find(result)
-    if not segments:
-        return unchanged(photo, NO_PERSON if pick is None else found_nothing(chosen))
-    ids = with_held(result, segments, chosen.but)
-    matte = matte_of(photo, result, ids, quality)
-    done = _before(photo, matte, fill, match_light, folder)
-    message = f"Put {names_of(segments)} before another background."
-    return EffectResult(done, True, message, matte.alpha_hw)
+    do = "replace_background"
+    title = "New background"
+    group = "scene"
+
+    fill: Fill = field(metadata=about("The new background.", basic=True, start=EVENING))
+    pick: Pick | None = field(
+        default=None, metadata=about("What stays in front. Default: all persons.")
+    )
+    match_light: float = field(
+        default=0.5,
+        metadata=about("How far objects take on the new background's light.", low=0, high=1),
+    )
+    quality: str = field(default="fast", metadata=QUALITY)
+
+    def apply(
+        self,
+        photo: Photo,
+        result: PanopticResult,
+        *,
+        draft: bool = False,
+        folder: Path | None = None,
+    ) -> EffectResult:
+        check_same_photo(photo, result)
+        chosen = Pick(class_name="person") if self.pick is None else self.pick
+        if self.pick is None and not any(c.name == "person" for c in result.taxonomy):
+            return unchanged(photo, NO_PERSON)
+        segments = chosen.find(result)
+        if not segments:
+            return unchanged(photo, NO_PERSON if self.pick is None else found_nothing(chosen))
+        ids = with_held(result, segments, chosen.but)
+        matte = matte_of(photo, result, ids, self.quality)
+        done = _before(photo, matte, self.fill, self.match_light, folder)
+        message = f"Put {names_of(segments)} before another background."
+        return EffectResult(done, True, message, matte.alpha_hw)
 
 
-def replace_sky(
-    photo: Photo,
-    result: PanopticResult,
-    fill: Fill,
-    *,
-    match_light: float = 0.3,
-    quality: str = "fast",
-    folder: Path | None = None,
-) -> EffectResult:
-    """Another sky; the land takes on its light by ``match_light`` 0..1.
+@dataclass(frozen=True)
+class ReplaceSky(Edit):
+    """Put another sky above the land.
 
     ``alpha_hw`` of the result is the land's matte. A photo without sky stays as it is.
     """
-    check_same_photo(photo, result)
-    in_range("match_light", match_light, 0, 1)
-    sky = [s.id for s in result if s.category.name == "sky"]
-    if not sky:
-        return unchanged(photo, "No sky was found, so the photo was left as it is.")
-    of_sky = matte_of(photo, result, sky, quality)
-    land = Matte(1 - of_sky.alpha_hw, of_sky.reach)
-    done = _before(photo, land, fill, match_light, folder)
-    return EffectResult(done, True, "Replaced the sky.", land.alpha_hw)
+
+    do = "replace_sky"
+    title = "New sky"
+    group = "scene"
+
+    fill: Fill = field(metadata=about("The new sky.", basic=True, start=EVENING))
+    match_light: float = field(
+        default=0.3, metadata=about("How far the land takes on the new sky's light.", low=0, high=1)
+    )
+    quality: str = field(default="fast", metadata=QUALITY)
+
+    def apply(
+        self,
+        photo: Photo,
+        result: PanopticResult,
+        *,
+        draft: bool = False,
+        folder: Path | None = None,
+    ) -> EffectResult:
+        check_same_photo(photo, result)
+        sky = [s.id for s in result if s.category.name == "sky"]
+        if not sky:
+            return unchanged(photo, "No sky was found, so the photo was left as it is.")
+        of_sky = matte_of(photo, result, sky, self.quality)
+        land = Matte(1 - of_sky.alpha_hw, of_sky.reach)
+        done = _before(photo, land, self.fill, self.match_light, folder)
+        return EffectResult(done, True, "Replaced the sky.", land.alpha_hw)
 
 
 def _before(

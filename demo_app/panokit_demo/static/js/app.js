@@ -35,6 +35,7 @@ const editor = new Editor({
   onChange: () => editPanel.update(),
   onBusy: (busy) => setBusy("edit", busy ? "Editing" : null),
   onError: (error) => complain(error.message),
+  isSlow: (edit) => Boolean(state.info.edits[edit.do]?.slow),
   onPicture(edited) {
     state.edited = edited;
     if (edited) state.outlined = false; // the line would hide what was done
@@ -339,6 +340,7 @@ async function start() {
     return complain(error.message);
   }
   const { artifacts, samples } = state.info;
+  editPanel.offer();
   state.artifact = state.info.default;
   const options = artifacts.filter((a) => a.runs_here);
   byId("artifact").replaceChildren(

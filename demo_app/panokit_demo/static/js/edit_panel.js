@@ -1,44 +1,42 @@
 /** The tab "Edit": tools for the selected object and the scene, the list of edits, files to keep. */
 
 import * as api from "./api.js";
-import { words } from "./editor.js";
+import { editButtons, percentOf, portraitOf, words } from "./edit_form.js";
 import { byId, complain, element, save } from "./page.js";
 import { title } from "./views.js";
 
 const MAX_EDITS_FILE = 200_000;
 
-/** Make the tab work. `update()` redraws it; `said(picture)` shows what the last drawing did. */
+/** Make the tab work. `offer()` makes its tools once the server has said what there is; `update()`
+ * redraws it; `said(picture)` shows what the last drawing did. */
 export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
   const selected = () => state.results.get(state.artifact)?.byId.get(state.selected);
-  const tools = {
-    remove: () => ({ pick: pickOf(state.selected) }),
-    lift: () => ({ pick: pickOf(state.selected) }),
-    highlight: () => ({ pick: pickOf(state.selected), dim: 0.2 }),
-    pixelate: () => ({ pick: pickOf(state.selected) }),
-    recolor: () => ({ pick: pickOf(state.selected), color: byId("recolor-color").value }),
-    replace_background: () => ({ fill: gradient(), ...(selected() ? { pick: pickOf(state.selected) } : {}) }),
-    replace_sky: () => ({ fill: gradient() }),
-  };
-  const gradient = () => ({ gradient: [byId("fill-top").value, byId("fill-bottom").value] });
 
-  for (const button of document.querySelectorAll("[data-do]")) {
-    button.addEventListener("click", () => {
-      const edit = { do: button.dataset.do, ...tools[button.dataset.do]() };
-      editor.set([...editor.edits, edit]);
-      if (edit.do === "remove") select(0, null); // it is gone: there is nothing to outline
-    });
+  function offer() {
+    for (const group of ["object", "scene"]) {
+      byId(`${group}-tools`).replaceChildren(...editButtons(state.info.edits, group, add));
+    }
+  }
+
+  function add(name, kind, settings) {
+    const pick = kind.parameters.some((p) => p.kind === "pick") && selected();
+    const edit = { do: name, ...settings, ...(pick ? { pick: pickOf(state.selected) } : {}) };
+    editor.set([...editor.edits, edit]);
+    if (name === "remove") select(0, null); // it is gone: there is nothing to outline
   }
 
   let sliding = false; // the first move of a slide is a new step, the others change it
   byId("blur").addEventListener("input", () => {
-    const strength = byId("blur").value / 100;
-    const others = editor.edits.filter((e) => e.do !== "blur_background");
-    const old = editor.edits.find((e) => e.do === "blur_background");
+    const { name, parameter } = portraitOf(state.info.edits);
+    const share = byId("blur").value / 100;
+    const strength = parameter.low + (parameter.high - parameter.low) * share;
+    const others = editor.edits.filter((e) => e.do !== name);
+    const old = editor.edits.find((e) => e.do === name);
     const thing = selected()?.isthing;
     const pick = old ? old.pick : thing ? pickOf(state.selected) : undefined;
-    const blur = { do: "blur_background", strength, ...(pick ? { pick } : {}) };
+    const blur = { do: name, [parameter.name]: strength, ...(pick ? { pick } : {}) };
     const at = old ? editor.edits.indexOf(old) : others.length;
-    const edits = strength ? [...others.slice(0, at), blur, ...others.slice(at)] : others;
+    const edits = share ? [...others.slice(0, at), blur, ...others.slice(at)] : others;
     editor.set(edits, { live: true, first: !sliding });
     sliding = true;
   });
@@ -93,14 +91,16 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
     byId("picked-title").textContent = segment ? `The ${title(segment)}` : "Tap an object";
     byId("picked-about").hidden = Boolean(segment);
     for (const button of byId("object-tools").querySelectorAll("button")) button.disabled = !segment;
-    const blur = editor.edits.find((e) => e.do === "blur_background");
-    byId("blur").value = String(Math.round(100 * (blur?.strength ?? 0)));
-    byId("blur-value").textContent = blur ? `${Math.round(100 * blur.strength)} %` : "off";
+    const { name, parameter } = portraitOf(state.info.edits);
+    const blur = editor.edits.find((e) => e.do === name);
+    const percent = blur ? percentOf(blur, parameter) : 0;
+    byId("blur").value = String(percent);
+    byId("blur-value").textContent = blur ? `${percent} %` : "off";
     const focus = blur ? blur.pick && nameAt(blur.pick) : segment?.isthing && title(segment);
     byId("blur-about").textContent = focus ? `Blurs what is behind the ${focus}.` : "Blurs what is behind the persons.";
     byId("undo").disabled = !editor.canUndo;
     byId("redo").disabled = !editor.canRedo;
-    const items = editor.edits.map((e) => element("li", { textContent: words(e, nameAt) }));
+    const items = editor.edits.map((e) => element("li", { textContent: words(e, state.info.edits, nameAt) }));
     byId("history").replaceChildren(...items);
     if (!editor.edits.length) byId("edit-message").textContent = "";
     const transparent = Boolean(state.edited?.transparent && editor.edits.length);
@@ -115,5 +115,5 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
     update();
   }
 
-  return { update, said };
+  return { offer, update, said };
 }

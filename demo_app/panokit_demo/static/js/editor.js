@@ -3,8 +3,6 @@
 import * as api from "./api.js";
 
 const MOST_STEPS = 200;
-/** Edits that take a second on the whole picture: a smaller one is shown first. */
-const SLOW = new Set(["remove", "recolor"]);
 
 export class Editor {
   #steps = [[]];
@@ -14,9 +12,10 @@ export class Editor {
   #draft = false; // while a slider moves, and before slow edits: smaller pictures, sooner
   #finishing = null; // ends the drawing of a whole picture that is wanted no more
 
-  /** `onChange(editor)` after every step; `onPicture({picture, …} | null)` when one is drawn. */
-  constructor({ onChange, onPicture, onBusy, onError }) {
-    Object.assign(this, { onChange, onPicture, onBusy, onError });
+  /** `onChange(editor)` after every step; `onPicture({picture, …} | null)` when one is drawn.
+   * `isSlow(edit)`: whether the whole picture takes a second, so that a smaller one comes first. */
+  constructor({ onChange, onPicture, onBusy, onError, isSlow }) {
+    Object.assign(this, { onChange, onPicture, onBusy, onError, isSlow });
     this.session = null;
   }
 
@@ -79,7 +78,7 @@ export class Editor {
   #changed() {
     this.onChange(this);
     this.#wanted = true;
-    if (this.edits.some((edit) => SLOW.has(edit.do))) this.#draft = true;
+    if (this.edits.some(this.isSlow)) this.#draft = true;
     this.#finishing?.abort();
     if (!this.#running) this.#draw();
   }
@@ -123,23 +122,4 @@ export class Editor {
       this.#wanted = true;
     }
   }
-}
-
-const NAMES = {
-  blur_background: "Portrait blur",
-  lift: "Lift",
-  remove: "Remove",
-  recolor: "Recolour",
-  pixelate: "Pixelate",
-  blur: "Blur",
-  highlight: "Highlight",
-  replace_background: "New background",
-  replace_sky: "New sky",
-};
-
-/** An edit in words; `nameAt(pick)` tells what a pick is about. */
-export function words(edit, nameAt) {
-  const what = edit.pick ? nameAt(edit.pick) : "";
-  const more = edit.do === "blur_background" ? ` ${Math.round(100 * edit.strength)} %` : "";
-  return `${NAMES[edit.do] ?? edit.do}${more}${what ? `: ${what}` : ""}`;
 }

@@ -1,0 +1,94 @@
+/** Controls and words for edits, made from what the server says of their kinds (GET /api/info). */
+
+import { element } from "./page.js";
+
+const PLAIN = { gradient: ["#000000", "#ffffff"] };
+const MAKERS = { number: slider, whole: slider, choice, flag, color, fill };
+
+/** Buttons for the kinds of edits of a group, each with the controls of its basic parameters. Edits
+ * of a group share the controls of parameters that have the same name. Each button calls
+ * `onPress(name, kind, settings)`, with `settings` as edits.json has them, without the pick. */
+export function editButtons(kinds, group, onPress) {
+  const controls = new Map();
+  const nodes = [];
+  for (const [name, kind] of Object.entries(kinds)) {
+    if (kind.group !== group || !kind.basic) continue;
+    const button = element("button", { type: "button", textContent: kind.title });
+    button.dataset.do = name;
+    button.addEventListener("click", () => onPress(name, kind, settings(kind, controls)));
+    nodes.push(button);
+    for (const parameter of kind.parameters.filter(isShown)) {
+      if (controls.has(parameter.name)) continue;
+      const control = MAKERS[parameter.kind](parameter, parameter.start ?? parameter.default);
+      controls.set(parameter.name, control);
+      nodes.push(...control.nodes);
+    }
+  }
+  return nodes;
+}
+
+const isShown = (parameter) => parameter.basic && parameter.kind !== "pick";
+
+/** What the controls say, and the start of parameters that are not shown. */
+function settings(kind, controls) {
+  const values = {};
+  for (const parameter of kind.parameters) {
+    if (isShown(parameter)) values[parameter.name] = controls.get(parameter.name).value();
+    else if (parameter.start !== undefined) values[parameter.name] = parameter.start;
+  }
+  return values;
+}
+
+/** The portrait: the edit that has a slider of its own, and the parameter that the slider sets. */
+export function portraitOf(kinds) {
+  const [name, kind] = Object.entries(kinds).find(([, k]) => k.group === "portrait");
+  return { name, parameter: kind.parameters.find(isShown) };
+}
+
+/** Where a number lies between its lowest and its highest value, in whole per cent. */
+export const percentOf = (edit, { name, low, high, default: usual }) =>
+  Math.round((100 * ((edit[name] ?? usual) - low)) / (high - low));
+
+/** An edit in words; `nameAt(pick)` tells what a pick is about. */
+export function words(edit, kinds, nameAt) {
+  const portrait = portraitOf(kinds);
+  const what = edit.pick ? nameAt(edit.pick) : "";
+  const more = edit.do === portrait.name ? ` ${percentOf(edit, portrait.parameter)} %` : "";
+  return `${kinds[edit.do]?.title ?? edit.do}${more}${what ? `: ${what}` : ""}`;
+}
+
+function labelled(text, input, className, hidden = false) {
+  const about = element("span", { className: hidden ? "visually-hidden" : "", textContent: text });
+  return element("label", { className }, [about, input]);
+}
+
+function slider({ kind, about, low, high }, start) {
+  const step = kind === "whole" ? 1 : (high - low) / 20;
+  const input = element("input", { type: "range", min: low, max: high, step, value: start });
+  return { nodes: [labelled(about, input, "slider")], value: () => Number(input.value) };
+}
+
+function choice({ about, choices }, start) {
+  const options = choices.map((c) => element("option", { textContent: c, selected: c === start }));
+  const input = element("select", {}, options);
+  return { nodes: [labelled(about, input, "")], value: () => choices[input.selectedIndex] };
+}
+
+function flag({ about }, start) {
+  const input = element("input", { type: "checkbox", checked: start });
+  return { nodes: [labelled(about, input, "toggle")], value: () => input.checked };
+}
+
+function color({ about }, start) {
+  const input = element("input", { type: "color", value: start });
+  return { nodes: [labelled(about, input, "color", true)], value: () => input.value };
+}
+
+/** Two colours, above and below. */
+function fill({ about }, start) {
+  const ends = (start ?? PLAIN).gradient.map((value) => element("input", { type: "color", value }));
+  const nodes = ends.map((input, i) =>
+    labelled(`${about} Colour ${i ? "below" : "above"}.`, input, "color", true)
+  );
+  return { nodes, value: () => ({ gradient: ends.map((input) => input.value) }) };
+}
