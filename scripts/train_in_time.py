@@ -29,11 +29,11 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("sdk", "datasets", "network")]
 import torch  # noqa: E402
 
 from panokit_datasets.packs import PackFolder  # noqa: E402
-from panokit_network.cache import PhotoCache  # noqa: E402
-from panokit_network.config import TrainConfig  # noqa: E402
-from panokit_network.scenes import loader  # noqa: E402
-from panokit_network.train import CHECKPOINT, METRICS, WEIGHTS, Trainer  # noqa: E402
-from panokit_network.validate import Validator  # noqa: E402
+from panokit_network.training.cache import PhotoCache  # noqa: E402
+from panokit_network.training.config import TrainConfig  # noqa: E402
+from panokit_network.training.scenes import loader  # noqa: E402
+from panokit_network.training.trainer import CHECKPOINT, METRICS, WEIGHTS, Trainer  # noqa: E402
+from panokit_network.training.validate import Validator  # noqa: E402
 
 log = logging.getLogger("train_in_time")
 
@@ -78,7 +78,10 @@ def main() -> None:
     else:
         given = TrainConfig.load(args.config)
         most = TIMED_SHARE * budget
-        rates, channels_last = _measure(given, cache, folder, args.work / "trial", options, most)
+        rates, channels_last = args.rates, True
+        if rates is None:
+            trial = args.work / "trial"
+            rates, channels_last = _measure(given, cache, folder, trial, options, most)
         left = MARGIN * (budget - (time.monotonic() - started))
         config = _fitted(given, rates, left)
     trainer = Trainer(
@@ -123,6 +126,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/in-time"), help="scratch folder")
     parser.add_argument("--workers", type=int, help="loader processes; one a core by default")
     parser.add_argument("--compile", action="store_true", help="have PyTorch compile the network")
+    parser.add_argument(
+        "--rates",
+        type=lambda text: [float(part) for part in text.split(",")],
+        help="samples a second of each phase, separated by commas, instead of measuring them",
+    )
     parser.add_argument("--reserve", type=float, default=0.15, help="minutes kept for saving")
     return parser.parse_args()
 
@@ -146,7 +154,7 @@ def _measure(
         rates[channels_last] = []
         first = 0
         for phase in config.phases:
-            trainer.step = first
+            trainer.loop.step = first
             rates[channels_last].append(_rate(trainer, first, phase.batch, most_seconds))
             first += phase.steps
         log.info("channels last %s: %s samples/s", channels_last, rates[channels_last])

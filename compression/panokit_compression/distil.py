@@ -1,6 +1,6 @@
 """Training a compressed network on, with the network it came from as the teacher.
 
-One loop for fine-tuning and for quantization-aware training: it counts samples, not time, writes
+One way for fine-tuning and for quantization-aware training: it counts samples, not time, writes
 checkpoints, and goes on where it stopped. Works for any module of the head contract; labels are
 optional.
 """
@@ -11,14 +11,10 @@ import copy
 import json
 import logging
 import math
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,14 +25,13 @@ from torch.nn import functional as F
 
 from panokit.errors import ArgumentError, DataError
 from panokit_compression.recipes import Finetune, Qat
-from panokit_network.checkpoint import load_checkpoint, save_checkpoint
-from panokit_network.losses import Batch, LossConfig, panoptic_loss
+from panokit_network.training.loop import Loop, adam_w, averages_of, interruptible
+from panokit_network.training.losses import Batch, LossConfig, panoptic_loss
 
 __all__ = ["PhotoStream", "Sample", "Stream", "distil_loss", "train_on"]
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.safetensors"
 SAVE_EVERY = 100  # steps
 WARMUP = 0.05  # share of the steps
 CLIP_NORM = 5.0
@@ -117,73 +112,33 @@ def distil_loss(
     return semantic + LOSS.center * center + LOSS.offset * offset
 
 
-@dataclass
-class Training:
-    """Everything of a run but its step counter."""
+@dataclass(frozen=True)
+class Lesson:
+    """What a training step learns from: the teacher, and the labels if there are any.
+
+    ``things`` bool ``[C]``; ``class_weight`` float32 ``[C]`` of the label loss.
+    """
 
     module: nn.Module
     teacher: nn.Module
-    stream: Stream
     step: Finetune | Qat
-    folder: Path
     things: Tensor | None
-    masks: Mapping[str, Tensor]
-    ema: dict[str, Tensor]
-    optimizer: torch.optim.Optimizer
     class_weight: Tensor | None
     bf16: bool
-    memory_format: Any
+    layout: torch.memory_format
 
-    @property
-    def total(self) -> int:
-        """Optimizer steps of the whole run."""
-        return -(-self.step.samples // self.step.batch)
-
-    def rate(self, number: int) -> float:
-        """Learning rate of a step: warm-up, then a half cosine to zero."""
-        warm = max(1, round(WARMUP * self.total))
-        if number < warm:
-            return self.step.learning_rate * (number + 1) / warm
-        done = (number - warm) / max(1, self.total - warm)
-        return self.step.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-    def batches(self, first: int) -> Iterator[Sample]:
-        """The batches from number ``first`` on; a thread prepares the next one meanwhile."""
-        with ThreadPoolExecutor(1) as thread:
-
-            def prepare(number: int) -> Future[Sample]:
-                return thread.submit(self.stream.batch, number, self.step.size, self.step.batch)
-
-            following = [prepare(number) for number in range(first, min(first + 1, self.total))]
-            for number in range(first, self.total):
-                sample = following.pop().result()
-                if number + 1 < self.total:
-                    following.append(prepare(number + 1))
-                yield sample
-
-    def train_step(self, number: int, sample: Sample) -> dict[str, float]:
-        """One optimizer step."""
-        image = sample.image.float().contiguous(memory_format=self.memory_format)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(number)
+    def loss(self, sample: Sample, number: int) -> dict[str, Tensor]:
+        """The loss of a batch."""
+        image = sample.image.float().contiguous(memory_format=self.layout)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
             with torch.no_grad():
                 wanted = self.teacher(image)
             heads = self.module(image)
-        loss = self.step.distil * distil_loss(heads, wanted, self.things)
+        total = self.step.distil * distil_loss(heads, wanted, self.things)
         if self.step.distil < 1:
             labelled: Tensor = (1 - self.step.distil) * self._label_loss(heads, sample)
-            loss = loss + labelled
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), CLIP_NORM)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        else:
-            log.warning("step %d: gradient norm %s, step skipped", number, norm)
-        self._mask()
-        self._average(number)
-        return {"step": number + 1, "total": self.total, "loss": float(loss.detach())}
+            total = total + labelled
+        return {"total": total}
 
     def _label_loss(self, heads: dict[str, Tensor], sample: Sample) -> Tensor:
         if sample.labels is None:
@@ -195,34 +150,36 @@ class Training:
         labels, person = sample.labels, sample.person
         return panoptic_loss(heads, labels, weight, sample.loss, person)["total"]
 
-    @torch.no_grad()
-    def _mask(self) -> None:
-        parameters = dict(self.module.named_parameters())
-        for name, mask in self.masks.items():
-            parameters[name].mul_(mask)
 
-    @torch.no_grad()
-    def _average(self, number: int) -> None:
-        if not self.ema:
-            return
-        most = min(EMA_DECAY, 1 - 1 / max(1.0, EMA_SHARE * self.total))
-        decay = min(most, (1 + number) / (10 + number))
-        state = self.module.state_dict()
-        for name, average in self.ema.items():
-            average.lerp_(state[name].detach(), 1 - decay)
+def rate_at(step: Finetune | Qat, number: int) -> float:
+    """Learning rate of a step: warm-up, then a half cosine to zero."""
+    total = total_steps(step)
+    warm = max(1, round(WARMUP * total))
+    if number < warm:
+        return step.learning_rate * (number + 1) / warm
+    done = (number - warm) / max(1, total - warm)
+    return step.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
-    def save(self, number: int) -> None:
-        """Write the checkpoint."""
-        config = {"step": {"kind": self.step.kind, **vars(self.step)}}
-        path = self.folder / CHECKPOINT
-        save_checkpoint(path, self.module, self.ema, self.optimizer, number, config)
 
-    def resume(self) -> int:
-        """Load the checkpoint if there is one; the number of steps done."""
-        path = self.folder / CHECKPOINT
-        if not path.is_file():
-            return 0
-        return load_checkpoint(path, self.module, self.ema, self.optimizer)
+def total_steps(step: Finetune | Qat) -> int:
+    """Optimizer steps of the whole run."""
+    return -(-step.samples // step.batch)
+
+
+def batches(stream: Stream, step: Finetune | Qat, first: int) -> Iterator[Sample]:
+    """The batches from number ``first`` on; a thread prepares the next one meanwhile."""
+    total = total_steps(step)
+    with ThreadPoolExecutor(1) as thread:
+
+        def prepare(number: int) -> Future[Sample]:
+            return thread.submit(stream.batch, number, step.size, step.batch)
+
+        following = [prepare(number) for number in range(first, min(first + 1, total))]
+        for number in range(first, total):
+            sample = following.pop().result()
+            if number + 1 < total:
+                following.append(prepare(number + 1))
+            yield sample
 
 
 def train_on(
@@ -251,69 +208,65 @@ def train_on(
     folder.mkdir(parents=True, exist_ok=True)
     teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
     module.requires_grad_(True)
-    layout: Any = torch.channels_last if bf16 else torch.contiguous_format
+    layout = torch.channels_last if bf16 else torch.contiguous_format
     if bf16:
         for m in (module, teacher):
             m.to(memory_format=layout)  # type: ignore[call-overload]
-    state = module.state_dict()
-    ema = {k: v.detach().clone() for k, v in state.items() if v.is_floating_point()}
-    groups = [[p for p in module.parameters() if (p.ndim > 1) == big] for big in (True, False)]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": group, "weight_decay": decay}
-            for group, decay in zip(groups, (WEIGHT_DECAY, 0.0), strict=True)
-            if group
-        ],
-        lr=step.learning_rate,
+    total = total_steps(step)
+    most = min(EMA_DECAY, 1 - 1 / max(1.0, EMA_SHARE * total))
+    loop: Loop[Sample] = Loop(
+        module=module,
+        optimizer=adam_w(module, step.learning_rate, WEIGHT_DECAY, fused=False),
+        folder=folder,
+        loss=Lesson(module, teacher, step, things, class_weight, bf16, layout).loss,
+        rate=lambda number: rate_at(step, number),
+        averages=averages_of(module) if average else {},
+        decay=lambda number: most,
+        clip_norm=CLIP_NORM,
+        after_step=lambda number: _hold_at_zero(module, masks or {}),
+        config={"step": {"kind": step.kind, **vars(step)}},
     )
-    run = Training(module, teacher, stream, step, folder, things, masks or {},
-                   ema if average else {}, optimizer, class_weight, bf16, layout)  # fmt: skip
     train_mode(module)
-    first = run.resume()
-    with _interruptible() as stopped:
-        for number, sample in enumerate(run.batches(first), first):
+    loop.resume()
+    _run(loop, batches(stream, step, loop.step), total, on_step, on_number)
+    if loop.averages:
+        module.load_state_dict(loop.averages, strict=False)
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _run(
+    loop: Loop[Sample],
+    samples: Iterator[Sample],
+    total: int,
+    on_step: OnStep | None,
+    on_number: Callable[[int, int], None] | None,
+) -> None:
+    with interruptible() as stopped:
+        for sample in samples:
             if on_number:
-                on_number(number, run.total)
-            figures = run.train_step(number, sample)
-            if not math.isfinite(figures["loss"]):
-                raise DataError(folder, f"training diverged at step {number}: {figures}")
+                on_number(loop.step, total)
+            loss = float(loop.train_step(sample)["total"])
+            figures = {"step": loop.step, "total": total, "loss": loss}
+            if not math.isfinite(loss):
+                reason = f"training diverged at step {loop.step - 1}: {figures}"
+                raise DataError(loop.folder, reason)
             if on_step:
                 on_step(figures)
-            if (number + 1) % SAVE_EVERY == 0 or stopped.is_set() or number + 1 == run.total:
-                run.save(number + 1)
-                _record(folder, figures)
-            if stopped.is_set() and number + 1 < run.total:
+            if loop.step % SAVE_EVERY == 0 or stopped.is_set() or loop.step == total:
+                loop.save()
+                _record(loop.folder, figures)
+            if stopped.is_set() and loop.step < total:
                 raise KeyboardInterrupt
-    if run.ema:
-        module.load_state_dict(run.ema, strict=False)
-    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+@torch.no_grad()
+def _hold_at_zero(module: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    if masks:
+        parameters = dict(module.named_parameters())
+        for name, mask in masks.items():
+            parameters[name].mul_(mask)
 
 
 def _record(folder: Path, figures: dict[str, float]) -> None:
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(figures) + "\n")
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set the event; a second one ends the program at once."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        log.warning("stopping after this step; it is saved")
-        stopped.set()
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-    for s in before:
-        signal.signal(s, stop)
-    try:
-        yield stopped
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)

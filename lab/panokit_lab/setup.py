@@ -29,11 +29,11 @@ from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
 from panokit_lab.pipeline import Bench, photos_needed
 from panokit_lab.quality import Split
-from panokit_network.cache import PhotoCache
-from panokit_network.config import Phase, TrainConfig
-from panokit_network.scenes import SceneStream
 from panokit_network.source import Subject
-from panokit_network.train import class_weights
+from panokit_network.training.cache import PhotoCache
+from panokit_network.training.config import Phase, TrainConfig
+from panokit_network.training.scenes import SceneStream
+from panokit_network.training.trainer import class_weights
 from panokit_network.weights import shipped_weights_path
 
 __all__ = ["LabelledStream", "Setup"]

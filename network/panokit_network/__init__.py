@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from panokit._lazy import lazy
 
 if TYPE_CHECKING:
-    from panokit_network.config import Phase, TrainConfig
     from panokit_network.deploy import count_macs, count_parameters, fuse
     from panokit_network.model import NetworkConfig, PanopticNetwork
     from panokit_network.segmenter import open_weights
     from panokit_network.source import Subject
-    from panokit_network.train import Trainer, TrainResult
+    from panokit_network.training.config import Phase, TrainConfig
+    from panokit_network.training.trainer import Trainer, TrainResult
     from panokit_network.weights import load_weights, save_weights
 
 __getattr__ = lazy(
     __name__,
     {
-        "config": (
+        "training.config": (
             "Phase",
             "TrainConfig",
         ),
@@ -33,7 +33,7 @@ __getattr__ = lazy(
         ),
         "segmenter": ("open_weights",),
         "source": ("Subject",),
-        "train": (
+        "training.trainer": (
             "TrainResult",
             "Trainer",
         ),

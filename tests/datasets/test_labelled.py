@@ -13,7 +13,7 @@ from PIL import Image
 from panokit.errors import DataError
 from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
-from panokit_network.cache import PhotoCache
+from panokit_network.training.cache import PhotoCache
 from tests.toys.data_folder import make_folder
 
 

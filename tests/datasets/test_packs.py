@@ -16,7 +16,7 @@ from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
 from panokit_datasets.packs import PackFolder, write_packs
 from panokit_datasets.records import DecodedPhoto, PhotoRecord, SegmentRecord
-from panokit_network.cache import PhotoCache
+from panokit_network.training.cache import PhotoCache
 from tests.toys.data_folder import make_folder
 
 

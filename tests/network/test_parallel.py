@@ -16,12 +16,12 @@ import torch
 from panokit.errors import ArgumentError
 from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
-from panokit_network.board import Board
-from panokit_network.cache import PhotoCache
-from panokit_network.config import Phase
-from panokit_network.parallel import SyncedBatchNorm2d, synchronize
-from panokit_network.train import Trainer
-from panokit_network.validate import Validator
+from panokit_network.training.board import Board
+from panokit_network.training.cache import PhotoCache
+from panokit_network.training.config import Phase
+from panokit_network.training.parallel import SyncedBatchNorm2d, synchronize
+from panokit_network.training.trainer import Trainer
+from panokit_network.training.validate import Validator
 from tests.network.test_train import SMALL
 from tests.toys.data_folder import make_folder
 
@@ -92,7 +92,7 @@ def photos(tmp_path: Path) -> tuple[PanopticFolder, PhotoCache]:
 def test_batch_must_divide_among_processes(
     photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("panokit_network.train.world_size", lambda: 3)
+    monkeypatch.setattr("panokit_network.training.trainer.world_size", lambda: 3)
     with pytest.raises(ArgumentError, match="a multiple of the 3 processes"):
         Trainer(EXACT, photos[1], photos[0].taxonomy, tmp_path / "run", imagenet=False)
 

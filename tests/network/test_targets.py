@@ -7,10 +7,10 @@ import pytest
 
 from panokit.taxonomy import Category, Taxonomy
 from panokit_datasets.records import NO_PERSON_MAP, SegmentRecord
-from panokit_network.augment import PADDING, Scene
-from panokit_network.losses import LossConfig, panoptic_loss
-from panokit_network.scenes import collate
-from panokit_network.targets import (
+from panokit_network.training.augment import PADDING, Scene
+from panokit_network.training.losses import LossConfig, panoptic_loss
+from panokit_network.training.scenes import collate
+from panokit_network.training.targets import (
     IGNORED,
     NOT_ABSENT,
     LabelWeights,

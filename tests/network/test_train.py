@@ -19,11 +19,11 @@ from PIL import Image
 from panokit.errors import ArgumentError, DataError
 from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
-from panokit_network.cache import PhotoCache
-from panokit_network.config import Phase, TrainConfig
 from panokit_network.model import NetworkConfig, PanopticNetwork
-from panokit_network.train import CHECKPOINT, Trainer, learning_rate_at
-from panokit_network.validate import Validator
+from panokit_network.training.cache import PhotoCache
+from panokit_network.training.config import Phase, TrainConfig
+from panokit_network.training.trainer import CHECKPOINT, Trainer, learning_rate_at
+from panokit_network.training.validate import Validator
 from panokit_network.weights import load_weights
 from tests.toys.data_folder import make_folder
 
@@ -77,8 +77,8 @@ def test_same_seed_same_losses_and_resume_equals_not_stopping(
     assert second.step == kill
     second.run()
     assert before + after == expected, f"stopped after step {kill}"
-    for name, tensor in whole.ema.items():
-        assert torch.equal(tensor, second.ema[name]), name
+    for name, tensor in whole.loop.averages.items():
+        assert torch.equal(tensor, second.loop.averages[name]), name
 
 
 def test_photos_without_things_or_labels_are_learnt_from(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_training_starts_from_given_weights(
     made, _ = trainer(photos, tmp_path / "first")
     weights = made.run(stop_after=2).weights
     again, _ = trainer(photos, tmp_path / "second", init=weights)
-    for name, tensor in made.ema.items():
+    for name, tensor in made.loop.averages.items():
         assert torch.equal(again.model.state_dict()[name], tensor.half().float()), name
     other = replace(SMALL, network=NetworkConfig(3, 32, 16, 16, 16, (1,)))
     with pytest.raises(DataError, match="expected weights of the network"):

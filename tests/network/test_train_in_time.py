@@ -15,7 +15,7 @@ import pytest
 from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
 from panokit_datasets.packs import write_packs
-from panokit_network.config import Phase
+from panokit_network.training.config import Phase
 from panokit_network.weights import load_weights
 from tests.network.test_train import SMALL
 from tests.toys.data_folder import make_folder
@@ -72,7 +72,10 @@ def call(there: Path, *more: str) -> str:
 
 
 def test_a_training_in_two_visits(travelling: Path) -> None:
-    said = call(travelling, "--out", "first", "--minutes", "0.2", "--reserve", "0.08")
+    # The rates are told, so that a busy machine plans the same.
+    said = call(
+        travelling, "--out", "first", "--minutes", "1", "--reserve", "0.9", "--rates", "200,100"
+    )
     assert "12 photos in" in said
     assert "samples planned" in said
     first = travelling / "first"
@@ -87,8 +90,8 @@ def test_a_training_in_two_visits(travelling: Path) -> None:
     assert a / b == pytest.approx(4, rel=0.05)
 
     shutil.rmtree(travelling / "work")  # another machine: only `first` came along
-    said = call(travelling, "--out", "second", "--minutes", "0.15", "--state", "first",
-                "--reserve", "0.05")  # fmt: skip
+    said = call(travelling, "--out", "second", "--minutes", "1", "--state", "first",
+                "--reserve", "0.9")  # fmt: skip
     assert "resumed at" in said
     assert json.loads((travelling / "second" / "config.json").read_text()) == planned
     lines = (travelling / "second" / "metrics.jsonl").read_text().splitlines()
@@ -97,6 +100,12 @@ def test_a_training_in_two_visits(travelling: Path) -> None:
     earlier = load_weights(first / "weights.safetensors")[1].training["samples"]
     later = load_weights(travelling / "second" / "weights.safetensors")[1].training["samples"]
     assert later >= earlier
+
+
+def test_measuring_and_planning_fit(travelling: Path) -> None:
+    said = call(travelling, "--out", "o", "--minutes", "1.5", "--reserve", "1.4")
+    assert "channels last True" in said
+    assert "samples planned" in said
 
 
 def test_a_state_that_is_none_is_named(travelling: Path) -> None:

@@ -27,12 +27,12 @@ from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.photo_source import PhotoSource
 from panokit_datasets.records import LabelledPhoto
-from panokit_network.board import open_board
-from panokit_network.cache import PhotoCache
-from panokit_network.config import TrainConfig
-from panokit_network.parallel import in_turn, process_group
-from panokit_network.train import CHECKPOINT, Trainer, TrainResult
-from panokit_network.validate import Validator
+from panokit_network.training.board import open_board
+from panokit_network.training.cache import PhotoCache
+from panokit_network.training.config import TrainConfig
+from panokit_network.training.parallel import in_turn, process_group
+from panokit_network.training.trainer import CHECKPOINT, Trainer, TrainResult
+from panokit_network.training.validate import Validator
 from panokit_network.weights import shipped_weights_path
 
 __all__ = ["train"]

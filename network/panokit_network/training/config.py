@@ -9,10 +9,10 @@ from typing import Any
 
 from panokit.config import read_settings, read_settings_file, write_settings
 from panokit.errors import ArgumentError
-from panokit_network.augment import AugmentConfig
-from panokit_network.losses import LossConfig
 from panokit_network.model import NetworkConfig
-from panokit_network.targets import TargetConfig
+from panokit_network.training.augment import AugmentConfig
+from panokit_network.training.losses import LossConfig
+from panokit_network.training.targets import TargetConfig
 
 __all__ = ["Phase", "TrainConfig"]
 

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.records import PhotoRecord
-from panokit_network.augment import Scene, random_scene
-from panokit_network.cache import PhotoCache
-from panokit_network.config import TrainConfig
-from panokit_network.losses import Batch
-from panokit_network.targets import LabelWeights, Targets, make_targets
+from panokit_network.training.augment import Scene, random_scene
+from panokit_network.training.cache import PhotoCache
+from panokit_network.training.config import TrainConfig
+from panokit_network.training.losses import Batch
+from panokit_network.training.targets import LabelWeights, Targets, make_targets
 
 __all__ = ["SceneStream", "collate", "loader", "photo_probabilities"]
 

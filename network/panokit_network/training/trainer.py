@@ -1,17 +1,14 @@
-"""The training loop: one process, or several under ``torchrun``; resumable to the step."""
+"""Training our network: one process, or several under ``torchrun``; resumable to the step."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import numpy as np
@@ -21,28 +18,35 @@ from torch import Tensor, nn
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
 from panokit_network.backbone import Conv
-from panokit_network.board import Board
-from panokit_network.cache import PhotoCache
-from panokit_network.checkpoint import load_checkpoint, save_checkpoint
-from panokit_network.config import Phase, TrainConfig
-from panokit_network.losses import Batch, panoptic_loss
 from panokit_network.model import PanopticNetwork
-from panokit_network.parallel import (
+from panokit_network.training.board import Board
+from panokit_network.training.cache import PhotoCache
+from panokit_network.training.config import Phase, TrainConfig
+from panokit_network.training.loop import CHECKPOINT, Loop, adam_w, averages_of, interruptible
+from panokit_network.training.losses import Batch, panoptic_loss
+from panokit_network.training.parallel import (
     any_rank,
     mean_over_ranks,
     synchronize,
     training_device,
     world_size,
 )
-from panokit_network.scenes import SceneStream, loader
-from panokit_network.validate import Validator
+from panokit_network.training.scenes import SceneStream, loader
+from panokit_network.training.validate import Validator
 from panokit_network.weights import backbone_state, imagenet_state, load_weights, save_weights
 
-__all__ = ["TrainResult", "Trainer", "class_weights", "learning_rate_at"]
+__all__ = [
+    "CHECKPOINT",
+    "METRICS",
+    "WEIGHTS",
+    "TrainResult",
+    "Trainer",
+    "class_weights",
+    "learning_rate_at",
+]
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.jsonl"
 
@@ -108,7 +112,8 @@ class Trainer:
     that go into ``metrics.jsonl``; ``on_step`` gets a dict of figures after every step.
     ``init`` is a weight file to start from instead of the ImageNet weights; ``backbone`` one that
     the backbone alone starts from. ``rank`` is this process's number under ``torchrun`` (see
-    :mod:`panokit_network.parallel`). What goes into ``metrics.jsonl`` is also shown on ``board``.
+    :mod:`panokit_network.training.parallel`). What goes into ``metrics.jsonl`` is also shown on
+    ``board``.
     """
 
     def __init__(
@@ -152,53 +157,44 @@ class Trainer:
         synchronize(self.model)
         _in_layout(self.model, self.layout).to(self.device)
         self.forward: nn.Module = self.model
-        state = self.model.state_dict()
-        self.ema = {k: v.clone() for k, v in state.items() if v.is_floating_point()}
-        self.optimizer = self._optimizer()
         weight = class_weights(cache, len(taxonomy), config.class_weight_power)
         self.class_weight = weight.to(self.device)
         self.stream = SceneStream(cache, taxonomy, config, rank, world_size())
-        self.step = 0
-        self._stop = False
+        self.loop: Loop[Batch] = Loop(
+            module=self.model,
+            optimizer=adam_w(
+                self.model, config.learning_rate, config.weight_decay, self._relative_rate
+            ),
+            folder=self.out,
+            loss=self._loss,
+            rate=lambda step: learning_rate_at(config, config.at(step)[1]),
+            averages=averages_of(self.model),
+            decay=lambda step: config.ema_decay,
+            clip_norm=config.clip_norm,
+            config=config.to_json(),
+        )
         self._phase: Phase | None = None
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            key = name.startswith("backbone."), parameter.ndim > 1
-            groups.setdefault(key, []).append(parameter)
-        decay = self.config.weight_decay
-        return torch.optim.AdamW(
-            [
-                {
-                    "params": parameters,
-                    "weight_decay": decay if is_matrix else 0.0,
-                    "rate": self.config.backbone_rate if is_backbone else 1.0,
-                }
-                for (is_backbone, is_matrix), parameters in groups.items()
-            ],
-            lr=self.config.learning_rate,
-            fused=True,
-        )
+    def _relative_rate(self, parameter: str) -> float:
+        return self.config.backbone_rate if parameter.startswith("backbone.") else 1.0
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.loop.step
 
     def resume(self) -> bool:
         """Go on from the checkpoint in ``out``; False if there is none."""
-        path = self.out / CHECKPOINT
-        if not path.is_file():
-            return False
-        self.step = load_checkpoint(path, self.model, self.ema, self.optimizer)
-        return True
+        return self.loop.resume()
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights (the first process does)."""
         if self.rank:
             return
-        config = self.config.to_json()
-        save_checkpoint(
-            self.out / CHECKPOINT, self.model, self.ema, self.optimizer, self.step, config
-        )
-        training = {"samples": self.samples, "config": config}
-        save_weights(self.out / WEIGHTS, self.ema, self.config.network, self.taxonomy, training)
+        self.loop.save()
+        training = {"samples": self.samples, "config": self.loop.config}
+        averages = self.loop.averages
+        save_weights(self.out / WEIGHTS, averages, self.config.network, self.taxonomy, training)
         if self.on_save:
             self.on_save()
 
@@ -212,19 +208,22 @@ class Trainer:
     def averaged(self) -> PanopticNetwork:
         """A copy of the network with the averaged weights, in eval mode."""
         network = PanopticNetwork(self.config.network)
-        network.load_state_dict({k: v.cpu() for k, v in self.ema.items()}, strict=False)
+        network.load_state_dict({k: v.cpu() for k, v in self.loop.averages.items()}, strict=False)
         return _in_layout(network, self.layout).to(self.device).eval()
 
     def run(self, stop_after: int | None = None, minutes: float | None = None) -> TrainResult:
         """Train to the end of the schedule, to ``stop_after`` steps, for so many ``minutes``, or
-        until interrupted. Whatever ends it, the state is saved."""
+        until interrupted. Whatever ends it, the state is saved. Time alone ends no run before its
+        first step."""
         end = min(self.config.total_steps, stop_after or self.config.total_steps)
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         due_save = due_validate = self.samples
-        with self._interruptible():
+        first = self.step
+        with interruptible() as stopped:
             for batch in loader(self.stream, self.step, self.workers):
-                self._stop |= time.monotonic() >= deadline
-                if any_rank(self._stop, self.device) or self.step >= end:
+                late = time.monotonic() >= deadline and self.step > first
+                stop = stopped.is_set() or late
+                if any_rank(stop, self.device) or self.step >= end:
                     break
                 figures = self.train_step(batch)
                 if self.on_step:
@@ -248,36 +247,27 @@ class Trainer:
         started = time.perf_counter()
         phase, samples = self.config.at(self.step)
         self._enter(phase)
-        rate = learning_rate_at(self.config, samples)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["rate"]
-        batch = batch.to(self.device)
-        image = batch.image.float().contiguous(memory_format=self.layout)
-        if self.config.dropout:  # what a step leaves out depends on its number alone
-            torch.manual_seed(hash((self.config.seed, self.step, self.rank)) % 2**63)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
-            heads = self.forward(image)
-        loss = panoptic_loss(
-            heads, batch, self.class_weight, self.config.loss, self.stream.weights.person
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss["total"].backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        if not torch.isfinite(norm):
-            log.warning("step %d: gradient norm %s, step skipped", self.step, norm)
-            self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer.step()
-        self._average()
-        self.step += 1
+        losses = self.loop.train_step(batch)
+        norm = losses.pop("norm")
         return {
             "step": self.step,
             "samples": samples + phase.batch,
             "size": phase.size,
-            "rate": rate,
+            "rate": learning_rate_at(self.config, samples),
             "norm": float(norm),
             "seconds": time.perf_counter() - started,
-            **{k: float(mean_over_ranks(v.detach())) for k, v in loss.items()},
+            **{k: float(mean_over_ranks(v)) for k, v in losses.items()},
         }
+
+    def _loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        batch = batch.to(self.device)
+        image = batch.image.float().contiguous(memory_format=self.layout)
+        if self.config.dropout:  # what a step leaves out depends on its number alone
+            torch.manual_seed(hash((self.config.seed, step, self.rank)) % 2**63)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
+            heads = self.forward(image)
+        person = self.stream.weights.person
+        return panoptic_loss(heads, batch, self.class_weight, self.config.loss, person)
 
     def _enter(self, phase: Phase) -> None:
         """Freeze and thaw as the phase wants."""
@@ -307,13 +297,6 @@ class Trainer:
                 self.forward, broadcast_buffers=False
             )
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        state = self.model.state_dict()
-        pairs = [(v, state[k].detach()) for k, v in self.ema.items()]
-        torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
-
     def _validate(self) -> None:
         if self.validate is None or self.rank:
             return
@@ -333,18 +316,3 @@ class Trainer:
             validation = figures.get("validation")
             prefix = "validation" if validation else "train"
             self.board.figures(validation or figures, figures["samples"], prefix)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the current step, which is saved."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self._stop = True
-            log.warning("stopping after this step; it is saved")
-
-        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

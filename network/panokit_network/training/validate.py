@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.records import DecodedPhoto
-from panokit_network.augment import PADDING, letterboxed_scene
-from panokit_network.cache import PhotoCache
 from panokit_network.model import PanopticNetwork
+from panokit_network.training.augment import PADDING, letterboxed_scene
+from panokit_network.training.cache import PhotoCache
 
 __all__ = ["Validator"]
 

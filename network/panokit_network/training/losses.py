@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panokit_datasets.records import NO_PERSON_MAP, PERSON_LEVELS
-from panokit_network.parallel import total_over_ranks, world_size
-from panokit_network.targets import IGNORED
+from panokit_network.training.parallel import total_over_ranks, world_size
+from panokit_network.training.targets import IGNORED
 
 __all__ = ["Batch", "LossConfig", "panoptic_loss"]
 
@@ -29,7 +29,7 @@ class LossConfig:
 
 @dataclass
 class Batch:
-    """A batch of images and their :class:`panokit_network.targets.Targets`, stacked."""
+    """A batch of images and their :class:`panokit_network.training.targets.Targets`, stacked."""
 
     image: Tensor  # uint8 [N,3,S,S]
     semantic: Tensor  # int16 [N,S/2,S/2]

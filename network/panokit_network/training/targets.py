@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.records import NO_PERSON_MAP, SegmentRecord
-from panokit_network.augment import PADDING, Scene
+from panokit_network.training.augment import PADDING, Scene
 
 __all__ = [
     "IGNORED",
