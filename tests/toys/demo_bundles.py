@@ -16,7 +16,7 @@ from panokit.taxonomy import Taxonomy
 from panokit_converters.tflite_file import with_input
 
 TOY = Path(__file__).with_name("toy.tflite")
-"""``convert_tflite(ToyNetwork().eval(), (64, 64))`` of tests/converters/toy_network.py; float32.
+"""``convert_tflite(ToyNetwork().eval(), (64, 64))`` of tests/toys/network.py; float32.
 The conversion takes longer than all tests of the page."""
 
 TOY_SIZE, CLASSES = 64, 4
