@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from panokit_lab.export import (
         ExportRequest,
         ExportResult,
-        ExportSource,
         export_bundle,
         run_export,
-        source_from_weights,
     )
     from panokit_lab.pipeline import Bench, RunResult, run_recipe
 
@@ -34,10 +32,8 @@ __getattr__ = lazy(
         "export": (
             "ExportRequest",
             "ExportResult",
-            "ExportSource",
             "export_bundle",
             "run_export",
-            "source_from_weights",
         ),
         "pipeline": (
             "Bench",
@@ -53,13 +49,11 @@ __all__ = [
     "BundlePart",
     "ExportRequest",
     "ExportResult",
-    "ExportSource",
     "Maker",
     "RunResult",
     "artifact_runtime",
     "export_bundle",
     "run_export",
     "run_recipe",
-    "source_from_weights",
     "write_bundle",
 ]

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from panokit import __version__
-from panokit.bundle import Artifact, Bundle, Manifest, hash_path
+from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
-from panokit.postprocessing import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig
-from panokit.taxonomy import Taxonomy
 from panokit_compression import (
     CalibrationSet,
     Recipe,
@@ -45,19 +43,16 @@ from panokit_lab.artifacts import (
     why_not,
 )
 from panokit_lab.bundle_writer import MIN_VECTORS, BundlePart, write_bundle
-from panokit_network.deploy import count_macs, count_parameters, fuse
-from panokit_network.modules import fold_batch_norms, import_network, load_state, steps_done
-from panokit_network.weights import load_weights
+from panokit_network.deploy import count_macs, count_parameters
+from panokit_network.source import NetworkSource
 
 __all__ = [
     "FORMATS",
     "ExportRequest",
     "ExportResult",
-    "ExportSource",
     "artifact_outputs",
     "export_bundle",
     "run_export",
-    "source_from_weights",
 ]
 
 log = logging.getLogger(__name__)
@@ -117,23 +112,6 @@ class ExportRequest:
 
 
 @dataclass(frozen=True)
-class ExportSource:
-    """A network to export and what is known about it.
-
-    ``module`` keeps the head contract and is in eval mode; ``weights_sha256`` is that of its
-    weight file, if it has one; ``steps_done`` are the kinds of network steps of recipes (prune,
-    finetune, …) that it has been through.
-    """
-
-    module: nn.Module
-    taxonomy: Taxonomy
-    licence: str
-    postprocessing: PostprocessConfig = field(default_factory=PostprocessConfig)
-    weights_sha256: str = ""
-    steps_done: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class ExportResult:
     """The bundle, seconds per artifact, what was left out and why, and the process's peak memory
     in bytes."""
@@ -149,7 +127,7 @@ class _Scene:
     """What all artifacts are made from and checked against."""
 
     request: ExportRequest
-    source: ExportSource
+    source: NetworkSource
     contract: HeadContract
     recipes: tuple[Recipe, ...]
     photos: dict[str, Photo]
@@ -163,7 +141,7 @@ def export_bundle(
     request: ExportRequest,
     progress: Progress | None = None,
     *,
-    source: ExportSource | None = None,
+    source: NetworkSource | None = None,
 ) -> Bundle:
     """As :func:`run_export`, for who wants the bundle alone."""
     return run_export(request, progress, source=source).bundle
@@ -173,7 +151,7 @@ def run_export(
     request: ExportRequest,
     progress: Progress | None = None,
     *,
-    source: ExportSource | None = None,
+    source: NetworkSource | None = None,
 ) -> ExportResult:
     """Make the bundle of ``request``, of its weights or of a ``source`` of one's own.
 
@@ -187,7 +165,8 @@ def run_export(
     if source is None:
         if request.weights is None:
             raise ArgumentError("weights", "a weight file, or a source", None)
-        source = source_from_weights(request.weights)
+        source = NetworkSource.from_weights(request.weights)
+    source = source.with_folded()
     wanted, skipped = _plan(request, recipes, source)
     scene = _scene(request, source, recipes, wanted, progress or log.info)
     with tempfile.TemporaryDirectory(prefix="panokit-export-") as folder:
@@ -210,37 +189,6 @@ def run_export(
     return ExportResult(bundle, seconds, skipped, _peak_memory())
 
 
-def source_from_weights(path: Path) -> ExportSource:
-    """The network of a weight file, folded for deployment."""
-    network, info = load_weights(path)
-    return ExportSource(
-        module=fuse(network),
-        taxonomy=info.taxonomy,
-        licence=info.licence,
-        postprocessing=info.postprocessing,
-        weights_sha256=hash_path(path),
-        steps_done=tuple(info.training.get("steps_done", ())),
-    )
-
-
-def source_from_module(
-    where: str, weights: Path | None, taxonomy: Path, licence: str = "not stated"
-) -> ExportSource:
-    """A network of a user's own: what ``package.module:function`` returns, with ``weights``
-    loaded into it (safetensors; those of `panokit compress run` bring pruned widths along). Batch
-    norms are folded where the module can be traced."""
-    module = import_network(where)
-    if weights is not None:
-        module = load_state(weights, module)
-    return ExportSource(
-        module=fold_batch_norms(module),
-        taxonomy=Taxonomy.load(taxonomy),
-        licence=licence,
-        weights_sha256=hash_path(weights) if weights else "",
-        steps_done=steps_done(weights) if weights else (),
-    )
-
-
 def artifact_outputs(
     path: Path, artifact: Artifact, images: Mapping[str, NDArray[np.uint8]]
 ) -> dict[str, RawHeads]:
@@ -250,7 +198,7 @@ def artifact_outputs(
 
 
 def _plan(
-    request: ExportRequest, recipes: Iterable[Recipe], source: ExportSource
+    request: ExportRequest, recipes: Iterable[Recipe], source: NetworkSource
 ) -> tuple[list[tuple[str, Recipe]], dict[str, str]]:
     """What is made, and what is not with the reason."""
     wanted: list[tuple[str, Recipe]] = []
@@ -282,7 +230,7 @@ def _plan(
 
 def _scene(
     request: ExportRequest,
-    source: ExportSource,
+    source: NetworkSource,
     recipes: tuple[Recipe, ...],
     wanted: list[tuple[str, Recipe]],
     say: Progress,

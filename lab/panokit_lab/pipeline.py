@@ -7,6 +7,7 @@ stopped, and recipes with the same first steps share their networks.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -38,8 +39,7 @@ from panokit_lab.artifacts import Maker, artifact_runtime
 from panokit_lab.memory import arena_bytes
 from panokit_lab.quality import Split, head_sqnr, quality_figures
 from panokit_network.deploy import count_macs, count_parameters
-from panokit_network.modules import load_state
-from panokit_network.source import Subject
+from panokit_network.source import NetworkSource
 
 __all__ = ["RESULT", "Bench", "RunResult", "run_recipe"]
 
@@ -65,7 +65,7 @@ class Bench:
     runs of different recipes and by processes.
     """
 
-    subject: Subject
+    source: NetworkSource
     size: int
     cache: Path
     calibration: CalibrationSet | None = None
@@ -116,10 +116,10 @@ def run_recipe(
         say(f"{recipe.name}: is there already")
         return RunResult(recipe, folder, done)
     _check_disk(out)
-    subject = bench.subject.checked()
-    check_contract(subject.module, (bench.size, bench.size), len(subject.taxonomy))
+    source = bench.source.checked()
+    check_contract(source.module, (bench.size, bench.size), len(source.taxonomy))
     try:
-        network = compress_network(bench, subject, recipe, say, on_step)
+        network = compress_network(bench, source, recipe, say, on_step)
         with replacing_folder(folder) as partial:
             figures = _make(bench, recipe, network, partial, say)
             write_json(partial / RESULT, {**figures, "key": key})
@@ -131,44 +131,44 @@ def run_recipe(
 
 def compress_network(
     bench: Bench,
-    subject: Subject,
+    source: NetworkSource,
     recipe: Recipe,
     say: Progress = log.info,
     on_step: OnStep | None = None,
-) -> Subject:
+) -> NetworkSource:
     """The network after the network steps of ``recipe``, from the cache as far as it goes."""
-    current, done = subject, []
+    current, done = source, []
     for step in recipe.network_steps:
         done.append(step_to_json(step))
         path = bench.cache / "networks" / f"{_network_key(bench, done)}.safetensors"
-        following = replace(current, steps_done=(*current.steps_done, step.kind))
+        following = current.after_step(step.kind)
         if path.is_file():
             say(f"{recipe.name}: {step.kind} is there already")
-            current = _reload(following, subject, path)
+            current = following.reloaded(path, source)
             continue
         say(f"{recipe.name}: {step.kind}")
         run = bench.cache / "training" / path.stem
-        current = _network_step(bench, subject, following, step, run, say, on_step)
+        current = _network_step(bench, source, following, step, run, say, on_step)
         current.save(path)
         # What continues from here must not depend on whether it was interrupted: weights are
         # stored in float16, so go on from the stored ones.
-        current = _reload(current, subject, path)
+        current = current.reloaded(path, source)
         shutil.rmtree(run, ignore_errors=True)
     return current
 
 
 def _network_step(
     bench: Bench,
-    teacher: Subject,
-    current: Subject,
+    teacher: NetworkSource,
+    current: NetworkSource,
     step: Step,
     run: Path,
     say: Progress,
     on_step: OnStep | None,
-) -> Subject:
+) -> NetworkSource:
     if isinstance(step, Qat) or (isinstance(step, Finetune) and step.freeze_statistics):
         current = current.with_folded()
-    module = _copy(current)
+    module = copy.deepcopy(current.module)
     if isinstance(step, Prune):
         images = [torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float()
                   for x in bench.images(TAYLOR_IMAGES).values()]  # fmt: skip
@@ -197,7 +197,7 @@ def _network_step(
 
 
 def _make(
-    bench: Bench, recipe: Recipe, network: Subject, folder: Path, say: Progress
+    bench: Bench, recipe: Recipe, network: NetworkSource, folder: Path, say: Progress
 ) -> dict[str, Any]:
     """Artifacts and figures of a recipe in ``folder``."""
     write_json(folder / "recipe.json", recipe.to_json())
@@ -221,11 +221,11 @@ def _make(
         artifacts[format] = figures
     return {
         "recipe": recipe.to_json(),
-        "network": bench.subject.name,
-        "weights": bench.subject.digest()[:16],
+        "network": bench.source.name,
+        "weights": bench.source.digest()[:16],
         "size": bench.size,
-        "taxonomy": bench.subject.taxonomy.to_json(),
-        "postprocessing": asdict(bench.subject.postprocessing),
+        "taxonomy": bench.source.taxonomy.to_json(),
+        "postprocessing": asdict(bench.source.postprocessing),
         "macs": count_macs(folded.module, bench.size),
         "parameters": count_parameters(folded.module),
         "tools": {"panokit": __version__},
@@ -234,7 +234,7 @@ def _make(
 
 
 def _artifact(
-    bench: Bench, recipe: Recipe, network: Subject, format: str, folder: Path
+    bench: Bench, recipe: Recipe, network: NetworkSource, format: str, folder: Path
 ) -> tuple[Path, Artifact]:
     contract = check_contract(network.module, (bench.size, bench.size), len(network.taxonomy))
     info = ModelInfo(network.name, network.taxonomy, network.licence, __version__, contract.stride)
@@ -247,7 +247,7 @@ def _artifact(
     return made.path, made.artifact
 
 
-def float_tflite(bench: Bench, network: Subject) -> bytes:
+def float_tflite(bench: Bench, network: NetworkSource) -> bytes:
     """The converted float file of ``network`` (folded), from the cache if it is there."""
     path = bench.cache / "tflite" / f"{network.digest()[:16]}-{bench.size}.tflite"
     if path.is_file():
@@ -263,10 +263,10 @@ def manifest_for(bench: Bench, artifact: Artifact) -> Manifest:
     shape = artifact.outputs["semantic"].shape
     rows = shape[2] if artifact.outputs["semantic"].layout == "nchw" else shape[1]
     return Manifest(
-        name=bench.subject.name,
-        taxonomy=bench.subject.taxonomy,
+        name=bench.source.name,
+        taxonomy=bench.source.taxonomy,
         preprocessing=PreprocessConfig((bench.size, bench.size)),
-        postprocessing=bench.subject.postprocessing,
+        postprocessing=bench.source.postprocessing,
         stride=bench.size // rows,
         artifacts=(artifact,),
     )
@@ -298,7 +298,7 @@ def _judge(bench: Bench, artifact: Artifact, path: Path, say: Progress) -> dict[
 
 def reference_heads(bench: Bench, images: Images) -> dict[str, dict[str, NDArray[Any]]]:
     """Heads ``[h,w,C]`` of the uncompressed network by torch, float32."""
-    module = bench.subject.module.eval()
+    module = bench.source.module.eval()
     heads: dict[str, dict[str, NDArray[Any]]] = {}
     for name, image in images.items():
         x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
@@ -308,33 +308,20 @@ def reference_heads(bench: Bench, images: Images) -> dict[str, dict[str, NDArray
     return heads
 
 
-def _copy(subject: Subject) -> torch.nn.Module:
-    import copy
-
-    return copy.deepcopy(subject.module)
-
-
-def _reload(current: Subject, original: Subject, path: Path) -> Subject:
-    if current.config is not None:
-        loaded = Subject.from_weights(path)
-        return replace(loaded, name=original.name, postprocessing=original.postprocessing)
-    return replace(current, module=load_state(path, _copy(original)))
-
-
 def _key(bench: Bench, recipe: Recipe) -> str:
     """What a recipe's result depends on. Photos count by their contents: other photos of the same
     names are other photos."""
     split = bench.split
     quality = [split.digest(), split.limit, bench.coreml_photos] if split else None
     photos = bench.calibration.digest() if bench.calibration else None
-    decoding = bench.subject.postprocessing.to_json()
+    decoding = bench.source.postprocessing.to_json()
     measured = [quality, decoding, FIGURES]
-    return _hash([bench.subject.digest(), bench.size, recipe.to_json(), photos, measured])
+    return _hash([bench.source.digest(), bench.size, recipe.to_json(), photos, measured])
 
 
 def _network_key(bench: Bench, steps: list[dict[str, Any]]) -> str:
     photos = bench.calibration.first(TAYLOR_IMAGES).digest() if bench.calibration else None
-    return _hash([bench.subject.digest(), bench.size, steps, photos])
+    return _hash([bench.source.digest(), bench.size, steps, photos])
 
 
 def _hash(content: Any) -> str:

@@ -176,7 +176,7 @@ class _Judge:
     def __init__(self, bench: Bench, recipe: Recipe, step: Quantize, say: Progress) -> None:
         self.bench, self.step, self.say = bench, step, say
         self.base = Recipe(recipe.name, recipe.steps, recipe.description)
-        network = compress_network(bench, bench.subject.checked(), recipe, say)
+        network = compress_network(bench, bench.source.checked(), recipe, say)
         self.float_content = float_tflite(bench, network.with_folded())
         self.layers = [layer.name for layer in tflite_layers(self.float_content)]
         self.images = bench.images(SQNR_IMAGES)
@@ -234,7 +234,7 @@ def sensitivity_key(bench: Bench, recipe: Recipe) -> str:
     """What layer costs depend on: weights, input size, calibration photos, and all the recipe says.
     Costs that were measured with another key are not used again."""
     photos = bench.calibration.digest() if bench.calibration else None
-    content = [bench.subject.digest(), bench.size, photos, recipe.to_json()]
+    content = [bench.source.digest(), bench.size, photos, recipe.to_json()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 

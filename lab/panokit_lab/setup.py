@@ -32,7 +32,7 @@ from panokit_lab.quality import Split
 from panokit_network.cache import PhotoCache
 from panokit_network.config import Phase, TrainConfig
 from panokit_network.scenes import SceneStream
-from panokit_network.source import Subject
+from panokit_network.source import NetworkSource
 from panokit_network.train import class_weights
 from panokit_network.weights import shipped_weights_path
 
@@ -70,11 +70,11 @@ class Setup:
 
     def open(self, recipes: list[Recipe]) -> Bench:
         """Load the network and choose the photos that ``recipes`` need."""
-        subject = self._subject()
+        source = self._source()
         training = [s for r in recipes for s in r.network_steps if isinstance(s, Finetune | Qat)]
-        stream, weight = self._stream(training, subject) if training else (None, None)
+        stream, weight = self._stream(training, source) if training else (None, None)
         return Bench(
-            subject=subject,
+            source=source,
             size=self.size,
             cache=self.cache or self.out / "cache",
             calibration=self._calibration(photos_needed(recipes)),
@@ -84,12 +84,14 @@ class Setup:
             class_weight=weight,
         )
 
-    def _subject(self) -> Subject:
+    def _source(self) -> NetworkSource:
         if self.module and self.taxonomy is not None:
-            return Subject.from_import(self.module, self.weights, Taxonomy.load(self.taxonomy))
+            return NetworkSource.from_import(
+                self.module, self.weights, Taxonomy.load(self.taxonomy)
+            )
         if self.weights is None:
-            return Subject.from_weights(shipped_weights_path())
-        return Subject.from_weights(self.weights)
+            return NetworkSource.from_weights(shipped_weights_path())
+        return NetworkSource.from_weights(self.weights)
 
     def _calibration(self, count: int) -> CalibrationSet:
         config = PreprocessConfig((self.size, self.size))
@@ -99,12 +101,12 @@ class Setup:
         photos = {name: Photo.open(path) for name, path in paths.items()}
         return calibration_from_photos(photos, count, config)
 
-    def _stream(self, steps: list[Any], subject: Subject) -> tuple[Stream, torch.Tensor | None]:
+    def _stream(
+        self, steps: list[Any], source: NetworkSource
+    ) -> tuple[Stream, torch.Tensor | None]:
         if self.data is not None:
-            recorded = subject.training.get("config")
-            return LabelledStream.open(
-                self.data, subject.taxonomy, self.cache or self.out, recorded
-            )
+            recorded = source.training.get("config")
+            return LabelledStream.open(self.data, source.taxonomy, self.cache or self.out, recorded)
         if any(step.distil < 1 for step in steps):
             expected = "given for training with labels (or distil 1 in the recipe)"
             raise ArgumentError("data", expected, None)

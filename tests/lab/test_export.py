@@ -34,8 +34,9 @@ from panokit_converters.tflite_metadata import ModelInfo, with_metadata
 from panokit_lab import artifacts as artifacts_module
 from panokit_lab import export as export_module
 from panokit_lab.commands.export import export
-from panokit_lab.export import ExportRequest, export_bundle, source_from_weights
+from panokit_lab.export import ExportRequest, export_bundle
 from panokit_network.model import NetworkConfig, PanopticNetwork
+from panokit_network.source import NetworkSource
 from panokit_network.weights import load_weights, save_weights
 from tests.toys.network import ToyNetwork, toy_photos
 
@@ -203,7 +204,7 @@ def test_nothing_in_the_bundle_names_this_machine(bundle: Bundle) -> None:
 
 
 def test_converting_twice_gives_the_same_bytes(bundle: Bundle, work: Path) -> None:
-    source = source_from_weights(work / "w.safetensors")
+    source = NetworkSource.from_weights(work / "w.safetensors").with_folded()
     info = ModelInfo("toy", source.taxonomy, source.licence, __version__)
     size = (SIZE, SIZE)
     name = "onnx-float32"

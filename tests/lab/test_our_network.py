@@ -74,7 +74,7 @@ def test_training_on_draws_photos_as_the_network_was_trained(setup: Setup, tmp_p
 def test_pruned_trained_quantized_and_reloaded(setup: Setup) -> None:
     recipe = Recipe("all", (PRUNE, FINETUNE, QAT))
     bench = setup.open([recipe])
-    network = compress_network(bench, bench.subject, recipe)
+    network = compress_network(bench, bench.source, recipe)
     assert network.folded
     assert network.steps_done == ("prune", "finetune", "qat")
     done = ["prune", "finetune", "qat"]
@@ -86,12 +86,12 @@ def test_pruned_trained_quantized_and_reloaded(setup: Setup) -> None:
     image = torch.rand(1, 3, SIZE, SIZE) * 255
     with torch.no_grad():
         first, second = network.module(image), reloaded(image)
-        dense = bench.subject.module(image)
+        dense = bench.source.module(image)
     for head in first:
         torch.testing.assert_close(first[head], second[head])
         assert first[head].shape == dense[head].shape
     narrower = sum(p.numel() for p in reloaded.parameters())
-    assert narrower < sum(p.numel() for p in bench.subject.module.parameters())
+    assert narrower < sum(p.numel() for p in bench.source.module.parameters())
 
 
 def test_damaged_widths_are_a_data_error(setup: Setup, tmp_path: Path) -> None:

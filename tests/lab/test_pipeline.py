@@ -23,8 +23,7 @@ from panokit_compression.recipes import Finetune, Prune, Qat, Quantize, Recipe, 
 from panokit_lab.pipeline import Bench, compress_network, run_recipe
 from panokit_lab.quality import Split
 from panokit_network.deploy import count_macs
-from panokit_network.modules import load_state
-from panokit_network.source import Subject
+from panokit_network.source import NetworkSource, load_state
 from tests.toys.data_folder import CATEGORIES, make_folder
 from tests.toys.network import toy_photos
 from tests.toys.user_network import SIZE, NoOffset, TinyPanoptic
@@ -42,7 +41,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     photos = toy_photos(16)
     config = PreprocessConfig((SIZE, SIZE))
     return Bench(
-        subject=Subject.from_module(TinyPanoptic(), TAXONOMY, "tiny"),
+        source=NetworkSource.from_module(TinyPanoptic(), TAXONOMY, "tiny"),
         size=SIZE,
         cache=folder / "cache",
         calibration=calibration_from_photos(photos, 16, config),
@@ -62,7 +61,7 @@ def test_a_users_module_goes_all_the_way(bench: Bench, finished: Path) -> None:
     import json
 
     figures = json.loads((finished / "result.json").read_text())
-    dense = count_macs(bench.subject.module, SIZE)
+    dense = count_macs(bench.source.module, SIZE)
     assert 0.3 * dense < figures["macs"] <= 0.6 * dense
     tflite = figures["artifacts"]["tflite"]
     assert tflite["precision"] == "int8"
@@ -107,8 +106,8 @@ def test_figures_of_another_decoding_are_measured_anew(
     bench: Bench, finished: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished, tmp_path / "small")
-    decoding = replace(bench.subject.postprocessing, min_thing_score=0.3)
-    other = replace(bench, subject=replace(bench.subject, postprocessing=decoding))
+    decoding = replace(bench.source.postprocessing, min_thing_score=0.3)
+    other = replace(bench, source=replace(bench.source, postprocessing=decoding))
     said: list[str] = []
     result = run_recipe(other, Recipe("small", (PRUNE, FINETUNE, QUANTIZE)), tmp_path, said.append)
     assert "small: is there already" not in said
@@ -118,7 +117,7 @@ def test_figures_of_another_decoding_are_measured_anew(
 def test_recipes_share_their_first_steps(bench: Bench, finished: Path) -> None:
     said: list[str] = []
     recipe = Recipe("other", (PRUNE, FINETUNE, Quantize("float16")))
-    network = compress_network(bench, bench.subject, recipe, said.append)
+    network = compress_network(bench, bench.source, recipe, said.append)
     assert said == ["other: prune is there already", "other: finetune is there already"]
     assert network.steps_done == ("prune", "finetune")
 
@@ -156,7 +155,7 @@ def test_other_photos_of_the_same_names_are_other_photos(bench: Bench, finished:
 
 def test_sparse_weights_stay_zero_while_training(bench: Bench) -> None:
     recipe = Recipe("sparse", (Sparsify(0.6), FINETUNE))
-    network = compress_network(bench, bench.subject, recipe)
+    network = compress_network(bench, bench.source, recipe)
     weight = network.module.trunk[0].weight  # type: ignore[union-attr,index]
     share = float((weight == 0).float().mean())
     assert share == pytest.approx(0.6, abs=0.01)
@@ -164,25 +163,25 @@ def test_sparse_weights_stay_zero_while_training(bench: Bench) -> None:
 
 def test_qat_folds_and_trains_a_users_module(bench: Bench) -> None:
     step = Qat(samples=16, size=64, batch=4, learning_rate=1e-3, distil=1.0)
-    network = compress_network(bench, bench.subject, Recipe("q", (step,)))
+    network = compress_network(bench, bench.source, Recipe("q", (step,)))
     assert network.folded
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())
-    again = compress_network(bench, bench.subject, Recipe("q", (step,)))
+    again = compress_network(bench, bench.source, Recipe("q", (step,)))
     image = torch.full((1, 3, SIZE, SIZE), 100.0)
     with torch.no_grad():
         first, second = network.module(image), again.module(image)
-        dense = bench.subject.module(image)
+        dense = bench.source.module(image)
     torch.testing.assert_close(first, second)
     assert 0 < float((first["semantic"] - dense["semantic"]).abs().max()) < 1
 
 
 def test_training_on_with_batch_norms_folded(bench: Bench) -> None:
     frozen = replace(FINETUNE, freeze_statistics=True)
-    network = compress_network(bench, bench.subject, Recipe("f", (PRUNE, FINETUNE, frozen)))
+    network = compress_network(bench, bench.source, Recipe("f", (PRUNE, FINETUNE, frozen)))
     assert network.folded
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())
-    again = compress_network(bench, bench.subject, Recipe("f", (PRUNE, FINETUNE, frozen)))
-    before = compress_network(bench, bench.subject, Recipe("f", (PRUNE, FINETUNE)))
+    again = compress_network(bench, bench.source, Recipe("f", (PRUNE, FINETUNE, frozen)))
+    before = compress_network(bench, bench.source, Recipe("f", (PRUNE, FINETUNE)))
     image = torch.full((1, 3, SIZE, SIZE), 100.0)
     with torch.no_grad():
         first, second = network.module(image), again.module(image)
@@ -192,7 +191,7 @@ def test_training_on_with_batch_norms_folded(bench: Bench) -> None:
 
 
 def test_a_module_outside_the_contract_is_told_what_it_lacks(bench: Bench, tmp_path: Path) -> None:
-    bad = replace(bench, subject=Subject.from_module(NoOffset(), TAXONOMY))
+    bad = replace(bench, source=NetworkSource.from_module(NoOffset(), TAXONOMY))
     with pytest.raises(HeadError, match="'offset': is missing"):
         run_recipe(bad, Recipe("float32"), tmp_path)
 
@@ -201,7 +200,7 @@ def test_nan_weights_are_refused(bench: Bench, tmp_path: Path) -> None:
     module = TinyPanoptic()
     with torch.no_grad():
         module.classes.weight[0] = float("nan")
-    bad = replace(bench, subject=Subject.from_module(module, TAXONOMY))
+    bad = replace(bench, source=NetworkSource.from_module(module, TAXONOMY))
     with pytest.raises(ArgumentError, match=r"finite numbers.*classes\.weight"):
         run_recipe(bad, Recipe("float32"), tmp_path)
     assert not (tmp_path / "float32").exists()
@@ -277,13 +276,13 @@ def test_ctrl_c_goes_on_to_the_same_network(bench: Bench, tmp_path: Path) -> Non
 
     first = replace(bench, cache=tmp_path / "first")
     with pytest.raises(KeyboardInterrupt):
-        compress_network(first, bench.subject, recipe, on_step=interrupt)
+        compress_network(first, bench.source, recipe, on_step=interrupt)
     steps: list[float] = []
     resumed = compress_network(
-        first, bench.subject, recipe, on_step=lambda f: steps.append(f["step"])
+        first, bench.source, recipe, on_step=lambda f: steps.append(f["step"])
     )
     assert steps[0] == 4  # not from the start
-    whole = compress_network(replace(bench, cache=tmp_path / "second"), bench.subject, recipe)
+    whole = compress_network(replace(bench, cache=tmp_path / "second"), bench.source, recipe)
     assert resumed.digest() == whole.digest()
 
 

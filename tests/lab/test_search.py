@@ -23,7 +23,7 @@ from panokit_lab.memory import Tenant, plan_arena
 from panokit_lab.pipeline import Bench
 from panokit_lab.search import grid_recipes, pareto_front
 from panokit_lab.sensitivity import fewest_kept, sensitivity_key
-from panokit_network.source import Subject
+from panokit_network.source import NetworkSource
 from tests.toys.data_folder import CATEGORIES, make_folder
 
 RECIPES = "float32,int8-minmax,int8-weights"
@@ -223,12 +223,12 @@ def test_layer_costs_of_other_settings_are_measured_anew() -> None:
     """Kept costs belong to the weights, the input size, the photos' contents and all of the
     recipe, not to names."""
     taxonomy = Taxonomy("toy", (Category(1, "disc", True, (9, 0, 0)),))
-    subject = Subject.from_module(torch.nn.Conv2d(3, 4, 1), taxonomy)
+    source = NetworkSource.from_module(torch.nn.Conv2d(3, 4, 1), taxonomy)
 
     def photos(value: int) -> CalibrationSet:
         return CalibrationSet((np.full((32, 32, 3), value, np.uint8),), ("a",), "test")
 
-    bench = Bench(subject, 32, Path(), photos(1))
+    bench = Bench(source, 32, Path(), photos(1))
     recipe = Recipe("int8", (Quantize(calibration_photos=16, ranges="mean"),))
     keys = {
         sensitivity_key(bench, recipe),
@@ -238,7 +238,8 @@ def test_layer_costs_of_other_settings_are_measured_anew() -> None:
             bench, Recipe("int8", (Quantize(calibration_photos=16, ranges="min_max"),))
         ),
         sensitivity_key(
-            replace(bench, subject=Subject.from_module(torch.nn.Conv2d(3, 4, 1), taxonomy)), recipe
+            replace(bench, source=NetworkSource.from_module(torch.nn.Conv2d(3, 4, 1), taxonomy)),
+            recipe,
         ),
     }
     assert len(keys) == 5

@@ -18,12 +18,13 @@ from rich.table import Table
 
 from panokit._files import write_json
 from panokit.errors import ArgumentError
+from panokit.taxonomy import Taxonomy
 from panokit_lab.export import (
     ExportRequest,
     ExportResult,
     run_export,
-    source_from_module,
 )
+from panokit_network.source import NetworkSource
 
 __all__ = ["export"]
 
@@ -80,7 +81,7 @@ def export(
     if module:
         if taxonomy is None:
             raise ArgumentError("taxonomy", "given for a module of one's own", None)
-        source = source_from_module(module, weights, taxonomy)
+        source = NetworkSource.from_import(module, weights, Taxonomy.load(taxonomy))
     request = ExportRequest(
         weights=weights,
         out=out,
