@@ -34,8 +34,7 @@ from panokit_compression.recipes import Finetune, Prune, Qat, Recipe, Sparsify, 
 from panokit_compression.recipes.steps import step_to_json
 from panokit_converters.contract import check_contract
 from panokit_converters.tflite import convert_tflite
-from panokit_converters.tflite_metadata import ModelInfo
-from panokit_lab.artifacts import Maker, artifact_runtime
+from panokit_lab.artifacts import DescribedArtifact, Maker, artifact_runtime
 from panokit_lab.memory import arena_bytes
 from panokit_lab.quality import Split, head_sqnr, quality_figures
 from panokit_network.deploy import count_macs, count_parameters
@@ -209,7 +208,8 @@ def _make(
     artifacts: dict[str, Any] = {}
     for format in recipe.formats if recipe.steps else ("tflite",):
         say(f"{recipe.name}: {format}")
-        path, artifact = _artifact(bench, recipe, folded, format, folder)
+        made = _artifact(bench, recipe, folded, format, folder)
+        path, artifact = made.path, made.artifact
         figures: dict[str, Any] = {
             "file": path.name,
             "bytes": path_bytes(path),
@@ -235,16 +235,14 @@ def _make(
 
 def _artifact(
     bench: Bench, recipe: Recipe, network: NetworkSource, format: str, folder: Path
-) -> tuple[Path, Artifact]:
+) -> DescribedArtifact:
+    """The artifact of a recipe in ``folder``, of the ``network`` after the recipe's steps."""
     contract = check_contract(network.module, (bench.size, bench.size), len(network.taxonomy))
-    info = ModelInfo(network.name, network.taxonomy, network.licence, __version__, contract.stride)
     converted = float_tflite(bench, network) if format == "tflite" else None
-    maker = Maker(
-        network.module, contract, info, folder, calibration=bench.calibration,
-        float_tflite=converted,
-    )  # fmt: skip
-    made = maker.make(format, recipe, "model.tflite" if format == "tflite" else "")
-    return made.path, made.artifact
+    maker = Maker.of(
+        network, contract, network.name, folder, calibration=bench.calibration, converted=converted
+    )
+    return maker.make(format, recipe, "model.tflite" if format == "tflite" else "")
 
 
 def float_tflite(bench: Bench, network: NetworkSource) -> bytes:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from panokit._files import replacing_folder
 from panokit.bundle import Artifact, Bundle, Manifest
+from panokit.dump import HEADS
 from panokit.errors import ArgumentError, DataError
 from panokit.runtime import Runtime, dequantize
 from panokit.segmenter import Segmenter
@@ -23,9 +24,8 @@ from panokit.taxonomy import Taxonomy
 from panokit_datasets.quality import EvaluationResult, evaluate, load_truth
 from panokit_datasets.quality.predictor import predictor
 
-__all__ = ["HEADS", "Split", "first_photos", "head_sqnr", "quality_figures"]
+__all__ = ["Split", "first_photos", "head_sqnr", "quality_figures"]
 
-HEADS = ("semantic", "center", "offset")
 PERFECT_DB = 300.0  # stands for infinity, which JSON does not have
 
 Image = NDArray[np.uint8]

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from panokit._files import write_json
+from panokit.dump import HEADS
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
 from panokit_lab.export import (
@@ -150,12 +151,12 @@ def _print_summary(result: ExportResult, seconds: float) -> None:
     for column in columns:
         first = column == "artifact"
         table.add_column(column, justify="left" if first else "right", no_wrap=first)
-    manifest = result.bundle.manifest
-    for artifact in manifest.artifacts:
-        figures = manifest.quality["artifacts"][artifact.name]
-        missed = " [red]below thresholds[/]" if "failures" in figures else ""
-        decibels = [f"{figures['heads'][h]['sqnr_db']:.1f}" for h in _HEADS]
-        equal = f"{figures['panoptic']['equal_pixels']:.4f}"
+    for artifact in result.bundle.manifest.artifacts:
+        check = result.checks[artifact.name]
+        missed = " [red]below thresholds[/]" if check.failures else ""
+        decibels = [f"{check.agreement.heads[h].sqnr_db:.1f}" for h in HEADS]
+        panoptic = check.agreement.panoptic
+        equal = "–" if panoptic is None else f"{panoptic.equal_pixels:.4f}"
         taken = f"{result.seconds[artifact.name]:.0f}"
         table.add_row(
             escape(artifact.name) + missed, f"{artifact.bytes / 1e6:.2f}", *decibels, equal, taken
@@ -163,6 +164,3 @@ def _print_summary(result: ExportResult, seconds: float) -> None:
     _console.print(table)
     for name, reason in result.skipped.items():
         _console.print(f"left out: {escape(name)} ({escape(reason)})")
-
-
-_HEADS = ("semantic", "center", "offset")
