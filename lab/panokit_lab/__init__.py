@@ -15,7 +15,9 @@ if TYPE_CHECKING:
         export_bundle,
         run_export,
     )
-    from panokit_lab.pipeline import Bench, RunResult, run_recipe
+    from panokit_lab.pipeline import run_recipe
+    from panokit_lab.results import RecipeResult
+    from panokit_lab.setup import ExperimentRequest, ExperimentSetup
 
 __getattr__ = lazy(
     __name__,
@@ -35,22 +37,24 @@ __getattr__ = lazy(
             "export_bundle",
             "run_export",
         ),
-        "pipeline": (
-            "Bench",
-            "RunResult",
-            "run_recipe",
+        "pipeline": ("run_recipe",),
+        "results": ("RecipeResult",),
+        "setup": (
+            "ExperimentRequest",
+            "ExperimentSetup",
         ),
     },
 )
 
 __all__ = [
     "FORMATS",
-    "Bench",
     "BundlePart",
+    "ExperimentRequest",
+    "ExperimentSetup",
     "ExportRequest",
     "ExportResult",
     "Maker",
-    "RunResult",
+    "RecipeResult",
     "artifact_runtime",
     "export_bundle",
     "run_export",
