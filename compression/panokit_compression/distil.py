@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -119,7 +119,8 @@ def distil_loss(
 
 @dataclass
 class Training:
-    """Everything of a run but its step counter."""
+    """Everything of a run but its step counter. ``module`` is trained in place; the teacher is a
+    copy that stands still; ``ema`` is the moving average of the weights, if there is to be one."""
 
     module: nn.Module
     teacher: nn.Module
@@ -128,11 +129,26 @@ class Training:
     folder: Path
     things: Tensor | None
     masks: Mapping[str, Tensor]
-    ema: dict[str, Tensor]
-    optimizer: torch.optim.Optimizer
     class_weight: Tensor | None
+    average: bool
     bf16: bool
-    memory_format: Any
+    ema: dict[str, Tensor] = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.teacher = copy.deepcopy(self.teacher).eval().requires_grad_(False)
+        self.module.requires_grad_(True)
+        if self.bf16:
+            for m in (self.module, self.teacher):
+                m.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        state = self.module.state_dict() if self.average else {}
+        self.ema = {k: v.detach().clone() for k, v in state.items() if v.is_floating_point()}
+        self.optimizer = _optimizer(self.module, self.step)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """How images and weights lie in memory: bf16 is quick with channels last."""
+        return torch.channels_last if self.bf16 else torch.contiguous_format
 
     @property
     def total(self) -> int:
@@ -249,25 +265,8 @@ def train_on(
     step, saves it and raises ``KeyboardInterrupt``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
-    module.requires_grad_(True)
-    layout: Any = torch.channels_last if bf16 else torch.contiguous_format
-    if bf16:
-        for m in (module, teacher):
-            m.to(memory_format=layout)  # type: ignore[call-overload]
-    state = module.state_dict()
-    ema = {k: v.detach().clone() for k, v in state.items() if v.is_floating_point()}
-    groups = [[p for p in module.parameters() if (p.ndim > 1) == big] for big in (True, False)]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": group, "weight_decay": decay}
-            for group, decay in zip(groups, (WEIGHT_DECAY, 0.0), strict=True)
-            if group
-        ],
-        lr=step.learning_rate,
-    )
-    run = Training(module, teacher, stream, step, folder, things, masks or {},
-                   ema if average else {}, optimizer, class_weight, bf16, layout)  # fmt: skip
+    run = Training(module, teacher, stream, step, folder, things, masks or {}, class_weight,
+                   average, bf16)  # fmt: skip
     train_mode(module)
     first = run.resume()
     with _interruptible() as stopped:
@@ -287,6 +286,19 @@ def train_on(
     if run.ema:
         module.load_state_dict(run.ema, strict=False)
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _optimizer(module: nn.Module, step: Finetune | Qat) -> torch.optim.Optimizer:
+    """AdamW; weights decay, biases and scales do not."""
+    groups = [[p for p in module.parameters() if (p.ndim > 1) == big] for big in (True, False)]
+    return torch.optim.AdamW(
+        [
+            {"params": group, "weight_decay": decay}
+            for group, decay in zip(groups, (WEIGHT_DECAY, 0.0), strict=True)
+            if group
+        ],
+        lr=step.learning_rate,
+    )
 
 
 def _record(folder: Path, figures: dict[str, float]) -> None:

@@ -14,9 +14,11 @@ from rich.table import Table
 
 from panokit._files import write_json
 from panokit.bundle import shipped_bundle_path
+from panokit.cli.options import JsonOption
 from panokit.errors import ArgumentError
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_lab import bench as timing
+from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
 from panokit_lab.pipeline import run_recipe
 from panokit_lab.report import write_report
 from panokit_lab.results import RecipeResult
@@ -38,20 +40,15 @@ compress = typer.Typer(
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for results; a run goes on where it was.")]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Weight file; the shipped network without it.")
-]
-Module = Annotated[
-    str, typer.Option("--module", help="A network of your own: package.module:function.")
-]
-TaxonomyOption = Annotated[
-    Path | None, typer.Option("--taxonomy", help="Taxonomy JSON of --module.")
+    Path | None,
+    typer.Option("--weights", help="Weight file. Default: the network that comes with Panokit."),
 ]
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="COCO-panoptic folder: calibration, training, quality."),
 ]
 SplitOption = Annotated[
-    str, typer.Option("--split", help="Split of DATA to measure quality on; none without it.")
+    str, typer.Option("--split", help="Split of DATA to measure quality on. Default: none.")
 ]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Photos of the split; 0: all.")]
 CoremlPhotos = Annotated[
@@ -62,8 +59,6 @@ Photos = Annotated[
     list[Path] | None,
     typer.Option("--photos", help="Photos to calibrate with instead of DATA's training photos."),
 ]
-Size = Annotated[int, typer.Option("--size", help="Side of the input, a multiple of 32.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the results as JSON.")]
 
 
 def _recipes(names: list[str]) -> list[Recipe]:
@@ -86,15 +81,15 @@ def run(
     recipes: Annotated[list[str], typer.Argument(help="Recipes, by name or JSON file.")],
     out: Out,
     weights: Weights = None,
-    module: Module = "",
+    module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
     data: Data = None,
     split: SplitOption = "",
     limit: Limit = 0,
     coreml_photos: CoremlPhotos = 0,
     photos: Photos = None,
-    size: Size = 320,
-    json: Json = None,
+    size: SizeOption = 320,
+    json: JsonOption = None,
 ) -> None:
     """Run recipes: artifacts, the compressed network and its figures, in OUT/RECIPE each."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -163,10 +158,10 @@ def sensitivity(
     ] = "float32",
     top: Annotated[int, typer.Option(min=0, help="Layers whose PQ is measured as well.")] = 8,
     weights: Weights = None,
-    module: Module = "",
+    module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
-    size: Size = 320,
-    json: Json = None,
+    size: SizeOption = 320,
+    json: JsonOption = None,
 ) -> None:
     """Which layer costs how much when quantized, and which to keep in higher precision."""
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, size=size)
@@ -199,15 +194,15 @@ def search(
     ] = None,
     seconds: Annotated[float, typer.Option(help="Seconds of timing per number of threads.")] = 20,
     weights: Weights = None,
-    module: Module = "",
+    module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
     data: Data = None,
     split: SplitOption = "",
     limit: Limit = 0,
     coreml_photos: CoremlPhotos = 0,
     photos: Photos = None,
-    size: Size = 320,
-    json: Json = None,
+    size: SizeOption = 320,
+    json: JsonOption = None,
 ) -> None:
     """Run many recipes and draw the Pareto front of size, MACs, latency and PQ."""
     chosen = _recipes(recipes or []) + (grid_recipes(grid) if grid else [])
@@ -229,7 +224,7 @@ def search(
 def report(
     runs: Annotated[Path, typer.Argument(help="Folder that `compress run` or `search` wrote.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the report; RUNS/report otherwise.")
+        Path | None, typer.Option("--out", help="Folder of the report. Default: RUNS/report.")
     ] = None,
     data: Data = None,
     beside: Annotated[
@@ -237,7 +232,7 @@ def report(
         typer.Option("--beside", help="Other TFLite files or bundles to time in the same run."),
     ] = None,
     seconds: Annotated[float, typer.Option(help="Seconds of timing per number of threads.")] = 20,
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
     """One page of all recipes: size, MACs, memory, latency, quality, worst photos."""
     with _console.status("reporting") as status:
@@ -252,11 +247,13 @@ def report(
 def bench(
     artifacts: Annotated[
         list[Path] | None,
-        typer.Argument(help="TFLite files or bundles; the shipped one without any."),
+        typer.Argument(
+            help="TFLite files or bundles. Default: the bundle that comes with Panokit."
+        ),
     ] = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads, comma separated.")] = "1,2",
     seconds: Annotated[float, typer.Option(help="Seconds per number of threads.")] = 10.0,
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
     """Latency of artifacts side by side: in turns, medians, ratios to the first."""
     try:
