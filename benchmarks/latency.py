@@ -18,7 +18,7 @@ def main(seconds: float = 20.0) -> None:
     """Print one line per file and number of threads."""
     peers = sorted(Path(os.environ.get("PANOKIT_PEERS", PEERS)).glob("*.tflite"))
     files = bench_paths([shipped_bundle_path(), *peers])
-    print(", ".join(machine().values()))
+    print(machine())
     for found in bench(files, (1, 2), seconds):
         print(
             f"{found.name}: {found.threads} threads, {found.median_ms:.1f} ms "

@@ -13,11 +13,13 @@ import numpy as np
 
 from panokit._quiet import quiet
 from panokit.errors import ArgumentError, MissingExtraError
+from panokit_compression.biases import make_room_for_biases
 from panokit_compression.calibration import CalibrationSet, enough
 from panokit_compression.grids import INT4, INT8
 from panokit_compression.layers import match_layers, tflite_layers
 from panokit_compression.ranges import COUNT, Statistics, clipped_ranges, mean_update
 from panokit_compression.recipes import Quantize, Recipe
+from panokit_compression.rounding import round_weights
 
 __all__ = ["quantize"]
 
@@ -48,15 +50,11 @@ def quantize(
     if step.quantizes_activations:
         statistics = _measure(float_tflite, steps, step, calibration)
     if step.rounding == "compensated":
-        from panokit_compression.rounding import round_weights
-
         four = step.precision == "int4-weights"  # of dense layers
         float_tflite = round_weights(
             float_tflite, calibration, lambda shape: INT4 if four and shape[1] > 1 else INT8
         )
     if step.precision == "int8" and statistics is not None:
-        from panokit_compression.biases import make_room_for_biases
-
         float_tflite = make_room_for_biases(float_tflite, statistics)
     return _apply(float_tflite, steps, statistics)
 

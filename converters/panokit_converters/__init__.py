@@ -8,7 +8,8 @@
     onnx           → ONNX file, by torch
     coreai         → Core AI asset, by coreai-torch (experimental)
     agreement      how close are two sets of heads?
-    verify         golden vectors and the float artifact again, without torch; runners
+    measure        an artifact on photos: agreement with a reference, thresholds; runners
+    verify         golden vectors and the float artifact again, without torch
     bisect         the first operator that is wrong: trace, diagnose
     lint           what is known to hurt on devices; lint_graph
 """
@@ -22,21 +23,22 @@ from panokit._lazy import lazy
 if TYPE_CHECKING:
     from panokit_converters.agreement import Agreement, HeadAgreement, compare_heads
     from panokit_converters.bisect import bisect_traces
-    from panokit_converters.contract import HEADS, HeadContract, check_contract
+    from panokit_converters.contract import HEADS, ContractSpec, check_contract
     from panokit_converters.coreml import coreml_specs, write_coreml
     from panokit_converters.lint import lint_path
+    from panokit_converters.measure import Thresholds
     from panokit_converters.onnx import convert_onnx, onnx_operators
     from panokit_converters.tflite import convert_tflite, tflite_operators, tflite_specs
     from panokit_converters.tflite_file import with_input
     from panokit_converters.tflite_metadata import ModelInfo, with_metadata
     from panokit_converters.trace import trace_artifact
-    from panokit_converters.verify import Thresholds, verify_bundle
+    from panokit_converters.verify import verify_bundle
 
 __all__ = [
     "HEADS",
     "Agreement",
+    "ContractSpec",
     "HeadAgreement",
-    "HeadContract",
     "ModelInfo",
     "Thresholds",
     "bisect_traces",
@@ -68,7 +70,7 @@ __getattr__ = lazy(
         "bisect": ("bisect_traces",),
         "contract": (
             "HEADS",
-            "HeadContract",
+            "ContractSpec",
             "check_contract",
         ),
         "coreml": (
@@ -76,6 +78,7 @@ __getattr__ = lazy(
             "write_coreml",
         ),
         "lint": ("lint_path",),
+        "measure": ("Thresholds",),
         "onnx": (
             "convert_onnx",
             "onnx_operators",
@@ -91,9 +94,6 @@ __getattr__ = lazy(
             "with_metadata",
         ),
         "trace": ("trace_artifact",),
-        "verify": (
-            "Thresholds",
-            "verify_bundle",
-        ),
+        "verify": ("verify_bundle",),
     },
 )

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from panokit.errors import ArgumentError, HeadError
 
-__all__ = ["HEADS", "HeadContract", "TupleHeads", "check_contract", "run_heads"]
+__all__ = ["HEADS", "ContractSpec", "TupleHeads", "check_contract", "run_heads"]
 
 HEADS = ("semantic", "center", "offset")
 
 
 @dataclass(frozen=True)
-class HeadContract:
+class ContractSpec:
     """What a module was found to do: input size, number of classes and head stride in pixels."""
 
     size_wh: tuple[int, int]
@@ -49,7 +49,7 @@ class TupleHeads(nn.Module):
 
 def check_contract(
     module: nn.Module, size_wh: tuple[int, int], classes: int | None = None
-) -> HeadContract:
+) -> ContractSpec:
     """Run ``module`` on a grey and a random image and check every promise of the contract.
 
     ``classes`` is the number of categories of the taxonomy, if known. ``HeadError`` names the
@@ -68,7 +68,7 @@ def check_contract(
     heads = run_heads(module, images)
     found = heads["semantic"]
     stride = _stride(size_wh, found)
-    contract = HeadContract(size_wh, classes or int(found.shape[1]), stride)
+    contract = ContractSpec(size_wh, classes or int(found.shape[1]), stride)
     for name in HEADS:
         expected = (2, *contract.shape(name))
         if tuple(heads[name].shape) != expected:

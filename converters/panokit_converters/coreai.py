@@ -22,7 +22,7 @@ from panokit._quiet import quiet
 from panokit.bundle import Artifact, TensorSpec
 from panokit.errors import BundleError, ExportError, MissingExtraError
 from panokit.runtime import quantize_image
-from panokit_converters.contract import HEADS, HeadContract, TupleHeads
+from panokit_converters.contract import HEADS, ContractSpec, TupleHeads
 from panokit_converters.tflite_metadata import ModelInfo
 
 __all__ = ["MINIMUM_OS", "CoreAiRuntime", "coreai_specs", "write_coreai"]
@@ -48,7 +48,7 @@ class _HalfHeads(nn.Module):
 
 def write_coreai(
     module: nn.Module,
-    contract: HeadContract,
+    contract: ContractSpec,
     info: ModelInfo,
     path: Path,
     *,
@@ -82,7 +82,7 @@ def write_coreai(
     metadata.write_text(text + "\n", encoding="utf-8")
 
 
-def coreai_specs(contract: HeadContract) -> tuple[TensorSpec, dict[str, TensorSpec]]:
+def coreai_specs(contract: ContractSpec) -> tuple[TensorSpec, dict[str, TensorSpec]]:
     """The input and the heads of an asset written here: float32, whatever it computes in."""
     width, height = contract.size_wh
     image = TensorSpec(INPUT, (1, 3, height, width), "float32", "nchw")

@@ -19,13 +19,22 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from panokit._quiet import quiet
+from panokit._quiet import hushed, quiet
 from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError
-from panokit_converters.contract import HEADS, HeadContract, TupleHeads
+from panokit_converters.contract import HEADS, ContractSpec, TupleHeads
 from panokit_converters.tflite_metadata import ModelInfo
 
-__all__ = ["DENSE", "WeightStorage", "coreml_specs", "write_coreml"]
+__all__ = [
+    "DENSE",
+    "CoreMlModel",
+    "WeightStorage",
+    "compress_coreml",
+    "convert_coreml",
+    "coreml_specs",
+    "save_coreml",
+    "write_coreml",
+]
 
 log = logging.getLogger(__name__)
 
@@ -62,54 +71,79 @@ DENSE = _Dense()
 """float16 throughout, nothing compressed."""
 
 
+@dataclass(frozen=True)
+class CoreMlModel:
+    """An ML Program in memory; ``model`` is coremltools' ``MLModel``."""
+
+    model: Any
+
+
 def write_coreml(
     module: nn.Module,
-    contract: HeadContract,
+    contract: ContractSpec,
     info: ModelInfo,
     path: Path,
     storage: WeightStorage = DENSE,
 ) -> None:
     """Write ``module`` (head contract, eval mode) as the folder ``path`` (``….mlpackage``).
 
-    ``storage`` says how weights are stored. The same weights give the same
-    bytes: the conversion date is left out, identifiers come from names.
+    Converts, compresses and saves. ``storage`` says how weights are stored.
     """
-    with _tool() as ct, quiet(log), torch.no_grad():
-        try:
-            model = storage.compress(ct, _convert(ct, module, contract, storage))
-        except (RuntimeError, ValueError, NotImplementedError) as error:
-            reason = f"coremltools cannot convert the module ({type(error).__name__}: {error})"
-            raise ExportError(path, reason) from error
-        _describe(model, contract, info)
-        model.save(str(path))
+    model = compress_coreml(convert_coreml(module, contract, storage), storage)
+    save_coreml(model, contract, info, path)
+
+
+def convert_coreml(
+    module: nn.Module, contract: ContractSpec, storage: WeightStorage = DENSE
+) -> CoreMlModel:
+    """``module`` (head contract, eval mode) as an ML Program for one RGB image.
+
+    Weights are dense, in the type that ``storage`` computes in.
+    """
+    width, height = contract.size_wh
+    trace: Any = torch.jit.trace  # without types of its own
+    half = storage.compute == "float16"
+    with _tool() as ct, quiet(log), torch.no_grad(), _refusals():
+        return CoreMlModel(
+            ct.convert(
+                trace(TupleHeads(module).eval(), torch.zeros(1, 3, height, width)),
+                convert_to="mlprogram",
+                minimum_deployment_target=(
+                    ct.target.iOS18 if storage.needs_ios18 else ct.target.iOS16
+                ),
+                inputs=[
+                    ct.ImageType(
+                        name=INPUT,
+                        shape=(1, 3, height, width),
+                        scale=1.0,
+                        color_layout=ct.colorlayout.RGB,
+                    )
+                ],
+                outputs=[ct.TensorType(name=name) for name in HEADS],
+                compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+                skip_model_load=True,
+            )
+        )
+
+
+def compress_coreml(model: CoreMlModel, storage: WeightStorage) -> CoreMlModel:
+    """The program with its weights stored as ``storage`` says."""
+    with _tool() as ct, quiet(log), torch.no_grad(), _refusals():
+        return CoreMlModel(storage.compress(ct, model.model))
+
+
+def save_coreml(model: CoreMlModel, contract: ContractSpec, info: ModelInfo, path: Path) -> None:
+    """Write the program as the folder ``path`` (``….mlpackage``), with its description, labels and
+    taxonomy. The same weights give the same bytes: the conversion date is left out, identifiers
+    come from names."""
+    with _tool(), quiet(log), torch.no_grad():
+        _describe(model.model, contract, info)
+        model.model.save(str(path))
     _make_reproducible(path)
 
 
-def _convert(ct: Any, module: nn.Module, contract: HeadContract, storage: WeightStorage) -> Any:
-    width, height = contract.size_wh
-    trace: Any = torch.jit.trace  # without types of its own
-    traced = trace(TupleHeads(module).eval(), torch.zeros(1, 3, height, width))
-    half = storage.compute == "float16"
-    return ct.convert(
-        traced,
-        convert_to="mlprogram",
-        minimum_deployment_target=ct.target.iOS18 if storage.needs_ios18 else ct.target.iOS16,
-        inputs=[
-            ct.ImageType(
-                name=INPUT,
-                shape=(1, 3, height, width),
-                scale=1.0,
-                color_layout=ct.colorlayout.RGB,
-            )
-        ],
-        outputs=[ct.TensorType(name=name) for name in HEADS],
-        compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
-        skip_model_load=True,
-    )
-
-
 def coreml_specs(
-    contract: HeadContract, storage: WeightStorage = DENSE
+    contract: ContractSpec, storage: WeightStorage = DENSE
 ) -> tuple[TensorSpec, dict[str, TensorSpec]]:
     """The input (an image) and the heads (of the storage's compute type, NCHW) of a package."""
     dtype = storage.compute
@@ -119,7 +153,7 @@ def coreml_specs(
     return image, heads
 
 
-def _describe(model: Any, contract: HeadContract, info: ModelInfo) -> None:
+def _describe(model: Any, contract: ContractSpec, info: ModelInfo) -> None:
     model.author = info.author
     model.license = info.licence
     model.version = info.version
@@ -176,12 +210,19 @@ def _rewrite_specification(path: Path) -> None:
 
 
 @contextmanager
+def _refusals() -> Iterator[None]:
+    """What coremltools cannot do is an ``ExportError``."""
+    try:
+        yield
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = f"coremltools cannot convert the module ({type(error).__name__}: {error})"
+        raise ExportError("Core ML", reason) from error
+
+
+@contextmanager
 def _tool() -> Iterator[Any]:
     """coremltools without its word on the versions of torch and scikit-learn."""
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
+    with hushed(logging.getLogger("coremltools"), logging.CRITICAL):
         try:
             with quiet(log):
                 import coremltools
@@ -190,5 +231,3 @@ def _tool() -> Iterator[Any]:
                 raise MissingExtraError("exporting to Core ML", "export") from None
             raise
         yield coremltools
-    finally:
-        logger.setLevel(level)

@@ -17,7 +17,7 @@ from torch import nn
 from panokit._quiet import hushed, quiet
 from panokit.bundle import TensorSpec
 from panokit.errors import ArgumentError, ExportError, MissingExtraError
-from panokit_converters.contract import HEADS, HeadContract, TupleHeads, run_heads
+from panokit_converters.contract import HEADS, ContractSpec, TupleHeads, run_heads
 from panokit_converters.tflite_file import INPUT_TYPES, InputType
 from panokit_converters.tflite_metadata import ModelInfo
 
@@ -91,7 +91,7 @@ def finish_onnx(content: bytes, info: ModelInfo, kind: InputType = "native") -> 
 
 
 def onnx_specs(
-    contract: HeadContract, kind: InputType = "native"
+    contract: ContractSpec, kind: InputType = "native"
 ) -> tuple[TensorSpec, dict[str, TensorSpec]]:
     """The input and the heads of a file written here, all NCHW."""
     width, height = contract.size_wh

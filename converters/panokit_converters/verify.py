@@ -9,91 +9,40 @@ the same.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panokit.agreement import AgreementMeter, HeadAgreement
-from panokit.bundle import Artifact, Bundle, Manifest
+from panokit.bundle import Artifact, Bundle
 from panokit.dump import HEADS, read_dump
 from panokit.errors import ArgumentError, BundleError, PanokitError
 from panokit.photo import Photo
-from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
 from panokit.runtime import Runtime
-from panokit_converters.agreement import Agreement, AgreementSum
+from panokit_converters.agreement import Agreement
+from panokit_converters.measure import (
+    Inputs,
+    Thresholds,
+    judge,
+    measure,
+    prepare,
+    thresholds_for,
+)
 from panokit_converters.runners import channels_last, open_artifact, real_heads
 
 __all__ = [
     "ArtifactVerdict",
     "GoldenCheck",
-    "Inputs",
-    "Measured",
-    "Thresholds",
     "float_reference",
-    "judge",
-    "load_photos",
-    "measure",
-    "prepare",
-    "thresholds_for",
     "verify_bundle",
 ]
 
 Array = NDArray[Any]
-Inputs = dict[str, tuple[NDArray[np.uint8], TransformRecord]]
-"""Network inputs uint8 ``[H,W,3]`` with their transforms, by the photo's name."""
-
 Progress = Callable[[str], None]
 
-
-@dataclass(frozen=True)
-class Thresholds:
-    """The least agreement with the float reference: ``sqnr_db`` of each head, ``equal_pixels``
-    0..1 and ``pq`` 0..100 of the panoptic maps."""
-
-    sqnr_db: float
-    equal_pixels: float
-    pq: float
-
-    def __post_init__(self) -> None:
-        for name, most in (("sqnr_db", 200), ("equal_pixels", 1), ("pq", 100)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ArgumentError(name, "a number", value)
-            if not 0 <= value <= most:
-                raise ArgumentError(name, f"from 0 to {most}", value)
-
-    def to_json(self) -> dict[str, float]:
-        """A JSON-ready dict that :meth:`from_json` reads back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Thresholds:
-        """Read what :meth:`to_json` wrote."""
-        try:
-            return cls(**data)
-        except TypeError as error:
-            raise ArgumentError("thresholds", "sqnr_db, equal_pixels, pq", str(error)) from None
-
-
-# Float formats: what is further away than this is wrong, not imprecise. The others: what a sound
-# artifact of this kind keeps on photos that it was not calibrated on; how good it is for its task
-# is for `panokit evaluate` to say.
-_THRESHOLDS = {
-    "float32": Thresholds(60, 0.999, 99),
-    "float16": Thresholds(40, 0.99, 95),
-    "int16x8": Thresholds(20, 0.90, 70),
-    "int8-weights": Thresholds(18, 0.90, 65),
-    "palette8": Thresholds(18, 0.90, 65),
-    "int8": Thresholds(12, 0.75, 45),
-    "int8-dynamic": Thresholds(12, 0.75, 45),
-    "palette6": Thresholds(12, 0.75, 45),
-}
-_LOW_BITS = Thresholds(6, 0.5, 20)
 
 _GOLDEN_DB = {"float32": 60.0, "float16": 40.0}
 _GOLDEN_INTEGER_DB = 35.0  # one step here and there, as other processors round
@@ -107,15 +56,6 @@ class GoldenCheck:
     identical: bool
     worst_sqnr_db: float
     origin: str
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One artifact run on photos: how it agrees, its raw heads by photo, and seconds per photo."""
-
-    agreement: Agreement
-    raw: dict[str, dict[str, Array]]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -155,65 +95,6 @@ class ArtifactVerdict:
             "thresholds": self.thresholds.to_json(),
             "seconds_per_photo": self.seconds_per_photo,
         }
-
-
-def thresholds_for(artifact: Artifact, manifest: Manifest | None = None) -> Thresholds:
-    """Those that the bundle was exported with; without any those of the artifact's precision."""
-    if manifest is not None:
-        stated = manifest.quality.get("artifacts", {}).get(artifact.name, {})
-        if isinstance(stated, Mapping) and isinstance(stated.get("thresholds"), Mapping):
-            return Thresholds.from_json(stated["thresholds"])
-    return _THRESHOLDS.get(artifact.precision, _LOW_BITS)
-
-
-def judge(agreement: Agreement, thresholds: Thresholds) -> tuple[str, ...]:
-    """What is below its threshold, each in a sentence; nothing if all is well."""
-    failures = [
-        f"head {name!r}: expected at least {thresholds.sqnr_db:g} dB, "
-        f"got {figures.sqnr_db:.1f} dB (cosine {figures.cosine:.4f})"
-        for name, figures in agreement.heads.items()
-        if figures.sqnr_db < thresholds.sqnr_db
-    ]
-    panoptic = agreement.panoptic
-    if panoptic is None:
-        return tuple(failures)
-    if panoptic.equal_pixels < thresholds.equal_pixels:
-        failures.append(
-            f"panoptic map: expected at least {100 * thresholds.equal_pixels:g} % equal pixels, "
-            f"got {100 * panoptic.equal_pixels:.2f} % "
-            f"(another {100 * panoptic.ties:.2f} % are ties)"
-        )
-    if panoptic.pq is not None and panoptic.pq < thresholds.pq:
-        failures.append(
-            f"panoptic map: expected PQ of at least {thresholds.pq:g} against the reference, "
-            f"got {panoptic.pq:.1f}"
-        )
-    return tuple(failures)
-
-
-def prepare(photos: Mapping[str, Photo], config: PreprocessConfig) -> Inputs:
-    """The network's inputs."""
-    return {name: preprocess(photo, config) for name, photo in photos.items()}
-
-
-def measure(
-    runtime: Runtime,
-    artifact: Artifact,
-    manifest: Manifest,
-    inputs: Inputs,
-    reference: Mapping[str, Mapping[str, Array]],
-) -> Measured:
-    """Run an artifact on ``inputs`` and compare it with ``reference`` (heads float32 ``[h,w,C]``
-    by photo). The manifest is asked for its taxonomy and postprocessing parameters only."""
-    total = AgreementSum(manifest.taxonomy, manifest.postprocessing, artifact)
-    raw: dict[str, dict[str, Array]] = {}
-    seconds = 0.0
-    for name, (image, transform) in inputs.items():
-        started = time.perf_counter()
-        raw[name] = runtime.run(image)
-        seconds += time.perf_counter() - started
-        total.update(reference[name], real_heads(raw[name], artifact), transform)
-    return Measured(total.compute(), raw, seconds / max(1, len(inputs)))
 
 
 def verify_bundle(
@@ -358,18 +239,3 @@ def _golden_failures(golden: GoldenCheck | None, artifact: Artifact) -> list[str
         f"golden vectors: expected the heads of its export ({golden.origin}) to within "
         f"{least:g} dB, got {golden.worst_sqnr_db:.1f} dB: the file or its runtime has changed"
     ]
-
-
-def load_photos(paths: Iterable[Path] | None) -> dict[str, Photo]:
-    """Photos by name from files and folders; the sample photos without any."""
-    from panokit.photo import photo_paths
-    from panokit.samples import sample_photos
-
-    listed = list(paths or ())
-    files = photo_paths(listed) if listed else sample_photos()
-    photos: dict[str, Photo] = {}
-    for name, path in files.items():
-        photos[name] = Photo.open(path)
-    if not photos:
-        raise ArgumentError("photos", "at least one photo", [str(p) for p in listed])
-    return photos

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from panokit_lab.export import (
         ExportRequest,
         ExportResult,
-        ExportSource,
         export_bundle,
         run_export,
-        source_from_weights,
     )
-    from panokit_lab.pipeline import Bench, RunResult, run_recipe
+    from panokit_lab.pipeline import run_recipe
+    from panokit_lab.results import RecipeResult
+    from panokit_lab.setup import ExperimentRequest, ExperimentSetup
 
 __getattr__ = lazy(
     __name__,
@@ -34,32 +34,30 @@ __getattr__ = lazy(
         "export": (
             "ExportRequest",
             "ExportResult",
-            "ExportSource",
             "export_bundle",
             "run_export",
-            "source_from_weights",
         ),
-        "pipeline": (
-            "Bench",
-            "RunResult",
-            "run_recipe",
+        "pipeline": ("run_recipe",),
+        "results": ("RecipeResult",),
+        "setup": (
+            "ExperimentRequest",
+            "ExperimentSetup",
         ),
     },
 )
 
 __all__ = [
     "FORMATS",
-    "Bench",
     "BundlePart",
+    "ExperimentRequest",
+    "ExperimentSetup",
     "ExportRequest",
     "ExportResult",
-    "ExportSource",
     "Maker",
-    "RunResult",
+    "RecipeResult",
     "artifact_runtime",
     "export_bundle",
     "run_export",
     "run_recipe",
-    "source_from_weights",
     "write_bundle",
 ]

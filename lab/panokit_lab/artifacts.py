@@ -1,16 +1,23 @@
-"""One recipe in one format: the file, what it takes and gives, and how it is run here.
+"""One recipe in one format, made in three stages: the one maker of artifacts.
 
-A :class:`Maker` converts once per format and makes every recipe's artifact from that.
+::
+
+    convert    FloatArtifact         the network in the format, in float; panokit_converters
+    compress   CompressedArtifact    as the recipe says; panokit_compression
+    describe   DescribedArtifact     on disk, with labels and the wanted input; panokit_converters
+
+A format is one class with these three methods. A :class:`Maker` runs them, and converts once for
+all recipes where the format allows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -27,16 +34,28 @@ from panokit_compression.onnx import quantize_onnx
 from panokit_compression.recipes import LinearWeights as Linear
 from panokit_compression.recipes import Palettize, Quantize, Sparsify
 from panokit_compression.rounding import GridOf, round_module
-from panokit_converters.contract import HeadContract
-from panokit_converters.coreml import coreml_specs, write_coreml
+from panokit_converters.contract import ContractSpec
+from panokit_converters.coreai import MINIMUM_OS as COREAI_MINIMUM_OS
+from panokit_converters.coreai import CoreAiRuntime, coreai_specs, write_coreai
+from panokit_converters.coreml import (
+    CoreMlModel,
+    compress_coreml,
+    convert_coreml,
+    coreml_specs,
+    save_coreml,
+)
 from panokit_converters.onnx import convert_onnx, finish_onnx, onnx_specs
+from panokit_converters.runners import CoreMlInterpreter
 from panokit_converters.tflite import convert_tflite, odd_operators, tflite_specs
 from panokit_converters.tflite_file import InputType, with_input
 from panokit_converters.tflite_metadata import ModelInfo, with_metadata
+from panokit_network.source import NetworkSource
 
 __all__ = [
     "FORMATS",
-    "Made",
+    "CompressedArtifact",
+    "DescribedArtifact",
+    "FloatArtifact",
     "Maker",
     "artifact_name",
     "artifact_runtime",
@@ -68,8 +87,30 @@ _TOOLS = {
 }
 
 
+Content = bytes | CoreMlModel | nn.Module
+"""A TFLite or ONNX file, a Core ML program, or (Core AI) the module itself."""
+
+
 @dataclass(frozen=True)
-class Made:
+class FloatArtifact:
+    """The network in ``format``, converted for ``recipe`` and not compressed."""
+
+    format: str
+    recipe: Recipe
+    content: Content
+
+
+@dataclass(frozen=True)
+class CompressedArtifact:
+    """The same with its numbers stored as ``recipe`` says."""
+
+    format: str
+    recipe: Recipe
+    content: Content
+
+
+@dataclass(frozen=True)
+class DescribedArtifact:
     """An artifact on disk: ``path``, and what a manifest says about it."""
 
     path: Path
@@ -108,11 +149,7 @@ def artifact_runtime(path: Path, artifact: Artifact) -> Runtime:
     if artifact.format == "onnx":
         return OnnxRuntime(path, artifact)
     if artifact.format == "coreai":
-        from panokit_converters.coreai import CoreAiRuntime
-
         return CoreAiRuntime(path, artifact)
-    from panokit_converters.runners import CoreMlInterpreter
-
     return CoreMlInterpreter(path, artifact)
 
 
@@ -120,33 +157,60 @@ def artifact_runtime(path: Path, artifact: Artifact) -> Runtime:
 class Maker:
     """Makes artifacts of one network in ``folder``; conversions are kept for the next recipe.
 
-    ``float_tflite`` is the network's float TFLite file where it was converted before.
+    ``module`` keeps the head contract (``contract``), its batch norms folded. ``info`` is what
+    artifacts say about themselves; ``input`` the type of image that TFLite and ONNX files take;
+    ``calibration`` what ranges are measured on. ``converted`` is the network's float TFLite file
+    where it was converted before.
     """
 
     module: nn.Module
-    contract: HeadContract
+    contract: ContractSpec
     info: ModelInfo
     folder: Path
     input: InputType = "native"
     calibration: CalibrationSet | None = None
-    float_tflite: bytes | None = None
+    converted: bytes | None = None
 
-    def make(self, format: str, recipe: Recipe, file: str = "") -> Made:
+    @classmethod
+    def of(
+        cls,
+        network: NetworkSource,
+        contract: ContractSpec,
+        name: str,
+        folder: Path,
+        *,
+        input: InputType = "native",
+        calibration: CalibrationSet | None = None,
+        converted: bytes | None = None,
+    ) -> Maker:
+        """A maker for ``network``, which keeps ``contract``. Artifacts name it ``name``."""
+        info = ModelInfo(name, network.taxonomy, network.licence, __version__, contract.stride)
+        module = network.with_folded().module
+        return cls(module, contract, info, folder, input, calibration, converted)
+
+    def make(self, format: str, recipe: Recipe, file: str = "") -> DescribedArtifact:
         """The artifact of ``recipe`` in ``format``, named ``file`` or after both;
         :func:`why_not` must be None."""
-        makers: dict[str, Callable[[Path, Recipe], _Facts]] = {
-            "tflite": self._tflite,
-            "coreml": self._coreml,
-            "onnx": self._onnx,
-            "coreai": self._coreai,
-        }
-        name = artifact_name(format, recipe)
-        pattern = _FILE_NAMES[format].format(name.removeprefix(f"{format}-"))
+        return self.describe(self.compress(self.convert(format, recipe)), file)
+
+    def convert(self, format: str, recipe: Recipe) -> FloatArtifact:
+        """The network in ``format``, in float, ready for what ``recipe`` does to it."""
+        return FloatArtifact(format, recipe, _FORMATS[format].convert(self, recipe))
+
+    def compress(self, made: FloatArtifact) -> CompressedArtifact:
+        """The artifact with its numbers stored as the recipe says."""
+        content = _FORMATS[made.format].compress(self, made.content, made.recipe)
+        return CompressedArtifact(made.format, made.recipe, content)
+
+    def describe(self, made: CompressedArtifact, file: str = "") -> DescribedArtifact:
+        """Write the artifact with everything that it says about itself."""
+        name = artifact_name(made.format, made.recipe)
+        pattern = _FILE_NAMES[made.format].format(name.removeprefix(f"{made.format}-"))
         path = self.folder / (file or _PLAIN_NAMES.get(name, pattern))
-        facts = makers[format](path, recipe)
+        facts = _FORMATS[made.format].describe(self, made.content, made.recipe, path)
         artifact = Artifact(
             name=name,
-            format=format,
+            format=made.format,
             file=path.name,
             sha256=hash_path(path),
             bytes=path_bytes(path),
@@ -154,69 +218,137 @@ class Maker:
             input=facts.image,
             outputs=facts.heads,
             minimum_os=facts.minimum_os,
-            tools=_versions("torch", *_TOOLS[format]),
+            tools=_versions("torch", *_TOOLS[made.format]),
         )
-        return Made(path, artifact)
+        return DescribedArtifact(path, artifact)
 
     @cached_property
-    def _float_tflite(self) -> bytes:
-        return self.float_tflite or convert_tflite(self.module, self.contract.size_wh)
+    def float_tflite(self) -> bytes:
+        """The network as a float TFLite file."""
+        return self.converted or convert_tflite(self.module, self.contract.size_wh)
 
     @cached_property
-    def _float_onnx(self) -> bytes:
+    def float_onnx(self) -> bytes:
+        """The network as a float ONNX file."""
         return convert_onnx(self.module, self.contract.size_wh)
 
-    def _tflite(self, path: Path, recipe: Recipe) -> _Facts:
-        content = quantize(self._float_tflite, recipe, self.calibration)
-        content = with_metadata(with_input(content, self.input), self.info)
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a manifest says that only the format knows."""
+
+    precision: str
+    image: TensorSpec
+    heads: dict[str, TensorSpec]
+    minimum_os: str = ""
+
+
+C = TypeVar("C")
+
+
+class _Format(Protocol[C]):
+    """The three stages of a format, whose content is a ``C``."""
+
+    def convert(self, maker: Maker, recipe: Recipe) -> C: ...
+
+    def compress(self, maker: Maker, content: C, recipe: Recipe) -> C: ...
+
+    def describe(self, maker: Maker, content: C, recipe: Recipe, path: Path) -> _Facts: ...
+
+
+class _TfLite:
+    """Converted once, quantized as a file."""
+
+    def convert(self, maker: Maker, recipe: Recipe) -> bytes:
+        return maker.float_tflite
+
+    def compress(self, maker: Maker, content: bytes, recipe: Recipe) -> bytes:
+        return quantize(content, recipe, maker.calibration)
+
+    def describe(self, maker: Maker, content: bytes, recipe: Recipe, path: Path) -> _Facts:
+        content = with_metadata(with_input(content, maker.input), maker.info)
         if foreign := [name for name in odd_operators(content) if name.startswith("CUSTOM:")]:
             expected = "expected operators that every runtime has"
             raise ExportError(path.name, f"{expected}, got {', '.join(foreign)}")
         path.write_bytes(content)
         return _Facts(recipe.precision, *tflite_specs(content))
 
-    def _coreml(self, path: Path, recipe: Recipe) -> _Facts:
-        form = coreml_form(recipe)
-        if form is None:
-            raise ExportError(path.name, why_not("coreml", recipe) or "")
-        write_coreml(self._module_for(form, recipe), self.contract, self.info, path, form)
-        image, heads = coreml_specs(self.contract, form)
+
+class _CoreMl:
+    """Converted for each recipe: the type it computes in is chosen there."""
+
+    def convert(self, maker: Maker, recipe: Recipe) -> CoreMlModel:
+        form = _form(recipe)
+        return convert_coreml(_module_for(maker, form, recipe), maker.contract, form)
+
+    def compress(self, maker: Maker, content: CoreMlModel, recipe: Recipe) -> CoreMlModel:
+        return compress_coreml(content, _form(recipe))
+
+    def describe(self, maker: Maker, content: CoreMlModel, recipe: Recipe, path: Path) -> _Facts:
+        form = _form(recipe)
+        save_coreml(content, maker.contract, maker.info, path)
+        image, heads = coreml_specs(maker.contract, form)
         return _Facts(form.precision, image, heads, form.minimum_os)
 
-    def _module_for(self, form: CoreMlForm, recipe: Recipe) -> nn.Module:
-        """coremltools rounds weights to the nearest value; where the recipe wants more care,
-        they lie on its grid or palette before it sees them."""
-        stored, step = form.weights, recipe.step(Quantize)
-        if isinstance(stored, Palettize) and stored.rounding == "compensated":
-            photos = enough(self.calibration, stored.calibration_photos, recipe.name)
-            return round_module(self.module, self._float_tflite, photos, palettes_for(stored))[0]
-        if self.calibration is None or form.sparsity:
-            return self.module
-        on_grid = isinstance(stored, Linear) and stored.bits == 8
-        if on_grid and step is not None and step.rounding == "compensated":
-            return round_module(self.module, self._float_tflite, self.calibration)[0]
-        return self.module
 
-    def _onnx(self, path: Path, recipe: Recipe) -> _Facts:
-        content = quantize_onnx(self._float_onnx, recipe.precision, self.calibration)
-        path.write_bytes(finish_onnx(content, self.info, self.input))
-        return _Facts(recipe.precision, *onnx_specs(self.contract, self.input))
+class _Onnx:
+    """Converted once, quantized as a file."""
 
-    def _coreai(self, path: Path, recipe: Recipe) -> _Facts:
-        from panokit_converters.coreai import MINIMUM_OS, coreai_specs, write_coreai
+    def convert(self, maker: Maker, recipe: Recipe) -> bytes:
+        return maker.float_onnx
 
+    def compress(self, maker: Maker, content: bytes, recipe: Recipe) -> bytes:
+        return quantize_onnx(content, recipe.precision, maker.calibration)
+
+    def describe(self, maker: Maker, content: bytes, recipe: Recipe, path: Path) -> _Facts:
+        path.write_bytes(finish_onnx(content, maker.info, maker.input))
+        return _Facts(recipe.precision, *onnx_specs(maker.contract, maker.input))
+
+
+class _CoreAi:
+    """coreai-torch converts and writes in one go; nothing is compressed."""
+
+    def convert(self, maker: Maker, recipe: Recipe) -> nn.Module:
+        return maker.module
+
+    def compress(self, maker: Maker, content: nn.Module, recipe: Recipe) -> nn.Module:
+        return content
+
+    def describe(self, maker: Maker, content: nn.Module, recipe: Recipe, path: Path) -> _Facts:
         half = recipe.precision == "float16"
-        write_coreai(self.module, self.contract, self.info, path, half=half)
-        image, heads = coreai_specs(self.contract)
-        return _Facts(recipe.precision, image, heads, MINIMUM_OS)
+        write_coreai(content, maker.contract, maker.info, path, half=half)
+        image, heads = coreai_specs(maker.contract)
+        return _Facts(recipe.precision, image, heads, COREAI_MINIMUM_OS)
 
 
-@dataclass(frozen=True)
-class _Facts:
-    precision: str
-    image: TensorSpec
-    heads: dict[str, TensorSpec]
-    minimum_os: str = ""
+_FORMATS: dict[str, _Format[Any]] = {
+    "tflite": _TfLite(),
+    "coreml": _CoreMl(),
+    "onnx": _Onnx(),
+    "coreai": _CoreAi(),
+}
+
+
+def _form(recipe: Recipe) -> CoreMlForm:
+    form = coreml_form(recipe)
+    if form is None:
+        raise ExportError(artifact_name("coreml", recipe), why_not("coreml", recipe) or "")
+    return form
+
+
+def _module_for(maker: Maker, form: CoreMlForm, recipe: Recipe) -> nn.Module:
+    """coremltools rounds weights to the nearest value. Where the recipe wants more care, they lie
+    on its grid or palette before it sees them."""
+    stored, step = form.weights, recipe.step(Quantize)
+    if isinstance(stored, Palettize) and stored.rounding == "compensated":
+        photos = enough(maker.calibration, stored.calibration_photos, recipe.name)
+        return round_module(maker.module, maker.float_tflite, photos, palettes_for(stored))[0]
+    if maker.calibration is None or form.sparsity:
+        return maker.module
+    on_grid = isinstance(stored, Linear) and stored.bits == 8
+    if on_grid and step is not None and step.rounding == "compensated":
+        return round_module(maker.module, maker.float_tflite, maker.calibration)[0]
+    return maker.module
 
 
 def palettes_for(asked: Palettize) -> GridOf:

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +20,26 @@ import numpy as np
 
 from panokit.bundle import Bundle
 from panokit.errors import ArgumentError, BundleError
+from panokit_lab.results import Latency
 
-__all__ = ["Latency", "bench", "bench_paths"]
+__all__ = ["Machine", "bench", "bench_paths", "machine"]
 
 WARM_UP = 3
 
 
 @dataclass(frozen=True)
-class Latency:
-    """One file at one number of threads.
+class Machine:
+    """What figures were measured with: the ``runtime`` and the ``system``."""
 
-    ``median_ms`` and ``quartiles_ms`` over ``runs``; ``megapixels`` of its input;
-    ``ratio`` of its median to the first file's at the same number of threads.
-    """
+    runtime: str
+    system: str
 
-    name: str
-    threads: int
-    median_ms: float
-    quartiles_ms: tuple[float, float]
-    runs: int
-    megapixels: float
-    ratio: float
+    def __str__(self) -> str:
+        return f"{self.runtime}, {self.system}"
 
-    @property
-    def ms_per_megapixel(self) -> float:
-        """Median over the size of the input."""
-        return self.median_ms / self.megapixels
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict of all fields."""
-        return {
-            "name": self.name,
-            "threads": self.threads,
-            "median_ms": round(self.median_ms, 3),
-            "quartiles_ms": [round(q, 3) for q in self.quartiles_ms],
-            "runs": self.runs,
-            "megapixels": round(self.megapixels, 4),
-            "ms_per_megapixel": round(self.ms_per_megapixel, 2),
-            "ratio": round(self.ratio, 3),
-        }
+    def to_json(self) -> dict[str, str]:
+        """A JSON-ready dict."""
+        return {"runtime": self.runtime, "machine": self.system}
 
 
 def bench(
@@ -128,14 +110,12 @@ def bench_paths(paths: Sequence[Path]) -> dict[str, Path]:
     return files
 
 
-def machine() -> dict[str, str]:
-    """What the figures were measured with."""
-    from importlib.metadata import version
-
-    return {
-        "runtime": f"LiteRT {version('ai-edge-litert')} (XNNPACK)",
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
+def machine() -> Machine:
+    """What the figures are measured with here."""
+    return Machine(
+        runtime=f"LiteRT {version('ai-edge-litert')} (XNNPACK)",
+        system=f"{platform.system()} {platform.machine()}",
+    )
 
 
 class _Runner:

@@ -1,4 +1,19 @@
-"""Everything from a network to a checked bundle."""
+"""Everything from a network to a checked bundle, as a list of stages.
+
+::
+
+    ExportRequest
+      → NetworkSource        open_source       the network as given        network
+      → ContractSpec         check_contract    what its heads are          converters
+      → FloatArtifact        Maker.convert     in a format, in float       converters
+      → CompressedArtifact   Maker.compress    stored as a recipe says     compression
+      → DescribedArtifact    Maker.describe    on disk, with its labels    converters
+      → CheckedArtifact      check_artifact    compared with torch         converters
+      → Bundle               write_bundle      with golden vectors         lab
+
+The last column is the room that knows how. The stages of artifacts run once for each recipe and
+format.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +21,8 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +31,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from panokit import __version__
-from panokit.bundle import Artifact, Bundle, Manifest, hash_path
-from panokit.decoding import PostprocessConfig
+from panokit.bundle import Bundle, Manifest
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig
-from panokit.taxonomy import Taxonomy
 from panokit_compression import (
     CalibrationSet,
     Recipe,
@@ -31,33 +43,39 @@ from panokit_compression import (
     load_recipe,
 )
 from panokit_compression.recipes import Sparsify
-from panokit_converters.contract import HEADS, HeadContract, check_contract, run_heads
+from panokit_converters.contract import HEADS, ContractSpec, check_contract, run_heads
+from panokit_converters.measure import (
+    ArtifactCheck,
+    Inputs,
+    judge,
+    load_photos,
+    measure,
+    prepare,
+    thresholds_for,
+)
 from panokit_converters.runners import channels_last
 from panokit_converters.tflite_file import INPUT_TYPES, InputType
-from panokit_converters.tflite_metadata import ModelInfo
-from panokit_converters.verify import Inputs, judge, load_photos, measure, prepare, thresholds_for
 from panokit_lab.artifacts import (
     FORMATS,
-    Made,
+    DescribedArtifact,
     Maker,
     artifact_name,
     artifact_runtime,
     why_not,
 )
 from panokit_lab.bundle_writer import MIN_VECTORS, BundlePart, write_bundle
-from panokit_network.deploy import count_macs, count_parameters, fuse
-from panokit_network.modules import fold_batch_norms, import_network, load_state, steps_done
-from panokit_network.weights import load_weights
+from panokit_network.deploy import count_macs, count_parameters
+from panokit_network.source import NetworkSource
 
 __all__ = [
     "FORMATS",
+    "CheckedArtifact",
     "ExportRequest",
     "ExportResult",
-    "ExportSource",
-    "artifact_outputs",
+    "check_artifact",
     "export_bundle",
+    "open_source",
     "run_export",
-    "source_from_weights",
 ]
 
 log = logging.getLogger(__name__)
@@ -67,11 +85,12 @@ SIZE_STEP = 32  # the network's largest stride
 
 RawHeads = dict[str, NDArray[Any]]
 Progress = Callable[[str], None]
+Wanted = list[tuple[str, Recipe]]
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export: ``weights`` (a weight file; None where a module is given), ``recipes``
+    """What to export: ``weights`` (a weight file; None where a source is given), ``recipes``
     (names or paths), ``formats``, ``size`` (input side in pixels), ``out`` (the bundle), and where
     photos come from.
 
@@ -117,53 +136,42 @@ class ExportRequest:
 
 
 @dataclass(frozen=True)
-class ExportSource:
-    """A network to export and what is known about it.
-
-    ``module`` keeps the head contract and is in eval mode; ``weights_sha256`` is that of its
-    weight file, if it has one; ``steps_done`` are the kinds of network steps of recipes (prune,
-    finetune, …) that it has been through.
-    """
-
-    module: nn.Module
-    taxonomy: Taxonomy
-    licence: str
-    postprocessing: PostprocessConfig = field(default_factory=PostprocessConfig)
-    weights_sha256: str = ""
-    steps_done: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class ExportResult:
-    """The bundle, seconds per artifact, what was left out and why, and the process's peak memory
-    in bytes."""
+    """The bundle, how each artifact compares with torch and the seconds it took, what was left out
+    and why, and the process's peak memory in bytes."""
 
     bundle: Bundle
+    checks: dict[str, ArtifactCheck]
     seconds: dict[str, float]
     skipped: dict[str, str]
     peak_memory: int
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """What all artifacts are made from and checked against."""
+class Reference:
+    """What artifacts are checked against: ``photos``, the network's ``inputs`` of them, and its
+    ``heads`` float32 ``[h,w,C]`` by torch; all by the photo's name."""
 
-    request: ExportRequest
-    source: ExportSource
-    contract: HeadContract
-    recipes: tuple[Recipe, ...]
     photos: dict[str, Photo]
     inputs: Inputs
-    reference: dict[str, RawHeads]  # float32 [h,w,C], by torch
-    calibration: CalibrationSet | None
-    say: Progress
+    heads: dict[str, RawHeads]
+
+
+@dataclass(frozen=True)
+class CheckedArtifact:
+    """An artifact that was run on photos: how it compares with torch, and ``golden``, the heads
+    ``[h,w,C]`` by photo that become its golden vectors (quantised ones stay so)."""
+
+    made: DescribedArtifact
+    check: ArtifactCheck
+    golden: dict[str, RawHeads]
 
 
 def export_bundle(
     request: ExportRequest,
     progress: Progress | None = None,
     *,
-    source: ExportSource | None = None,
+    source: NetworkSource | None = None,
 ) -> Bundle:
     """As :func:`run_export`, for who wants the bundle alone."""
     return run_export(request, progress, source=source).bundle
@@ -173,7 +181,7 @@ def run_export(
     request: ExportRequest,
     progress: Progress | None = None,
     *,
-    source: ExportSource | None = None,
+    source: NetworkSource | None = None,
 ) -> ExportResult:
     """Make the bundle of ``request``, of its weights or of a ``source`` of one's own.
 
@@ -183,77 +191,68 @@ def run_export(
     format has no form of is left out and named in the result; an export without any artifact is
     an error. ``progress`` is told in a few words what is being done.
     """
+    say = progress or log.info
     recipes = tuple(load_recipe(name) for name in request.recipes)
-    if source is None:
-        if request.weights is None:
-            raise ArgumentError("weights", "a weight file, or a source", None)
-        source = source_from_weights(request.weights)
-    wanted, skipped = _plan(request, recipes, source)
-    scene = _scene(request, source, recipes, wanted, progress or log.info)
+    source = source or open_source(request)
+    wanted, skipped = _choose_artifacts(request, recipes, source)
+    say("reading the network and photos")
+    network = source.with_folded()
+    contract = check_contract(network.module, request.size_wh, len(network.taxonomy))
+    reference = _run_reference(network.module, request)
+    calibration = _choose_calibration(request, reference.photos, wanted, say)
+    manifest = _manifest(request, network, contract, recipes, reference, calibration)
     with tempfile.TemporaryDirectory(prefix="panokit-export-") as folder:
-        info = ModelInfo(
-            request.out.stem, source.taxonomy, source.licence, __version__, scene.contract.stride
-        )
-        maker = Maker(source.module, scene.contract, info, Path(folder), request.input,
-                      scene.calibration)  # fmt: skip
-        manifest = _manifest(scene)
-        parts: list[BundlePart] = []
+        maker = Maker.of(network, contract, request.out.stem, Path(folder),
+                         input=request.input, calibration=calibration)  # fmt: skip
+        checked: list[CheckedArtifact] = []
         seconds: dict[str, float] = {}
         for format, recipe in wanted:
             started = time.monotonic()
-            scene.say(f"making {artifact_name(format, recipe)}")
-            made = maker.make(format, recipe)
-            parts.append(_checked(scene, made, manifest))
-            seconds[made.artifact.name] = round(time.monotonic() - started, 1)
-        scene.say("writing the bundle")
-        bundle = write_bundle(request.out, manifest, parts, scene.photos)
-    return ExportResult(bundle, seconds, skipped, _peak_memory())
+            name = artifact_name(format, recipe)
+            say(f"making {name}")
+            described = maker.describe(maker.compress(maker.convert(format, recipe)))
+            say(f"checking {name} on {len(reference.inputs)} photos")
+            checked.append(check_artifact(described, manifest, reference, strict=request.strict))
+            seconds[name] = round(time.monotonic() - started, 1)
+        say("writing the bundle")
+        parts = [_part(artifact) for artifact in checked]
+        bundle = write_bundle(request.out, manifest, parts, reference.photos)
+    checks = {artifact.made.artifact.name: artifact.check for artifact in checked}
+    return ExportResult(bundle, checks, seconds, skipped, _peak_memory())
 
 
-def source_from_weights(path: Path) -> ExportSource:
-    """The network of a weight file, folded for deployment."""
-    network, info = load_weights(path)
-    return ExportSource(
-        module=fuse(network),
-        taxonomy=info.taxonomy,
-        licence=info.licence,
-        postprocessing=info.postprocessing,
-        weights_sha256=hash_path(path),
-        steps_done=tuple(info.training.get("steps_done", ())),
+def open_source(request: ExportRequest) -> NetworkSource:
+    """The network of the request's weight file, as it was given."""
+    if request.weights is None:
+        raise ArgumentError("weights", "a weight file, or a source", None)
+    return NetworkSource.from_weights(request.weights)
+
+
+def check_artifact(
+    made: DescribedArtifact, manifest: Manifest, reference: Reference, *, strict: bool = True
+) -> CheckedArtifact:
+    """Run an artifact on the photos and judge it against torch. With ``strict`` one that misses
+    its thresholds is an ``ExportError``."""
+    artifact = made.artifact
+    runtime = artifact_runtime(made.path, artifact)
+    found = measure(runtime, artifact, manifest, reference.inputs, reference.heads)
+    thresholds = thresholds_for(artifact)
+    failures = judge(found.agreement, thresholds)
+    if failures and strict:
+        raise ExportError(artifact.name, f"differs too much from torch: {'; '.join(failures)}")
+    golden = list(found.raw.items())[:GOLDEN_PHOTOS]
+    return CheckedArtifact(
+        made,
+        ArtifactCheck(runtime.name, found.agreement, thresholds, failures),
+        {photo: channels_last(raw, artifact) for photo, raw in golden},
     )
 
 
-def source_from_module(
-    where: str, weights: Path | None, taxonomy: Path, licence: str = "not stated"
-) -> ExportSource:
-    """A network of a user's own: what ``package.module:function`` returns, with ``weights``
-    loaded into it (safetensors; those of `panokit compress run` bring pruned widths along). Batch
-    norms are folded where the module can be traced."""
-    module = import_network(where)
-    if weights is not None:
-        module = load_state(weights, module)
-    return ExportSource(
-        module=fold_batch_norms(module),
-        taxonomy=Taxonomy.load(taxonomy),
-        licence=licence,
-        weights_sha256=hash_path(weights) if weights else "",
-        steps_done=steps_done(weights) if weights else (),
-    )
-
-
-def artifact_outputs(
-    path: Path, artifact: Artifact, images: Mapping[str, NDArray[np.uint8]]
-) -> dict[str, RawHeads]:
-    """Raw heads ``[h,w,C]`` of images uint8 ``[H,W,3]`` by name, as the artifact gives them."""
-    runtime = artifact_runtime(path, artifact)
-    return {name: channels_last(runtime.run(image), artifact) for name, image in images.items()}
-
-
-def _plan(
-    request: ExportRequest, recipes: Iterable[Recipe], source: ExportSource
-) -> tuple[list[tuple[str, Recipe]], dict[str, str]]:
+def _choose_artifacts(
+    request: ExportRequest, recipes: Iterable[Recipe], source: NetworkSource
+) -> tuple[Wanted, dict[str, str]]:
     """What is made, and what is not with the reason."""
-    wanted: list[tuple[str, Recipe]] = []
+    wanted: Wanted = []
     skipped: dict[str, str] = {}
     for recipe in recipes:
         todo = [
@@ -280,23 +279,15 @@ def _plan(
     return wanted, skipped
 
 
-def _scene(
-    request: ExportRequest,
-    source: ExportSource,
-    recipes: tuple[Recipe, ...],
-    wanted: list[tuple[str, Recipe]],
-    say: Progress,
-) -> _Scene:
-    say("reading the network and photos")
-    contract = check_contract(source.module, request.size_wh, len(source.taxonomy))
+def _run_reference(module: nn.Module, request: ExportRequest) -> Reference:
+    """The photos of a request, and what the network computes of them."""
     photos = load_photos(request.photos)
     if len(photos) < MIN_VECTORS:
         expected = f"at least {MIN_VECTORS}, for golden vectors"
         raise ArgumentError("photos", expected, sorted(photos))
     inputs = prepare(photos, PreprocessConfig(request.size_wh))
-    reference = {name: _torch_heads(source.module, image) for name, (image, _) in inputs.items()}
-    calibration = _calibration(request, photos, [recipe for _, recipe in wanted], say)
-    return _Scene(request, source, contract, recipes, photos, inputs, reference, calibration, say)
+    heads = {name: _torch_heads(module, image) for name, (image, _) in inputs.items()}
+    return Reference(photos, inputs, heads)
 
 
 def _torch_heads(module: nn.Module, image_hwc: NDArray[np.uint8]) -> RawHeads:
@@ -306,10 +297,11 @@ def _torch_heads(module: nn.Module, image_hwc: NDArray[np.uint8]) -> RawHeads:
     return {n: np.ascontiguousarray(heads[n][0].permute(1, 2, 0).numpy()) for n in HEADS}
 
 
-def _calibration(
-    request: ExportRequest, photos: dict[str, Photo], recipes: list[Recipe], say: Progress
+def _choose_calibration(
+    request: ExportRequest, photos: dict[str, Photo], wanted: Wanted, say: Progress
 ) -> CalibrationSet | None:
-    count = max((recipe.calibration_photos for recipe in recipes), default=0)
+    """The photos that the recipes measure ranges on; None if none of them does."""
+    count = max((recipe.calibration_photos for _, recipe in wanted), default=0)
     if not count:
         return None
     say(f"choosing {count} calibration photos")
@@ -319,43 +311,18 @@ def _calibration(
     return calibration_from_photos(photos, count, config)
 
 
-def _checked(scene: _Scene, made: Made, manifest: Manifest) -> BundlePart:
-    """Run an artifact on the photos and judge it against torch."""
-    artifact = made.artifact
-    scene.say(f"checking {artifact.name} on {len(scene.inputs)} photos")
-    runtime = artifact_runtime(made.path, artifact)
-    found = measure(runtime, artifact, manifest, scene.inputs, scene.reference)
-    thresholds = thresholds_for(artifact)
-    failures = judge(found.agreement, thresholds)
-    if failures and scene.request.strict:
-        raise ExportError(artifact.name, f"differs too much from torch: {'; '.join(failures)}")
-    golden = list(found.raw.items())[:GOLDEN_PHOTOS]
-    return BundlePart(
-        name=artifact.name,
-        format=artifact.format,
-        file=artifact.file,
-        source=made.path,
-        precision=artifact.precision,
-        input=artifact.input,
-        outputs=artifact.outputs,
-        origin=runtime.name,
-        raw={photo: channels_last(raw, artifact) for photo, raw in golden},
-        minimum_os=artifact.minimum_os,
-        tools=artifact.tools,
-        quality={
-            **found.agreement.to_json(),
-            "runtime": runtime.name,
-            "thresholds": thresholds.to_json(),
-            **({"failures": list(failures)} if failures else {}),
-        },
-    )
-
-
-def _manifest(scene: _Scene) -> Manifest:
-    request, source = scene.request, scene.source
-    recipe: dict[str, Any] = {"recipes": [r.to_json() for r in scene.recipes]}
-    if scene.calibration is not None:
-        recipe["calibration"] = scene.calibration.to_json()
+def _manifest(
+    request: ExportRequest,
+    network: NetworkSource,
+    contract: ContractSpec,
+    recipes: tuple[Recipe, ...],
+    reference: Reference,
+    calibration: CalibrationSet | None,
+) -> Manifest:
+    """All that is known before an artifact is made."""
+    recipe: dict[str, Any] = {"recipes": [r.to_json() for r in recipes]}
+    if calibration is not None:
+        recipe["calibration"] = calibration.to_json()
         if request.calibration_data is None and not request.photos:
             recipe["calibration"]["source"] = (
                 "sample photos of scikit-image and matplotlib, also mirrored and cropped: "
@@ -363,21 +330,40 @@ def _manifest(scene: _Scene) -> Manifest:
             )
     return Manifest(
         name=request.out.stem,
-        taxonomy=source.taxonomy,
+        taxonomy=network.taxonomy,
         preprocessing=PreprocessConfig(request.size_wh),
-        postprocessing=source.postprocessing,
-        stride=scene.contract.stride,
+        postprocessing=network.postprocessing,
+        stride=contract.stride,
         artifacts=(),
         recipe=recipe,
         quality={
             "against": "torch float32",
-            "photos": list(scene.inputs),
+            "photos": list(reference.inputs),
             "artifacts": {},
-            "parameters": count_parameters(source.module),
-            "macs": count_macs(source.module, request.size),
+            "parameters": count_parameters(network.module),
+            "macs": count_macs(network.module, request.size),
         },
-        licence={"code": "Apache-2.0", "weights": source.licence},
-        weights_sha256=source.weights_sha256,
+        licence={"code": "Apache-2.0", "weights": network.licence},
+        weights_sha256=network.weights_sha256,
+    )
+
+
+def _part(checked: CheckedArtifact) -> BundlePart:
+    """A checked artifact as the bundle takes it."""
+    artifact = checked.made.artifact
+    return BundlePart(
+        name=artifact.name,
+        format=artifact.format,
+        file=artifact.file,
+        source=checked.made.path,
+        precision=artifact.precision,
+        input=artifact.input,
+        outputs=artifact.outputs,
+        origin=checked.check.runtime,
+        raw=checked.golden,
+        minimum_os=artifact.minimum_os,
+        tools=artifact.tools,
+        quality=checked.check.to_json(),
     )
 
 

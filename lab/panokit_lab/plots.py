@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from panokit._files import replacing
 from panokit.errors import MissingExtraError
+from panokit_lab.results import Objectives
 
 __all__ = ["plot_front", "plot_layers"]
 
@@ -15,45 +16,59 @@ INK, FRONT, REST = "#222222", "#0b6e4f", "#9aa5b1"
 SHOWN_FROM = 0.75  # of the best PQ; what is worse is listed, not drawn
 
 
-def plot_front(points: Mapping[str, Mapping[str, float]], front: Sequence[str], path: Path) -> None:
+def plot_front(points: Mapping[str, Objectives], front: Sequence[str], path: Path) -> None:
     """Three panels: PQ against size, multiply-accumulates and latency; the front is green.
 
-    ``points`` holds what :func:`panokit_lab.search.objectives` says of each recipe. Those without
-    PQ or latency are left out of the panels that need them; those far below the best PQ are listed,
-    not drawn. Named are the best at their size, work or time.
+    ``points`` are by recipe. Those without PQ or latency are left out of the panels that need
+    them; those far below the best PQ are listed, not drawn. Named are the best at their size, work
+    or time.
     """
-    axes_of = (("bytes", "size, MB", 1e-6), ("macs", "million multiply-accumulates", 1e-6),
-               ("ms", "ms per inference, 1 thread", 1.0))  # fmt: skip
+    panels: tuple[tuple[str, Callable[[Objectives], float | None]], ...] = (
+        ("size, MB", lambda p: p.bytes * 1e-6),
+        ("million multiply-accumulates", lambda p: p.macs * 1e-6),
+        ("ms per inference, 1 thread", lambda p: p.ms),
+    )
     figure = _figure((15, 5.2))
-    values = [-p["pq"] for p in points.values() if "pq" in p]
+    values = [p.pq for p in points.values() if p.pq is not None]
     floor = max(values) * SHOWN_FROM if values else 0.0
-    for number, (key, label, scale) in enumerate(axes_of, 1):
+    for number, (label, cost) in enumerate(panels, 1):
         axes = figure.add_subplot(1, 3, number)
-        shown = {n: (p[key] * scale, -p["pq"]) for n, p in points.items() if key in p and "pq" in p}
-        best = _steps(shown)
-        for name, (x, y) in shown.items():
-            if y < floor:
-                continue
-            color = FRONT if name in front else REST
-            axes.scatter([x], [y], color=color, s=34, zorder=3)
-            if name in best:
-                axes.annotate(name, (x, y), xytext=(-5, 5), textcoords="offset points",
-                              ha="right", fontsize=7, color=color)  # fmt: skip
-        if line := [shown[name] for name in best if shown[name][1] >= floor]:
-            axes.plot(*zip(*line, strict=True), color=FRONT, lw=1, alpha=0.5)
-        if below := [f"{n} {y:.1f}" for n, (_, y) in shown.items() if y < floor]:
-            axes.set_ylim(bottom=floor)
-            axes.text(0.02, 0.02, "below:\n" + "\n".join(below), transform=axes.transAxes,
-                      fontsize=6, color=REST)  # fmt: skip
+        shown: dict[str, tuple[float, float]] = {}
+        for name, point in points.items():
+            x, y = cost(point), point.pq
+            if x is not None and y is not None:
+                shown[name] = (x, y)
+        _draw_points(axes, shown, front, floor)
         axes.set_xlabel(label)
         axes.set_ylabel("PQ" if number == 1 else "")
-        _plain_log(axes, [x for x, y in shown.values() if y >= floor])
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle("Green: no other recipe is as good or better in size, MACs, latency and PQ",
                     fontsize=10, color=INK)  # fmt: skip
     figure.tight_layout()
     _save(figure, path)
+
+
+def _draw_points(
+    axes: Any, shown: dict[str, tuple[float, float]], front: Sequence[str], floor: float
+) -> None:
+    """Recipes at (cost, PQ); those below ``floor`` are listed in a corner."""
+    best = _steps(shown)
+    for name, (x, y) in shown.items():
+        if y < floor:
+            continue
+        color = FRONT if name in front else REST
+        axes.scatter([x], [y], color=color, s=34, zorder=3)
+        if name in best:
+            axes.annotate(name, (x, y), xytext=(-5, 5), textcoords="offset points",
+                          ha="right", fontsize=7, color=color)  # fmt: skip
+    if line := [shown[name] for name in best if shown[name][1] >= floor]:
+        axes.plot(*zip(*line, strict=True), color=FRONT, lw=1, alpha=0.5)
+    if below := [f"{n} {y:.1f}" for n, (_, y) in shown.items() if y < floor]:
+        axes.set_ylim(bottom=floor)
+        axes.text(0.02, 0.02, "below:\n" + "\n".join(below), transform=axes.transAxes,
+                  fontsize=6, color=REST)  # fmt: skip
+    _plain_log(axes, [x for x, y in shown.values() if y >= floor])
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _steps(points: dict[str, tuple[float, float]]) -> list[str]:

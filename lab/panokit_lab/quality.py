@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 
 from panokit._files import replacing_folder
 from panokit.bundle import Artifact, Bundle, Manifest
+from panokit.decoding import PostprocessConfig
+from panokit.dump import HEADS
 from panokit.errors import ArgumentError, DataError
+from panokit.preprocessing import PreprocessConfig
 from panokit.runtime import Runtime, dequantize
 from panokit.segmenter import Segmenter
 from panokit.taxonomy import Taxonomy
-from panokit_datasets.quality import EvaluationResult, evaluate, load_truth
+from panokit_datasets.quality import evaluate, load_truth
 from panokit_datasets.quality.predictor import predictor
+from panokit_lab.results import QualityFigures
 
-__all__ = ["HEADS", "Split", "first_photos", "head_sqnr", "quality_figures"]
+__all__ = ["Split", "first_photos", "head_sqnr", "manifest_around", "quality_figures"]
 
-HEADS = ("semantic", "center", "offset")
 PERFECT_DB = 300.0  # stands for infinity, which JSON does not have
 
 Image = NDArray[np.uint8]
@@ -89,18 +92,39 @@ def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch
     return target
 
 
+def manifest_around(
+    artifact: Artifact,
+    name: str,
+    taxonomy: Taxonomy,
+    size: int,
+    postprocessing: PostprocessConfig,
+) -> Manifest:
+    """A manifest around one artifact, as much as segmenting takes. ``size`` is the side of its
+    input in pixels."""
+    spec = artifact.outputs["semantic"]
+    rows = spec.shape[2] if spec.layout == "nchw" else spec.shape[1]
+    return Manifest(
+        name=name,
+        taxonomy=taxonomy,
+        preprocessing=PreprocessConfig((size, size)),
+        postprocessing=postprocessing,
+        stride=size // rows,
+        artifacts=(artifact,),
+    )
+
+
 def quality_figures(
     manifest: Manifest, artifact: Artifact, runtime: Runtime, split: Split, scratch: Path
-) -> dict[str, Any]:
-    """PQ, person IoU, boundary IoU, per class and per photo, and which photos they are of: the
-    figures of ``panokit evaluate``, of an artifact that is in no bundle yet."""
+) -> QualityFigures:
+    """The figures of ``panokit evaluate``, of an artifact that is in no bundle yet. Photos are
+    those of ``split``; a part of it is written under ``scratch``."""
     folder = split.open(manifest.taxonomy, scratch)
     segmenter = Segmenter(Bundle(Path(), manifest), artifact, runtime)
-    found: EvaluationResult = evaluate(predictor(segmenter), folder, split.name, manifest.taxonomy)
+    found = evaluate(predictor(segmenter), folder, split.name, manifest.taxonomy)
     if found.complete < 1:
         raise DataError(split.data, f"split {split.name!r} is labelled in part only; PQ needs "
                         "photos that are labelled in full")  # fmt: skip
-    return {"split": split.describe(found.photos), **found.to_json(details=True)}
+    return QualityFigures.of(split.describe(found.photos), found)
 
 
 def head_sqnr(

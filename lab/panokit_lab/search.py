@@ -17,28 +17,36 @@ from pathlib import Path
 from typing import Any
 
 from panokit._files import replacing_folder, write_json
-from panokit.errors import ArgumentError
+from panokit.errors import ArgumentError, DataError
 from panokit_compression.recipes import Recipe, load_recipe
-from panokit_lab.bench import Latency, bench, machine
-from panokit_lab.pipeline import RESULT, run_recipe
+from panokit_lab.bench import bench, machine
+from panokit_lab.pipeline import run_recipe
 from panokit_lab.plots import plot_front
-from panokit_lab.setup import Setup
+from panokit_lab.results import RESULT, Latency, RecipeResult, Results
+from panokit_lab.setup import ExperimentRequest
 from panokit_lab.workers import Failure, run_jobs
 
-__all__ = ["SearchResult", "collect", "grid_recipes", "pareto_front", "search", "timed"]
+__all__ = [
+    "SearchResult",
+    "Timed",
+    "collect",
+    "grid_recipes",
+    "pareto_front",
+    "search",
+    "timed",
+]
 
 log = logging.getLogger(__name__)
 
 LATENCY = "latency.json"
 MAX_GRID = 500
 Progress = Callable[[str], None]
-Job = tuple[Setup, dict[str, Any]]
-Results = dict[str, dict[str, Any]]
+Job = tuple[ExperimentRequest, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Figures by recipe, the recipes that no other beats in everything, and what failed."""
+    """Results by recipe, the recipes that no other beats in everything, and what failed."""
 
     results: Results
     front: list[str]
@@ -47,14 +55,14 @@ class SearchResult:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
         return {
-            "results": self.results,
+            "results": {name: result.to_json() for name, result in self.results.items()},
             "front": self.front,
             "failures": [asdict(f) for f in self.failures],
         }
 
 
 def search(
-    setup: Setup,
+    request: ExperimentRequest,
     recipes: list[Recipe],
     workers: int = 1,
     ray_address: str | None = None,
@@ -63,24 +71,25 @@ def search(
 ) -> SearchResult:
     """Run ``recipes`` that are not finished, then time and compare all of them.
 
-    On a Ray cluster the paths of ``setup`` must mean the same on every machine; results come
-    back through Ray. Writes ``pareto.png``, ``search.json`` and ``latency.json`` to ``setup.out``.
+    On a Ray cluster the paths of ``request`` must mean the same on every machine; results come
+    back through Ray. Writes ``pareto.png``, ``search.json`` and ``latency.json`` to
+    ``request.out``.
     """
     names = [recipe.name for recipe in recipes]
     if not recipes or len(set(names)) != len(names):
         raise ArgumentError("recipes", "at least one, with different names", names)
     # Workers share the cache of networks; their results come back to this process.
-    setup = replace(setup, cache=(setup.cache or setup.out / "cache").absolute())
+    request = replace(request, cache=(request.cache or request.out / "cache").absolute())
     jobs: dict[str, Job] = {}
     for recipe in recipes:
-        if not (setup.out / recipe.name / RESULT).is_file() or not _same(setup, recipe):
-            jobs[recipe.name] = (setup, recipe.to_json())
+        if not is_finished(request, recipe):
+            jobs[recipe.name] = (request, recipe.to_json())
     finished = len(recipes) - len(jobs)
 
     def on_done(name: str, files: Mapping[str, bytes]) -> None:
         nonlocal finished
         finished += 1
-        with replacing_folder(setup.out / name) as folder:
+        with replacing_folder(request.out / name) as folder:
             for relative, content in files.items():
                 (folder / relative).parent.mkdir(parents=True, exist_ok=True)
                 (folder / relative).write_bytes(content)
@@ -88,41 +97,50 @@ def search(
 
     say(f"{finished} of {len(recipes)} recipes")
     failures = run_jobs(run_job, jobs, on_done, workers, ray_address)
-    results = {n: r for n, r in collect(setup.out).items() if n in names}
-    timed(setup.out, results, seconds, say)
+    results = {n: r for n, r in collect(request.out).items() if n in names}
+    results = timed(request.out, results, seconds, say).results
     front = pareto_front(results)
     if results:
-        plot_front({n: objectives(r) for n, r in results.items()}, front, setup.out / "pareto.png")
+        points = {name: result.objectives for name, result in results.items()}
+        plot_front(points, front, request.out / "pareto.png")
     found = SearchResult(results, front, failures)
-    write_json(setup.out / "search.json", found.to_json())
+    write_json(request.out / "search.json", found.to_json())
     return found
 
 
 def run_job(job: Job) -> dict[str, bytes]:
     """One recipe in a worker: the files of its folder by relative name."""
-    setup, data = job
+    request, data = job
     recipe = Recipe.from_json(data)
-    bench = setup.open([recipe])
-    with tempfile.TemporaryDirectory(prefix="panokit-search-") as folder:
-        done = run_recipe(bench, recipe, Path(folder))
-        paths = [p for p in done.folder.rglob("*") if p.is_file()]
-        return {p.relative_to(done.folder).as_posix(): p.read_bytes() for p in paths}
+    setup = request.open([recipe])
+    with tempfile.TemporaryDirectory(prefix="panokit-search-") as out:
+        run_recipe(setup, recipe, Path(out))
+        folder = Path(out) / recipe.name
+        paths = [p for p in folder.rglob("*") if p.is_file()]
+        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
 
 
-def _same(setup: Setup, recipe: Recipe) -> bool:
-    """Whether the finished folder is of this very recipe (not one of the same name)."""
-    path = setup.out / recipe.name / RESULT
-    recorded = json.loads(path.read_text(encoding="utf-8")).get("recipe")
-    return bool(recorded == recipe.to_json())
+def is_finished(request: ExperimentRequest, recipe: Recipe) -> bool:
+    """Whether there is a result of this very recipe (not of one of the same name)."""
+    path = request.out / recipe.name / RESULT
+    try:
+        return path.is_file() and RecipeResult.load(path).recipe == recipe
+    except DataError:  # damaged, or of another version: run again
+        return False
 
 
 def collect(out: Path) -> Results:
-    """The figures of every finished recipe under ``out``, by name."""
-    found: Results = {}
-    for path in sorted(out.glob(f"*/{RESULT}")):
-        figures = json.loads(path.read_text(encoding="utf-8"))
-        found[figures["recipe"]["name"]] = figures
-    return found
+    """The results of every finished recipe under ``out``, by name."""
+    found = (RecipeResult.load(path) for path in sorted(out.glob(f"*/{RESULT}")))
+    return {result.name: result for result in found}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """``results`` with the latency of their TFLite artifacts, and that of the files ``beside``."""
+
+    results: Results
+    beside: tuple[Latency, ...] = ()
 
 
 def timed(
@@ -131,55 +149,43 @@ def timed(
     seconds: float,
     say: Progress,
     beside: Mapping[str, Path] | None = None,
-) -> list[Latency]:
-    """Add ``latency`` (by number of threads) to every TFLite artifact of ``results``, in place;
-    all are timed in turns, the float one first if it is there. ``beside`` are other TFLite files
-    by name that take their turns as well; their figures are returned."""
+) -> Timed:
+    """Time the TFLite artifacts of ``results`` in turns, the float one first if it is there.
+    ``beside`` are other TFLite files by name that take their turns as well."""
     names = sorted(results, key=lambda n: (n != "float32", n))
     files = {
-        n: out / n / results[n]["artifacts"]["tflite"]["file"]
+        n: out / n / results[n].artifacts["tflite"].file
         for n in names
-        if "tflite" in results[n]["artifacts"]
+        if "tflite" in results[n].artifacts
     }
     others = {n if n not in files else f"{n} (beside)": p for n, p in (beside or {}).items()}
     if not files:
-        return []
+        return Timed(results)
     # Slow ones (16x8 on CPUs takes twenty times as long) would eat the time of all the others.
     found = bench({**files, **others}, (1, 2), seconds, progress=say)
+    write_json(out / LATENCY, {**machine().to_json(), "results": [f.to_json() for f in found]})
+    by_name: dict[str, dict[int, Latency]] = {}
     for latency in found:
-        if latency.name in others:
-            continue
-        place = results[latency.name]["artifacts"]["tflite"].setdefault("latency", {})
-        place[str(latency.threads)] = latency.to_json()
-    write_json(out / LATENCY, {**machine(), "results": [f.to_json() for f in found]})
-    return [latency for latency in found if latency.name in others]
+        by_name.setdefault(latency.name, {})[latency.threads] = latency
+    return Timed(
+        {name: _with_latency(result, by_name.get(name, {})) for name, result in results.items()},
+        tuple(latency for latency in found if latency.name in others),
+    )
 
 
-def objectives(figures: dict[str, Any]) -> dict[str, float]:
-    """What is to be small: bytes, MACs, milliseconds, and minus PQ, as far as measured."""
-    artifact = figures["artifacts"].get("tflite") or next(iter(figures["artifacts"].values()))
-    out = {"bytes": float(artifact["bytes"]), "macs": float(figures["macs"])}
-    if "latency" in artifact:
-        out["ms"] = artifact["latency"]["1"]["median_ms"]
-    if "quality" in artifact and artifact["quality"]["pq"]["all"] is not None:
-        out["pq"] = -artifact["quality"]["pq"]["all"]
-    return out
+def _with_latency(result: RecipeResult, latency: Mapping[int, Latency]) -> RecipeResult:
+    if not latency:
+        return result
+    artifact = replace(result.artifacts["tflite"], latency=latency)
+    return replace(result, artifacts={**result.artifacts, "tflite": artifact})
 
 
 def pareto_front(results: Results) -> list[str]:
     """The recipes that no other equals or beats in everything that both were measured in."""
-    points = {name: objectives(figures) for name, figures in results.items()}
-
-    def beaten(name: str) -> bool:
-        mine = points[name]
-        for other, theirs in points.items():
-            if other == name or theirs.keys() != mine.keys():
-                continue
-            if all(theirs[k] <= mine[k] for k in mine) and theirs != mine:
-                return True
-        return False
-
-    return sorted(name for name in points if not beaten(name))
+    points = {name: result.objectives for name, result in results.items()}
+    return sorted(
+        name for name, mine in points.items() if not any(p.beats(mine) for p in points.values())
+    )
 
 
 def grid_recipes(path: Path) -> list[Recipe]:

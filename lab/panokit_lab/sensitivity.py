@@ -19,20 +19,21 @@ from typing import Any, Literal
 from panokit._files import write_json
 from panokit.bundle import Artifact
 from panokit.errors import ArgumentError
+from panokit.runtime import Runtime
 from panokit_compression.layers import tflite_layers
 from panokit_compression.quantize import quantize
 from panokit_compression.recipes import Quantize, Recipe
 from panokit_converters.tflite import tflite_specs
 from panokit_lab.artifacts import artifact_runtime
 from panokit_lab.pipeline import (
-    SQNR_IMAGES,
-    Bench,
     compress_network,
     float_tflite,
     manifest_for,
     reference_heads,
 )
+from panokit_lab.plots import plot_layers
 from panokit_lab.quality import head_sqnr, quality_figures
+from panokit_lab.setup import SQNR_IMAGES, ExperimentSetup
 
 __all__ = ["LayerCost", "Sensitivity", "fewest_kept", "measure_sensitivity"]
 
@@ -90,7 +91,7 @@ class Sensitivity:
 
 
 def measure_sensitivity(
-    bench: Bench,
+    setup: ExperimentSetup,
     recipe: Recipe,
     out: Path,
     budget: float = 0.5,
@@ -109,9 +110,9 @@ def measure_sensitivity(
                             recipe.name)  # fmt: skip
     if budget < 0:
         raise ArgumentError("budget", "0 or more PQ points", budget)
-    if bench.split is None:
+    if setup.split is None:
         raise ArgumentError("split", "given, to measure PQ on", None)
-    judge = _Judge(bench, recipe, step, say)
+    judge = _Judge(setup, recipe, step, say)
     costs = _layer_costs(judge, out / "sensitivity-layers.json", say)
     pq_float = judge.pq(judge.float_content)
     pq_all = judge.pq(judge.quantized(()))
@@ -130,8 +131,6 @@ def measure_sensitivity(
     write_json(out / "sensitivity.json", found.to_json())
     mixed = judge.recipe_keeping(kept, keep_precision)
     write_json(out / f"{mixed.name}.json", mixed.to_json())
-    from panokit_lab.plots import plot_layers
-
     shown = measured[:40]
     plot_layers([c.name for c in shown], [c.worst_db for c in shown], out / "sensitivity.png",
                 found.title)  # fmt: skip
@@ -173,16 +172,18 @@ def fewest_kept(
 class _Judge:
     """Quantizes with some layers kept and measures heads and PQ."""
 
-    def __init__(self, bench: Bench, recipe: Recipe, step: Quantize, say: Progress) -> None:
-        self.bench, self.step, self.say = bench, step, say
+    def __init__(
+        self, setup: ExperimentSetup, recipe: Recipe, step: Quantize, say: Progress
+    ) -> None:
+        self.setup, self.step, self.say = setup, step, say
         self.base = Recipe(recipe.name, recipe.steps, recipe.description)
-        network = compress_network(bench, bench.subject.checked(), recipe, say)
-        self.float_content = float_tflite(bench, network.with_folded())
+        network = compress_network(setup, setup.source.checked(), recipe, say)
+        self.float_content = float_tflite(setup, network.with_folded())
         self.layers = [layer.name for layer in tflite_layers(self.float_content)]
-        self.images = bench.images(SQNR_IMAGES)
-        self.reference = reference_heads(bench, self.images)
+        self.images = setup.images(SQNR_IMAGES)
+        self.reference = reference_heads(setup, self.images)
         self.photos = ""
-        self.folder = bench.cache / "sensitivity"
+        self.folder = setup.cache / "sensitivity"
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def recipe_keeping(
@@ -200,7 +201,7 @@ class _Judge:
     ) -> bytes:
         """The file with ``names`` kept in higher precision."""
         recipe = self.recipe_keeping(names, precision)
-        return quantize(self.float_content, recipe, self.bench.calibration)
+        return quantize(self.float_content, recipe, self.setup.calibration)
 
     def quantized_alone(self, name: str) -> bytes:
         """The file with all layers but one kept in float."""
@@ -214,14 +215,14 @@ class _Judge:
     def pq(self, content: bytes) -> float:
         """PQ on the split."""
         runtime, artifact = self._runtime(content)
-        if self.bench.split is None:
+        if self.setup.split is None:
             raise ArgumentError("split", "given, to measure PQ on", None)
-        found = quality_figures(manifest_for(self.bench, artifact), artifact, runtime,
-                                self.bench.split, self.bench.cache / "splits")  # fmt: skip
-        self.photos = f"PQ on {found['split']}"
-        return float(found["pq"]["all"] or 0.0)
+        found = quality_figures(manifest_for(self.setup, artifact), artifact, runtime,
+                                self.setup.split, self.setup.cache / "splits")  # fmt: skip
+        self.photos = f"PQ on {found.split}"
+        return found.pq or 0.0
 
-    def _runtime(self, content: bytes) -> tuple[Any, Artifact]:
+    def _runtime(self, content: bytes) -> tuple[Runtime, Artifact]:
         path = self.folder / "candidate.tflite"
         path.write_bytes(content)
         image, heads = tflite_specs(content)
@@ -230,17 +231,17 @@ class _Judge:
         return artifact_runtime(path, artifact), artifact
 
 
-def sensitivity_key(bench: Bench, recipe: Recipe) -> str:
+def sensitivity_key(setup: ExperimentSetup, recipe: Recipe) -> str:
     """What layer costs depend on: weights, input size, calibration photos, and all the recipe says.
     Costs that were measured with another key are not used again."""
-    photos = bench.calibration.digest() if bench.calibration else None
-    content = [bench.subject.digest(), bench.size, photos, recipe.to_json()]
+    photos = setup.calibration.digest() if setup.calibration else None
+    content = [setup.source.digest(), setup.size, photos, recipe.to_json()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def _layer_costs(judge: _Judge, kept: Path, say: Progress) -> list[LayerCost]:
     """Costs of all layers, costliest first; measured ones are kept in a file as they come."""
-    key = sensitivity_key(judge.bench, judge.base)
+    key = sensitivity_key(judge.setup, judge.base)
     known: dict[str, Any] = {}
     if kept.is_file():
         stored = json.loads(kept.read_text(encoding="utf-8"))

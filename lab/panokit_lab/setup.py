@@ -1,17 +1,20 @@
-"""From what a user names on the command line to what recipes are run with.
+"""What experiments are run with: the network, photos, training data, and where to keep things.
 
-A :class:`Setup` is plain data, so that a worker in another process or on another machine can open
-the same things.
+An :class:`ExperimentRequest` names all of that as a user does on the command line. It is plain
+data, so that a worker in another process or on another machine can open the same things. Opened,
+it is an :class:`ExperimentSetup`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError
 from panokit.photo import Photo, photo_paths
@@ -27,23 +30,73 @@ from panokit_compression.distil import PhotoStream, Sample, Stream
 from panokit_compression.recipes import Finetune, Qat, Recipe
 from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
-from panokit_lab.pipeline import Bench, photos_needed
 from panokit_lab.quality import Split
-from panokit_network.source import Subject
+from panokit_network.source import NetworkSource
 from panokit_network.training.cache import PhotoCache
 from panokit_network.training.config import Phase, TrainConfig
 from panokit_network.training.scenes import SceneStream
 from panokit_network.training.trainer import class_weights
 from panokit_network.weights import shipped_weights_path
 
-__all__ = ["LabelledStream", "Setup"]
+__all__ = [
+    "SQNR_IMAGES",
+    "TAYLOR_IMAGES",
+    "ExperimentRequest",
+    "ExperimentSetup",
+    "Images",
+    "LabelledStream",
+    "photos_needed",
+]
 
 TRAIN_SUFFIX = "_train"
 PHOTO_STREAM_LIMIT = 2000
+TAYLOR_IMAGES = 16  # calibration images that the importance of channels is measured on
+SQNR_IMAGES = 8  # those that heads are compared on
+
+Images = Mapping[str, NDArray[np.uint8]]
+"""Inputs uint8 ``[H,W,3]`` by the photo's name."""
 
 
 @dataclass(frozen=True)
-class Setup:
+class ExperimentSetup:
+    """What recipes are run with: the network, its input size, photos, and where to keep things.
+
+    ``size`` is the side of the input in pixels. ``calibration`` measures ranges and importance;
+    ``stream`` is what fine-tuning and QAT train on; ``split`` the labelled photos that quality is
+    measured on (None: not measured); ``coreml_photos`` how many of them Core ML packages are run
+    on. ``class_weight`` float32 ``[C]`` weighs classes in the label loss. ``cache`` may be shared
+    by runs of different recipes and by processes.
+    """
+
+    source: NetworkSource
+    size: int
+    cache: Path
+    calibration: CalibrationSet | None = None
+    stream: Stream | None = None
+    split: Split | None = None
+    coreml_photos: int = 0
+    class_weight: torch.Tensor | None = None
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the input."""
+        return self.size, self.size
+
+    def images(self, count: int) -> Images:
+        """The first calibration images by name, uint8 ``[H,W,3]``."""
+        if self.calibration is None:
+            return {}
+        pairs = zip(self.calibration.names, self.calibration.images, strict=True)
+        return dict(list(pairs)[:count])
+
+
+def photos_needed(recipes: Sequence[Recipe]) -> int:
+    """How many calibration photos all of ``recipes`` together take."""
+    return max([TAYLOR_IMAGES, SQNR_IMAGES, *(r.calibration_photos for r in recipes)])
+
+
+@dataclass(frozen=True)
+class ExperimentRequest:
     """Names of everything: see the options of ``panokit compress run``."""
 
     out: Path
@@ -65,16 +118,17 @@ class Setup:
             raise ArgumentError("taxonomy", "given for a module of one's own", None)
         if self.split and self.data is None:
             raise ArgumentError("data", "given with a split", None)
-        if self.limit < 0 or self.coreml_photos < 0:
-            raise ArgumentError("photos to measure on", "0 or more", self.limit)
+        for name in ("limit", "coreml_photos"):
+            if getattr(self, name) < 0:
+                raise ArgumentError(name, "a number of photos, 0 or more", getattr(self, name))
 
-    def open(self, recipes: list[Recipe]) -> Bench:
+    def open(self, recipes: Sequence[Recipe]) -> ExperimentSetup:
         """Load the network and choose the photos that ``recipes`` need."""
-        subject = self._subject()
+        source = self._source()
         training = [s for r in recipes for s in r.network_steps if isinstance(s, Finetune | Qat)]
-        stream, weight = self._stream(training, subject) if training else (None, None)
-        return Bench(
-            subject=subject,
+        stream, weight = self._stream(training, source) if training else (None, None)
+        return ExperimentSetup(
+            source=source,
             size=self.size,
             cache=self.cache or self.out / "cache",
             calibration=self._calibration(photos_needed(recipes)),
@@ -84,12 +138,14 @@ class Setup:
             class_weight=weight,
         )
 
-    def _subject(self) -> Subject:
+    def _source(self) -> NetworkSource:
         if self.module and self.taxonomy is not None:
-            return Subject.from_import(self.module, self.weights, Taxonomy.load(self.taxonomy))
+            return NetworkSource.from_import(
+                self.module, self.weights, Taxonomy.load(self.taxonomy)
+            )
         if self.weights is None:
-            return Subject.from_weights(shipped_weights_path())
-        return Subject.from_weights(self.weights)
+            return NetworkSource.from_weights(shipped_weights_path())
+        return NetworkSource.from_weights(self.weights)
 
     def _calibration(self, count: int) -> CalibrationSet:
         config = PreprocessConfig((self.size, self.size))
@@ -99,12 +155,12 @@ class Setup:
         photos = {name: Photo.open(path) for name, path in paths.items()}
         return calibration_from_photos(photos, count, config)
 
-    def _stream(self, steps: list[Any], subject: Subject) -> tuple[Stream, torch.Tensor | None]:
+    def _stream(
+        self, steps: Sequence[Finetune | Qat], source: NetworkSource
+    ) -> tuple[Stream, torch.Tensor | None]:
         if self.data is not None:
-            recorded = subject.training.get("config")
-            return LabelledStream.open(
-                self.data, subject.taxonomy, self.cache or self.out, recorded
-            )
+            recorded = source.training.get("config")
+            return LabelledStream.open(self.data, source.taxonomy, self.cache or self.out, recorded)
         if any(step.distil < 1 for step in steps):
             expected = "given for training with labels (or distil 1 in the recipe)"
             raise ArgumentError("data", expected, None)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from panokit_network.deploy import count_macs, count_parameters, fuse
     from panokit_network.model import NetworkConfig, PanopticNetwork
     from panokit_network.segmenter import open_weights
-    from panokit_network.source import Subject
+    from panokit_network.source import NetworkSource
     from panokit_network.training.config import Phase, TrainConfig
     from panokit_network.training.trainer import Trainer, TrainResult
     from panokit_network.weights import load_weights, save_weights
@@ -32,7 +32,7 @@ __getattr__ = lazy(
             "PanopticNetwork",
         ),
         "segmenter": ("open_weights",),
-        "source": ("Subject",),
+        "source": ("NetworkSource",),
         "training.trainer": (
             "TrainResult",
             "Trainer",
@@ -46,9 +46,9 @@ __getattr__ = lazy(
 
 __all__ = [
     "NetworkConfig",
+    "NetworkSource",
     "PanopticNetwork",
     "Phase",
-    "Subject",
     "TrainConfig",
     "TrainResult",
     "Trainer",

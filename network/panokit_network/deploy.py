@@ -10,12 +10,13 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import optimization
 
 from panokit.errors import ArgumentError
 from panokit_network.backbone import Conv
 from panokit_network.model import Normalize, PanopticNetwork
 
-__all__ = ["count_macs", "count_parameters", "fuse"]
+__all__ = ["count_macs", "count_parameters", "fold_batch_norms", "fuse"]
 
 
 def fuse(network: PanopticNetwork) -> nn.Module:
@@ -34,6 +35,21 @@ def fuse(network: PanopticNetwork) -> nn.Module:
         _fold_normalize(fused.backbone.stem.conv, fused.normalize)
         fused.normalize = nn.Identity()
     return fused
+
+
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """A copy of any ``module`` with its batch norms folded into its convolutions; itself if it has
+    none. ``ArgumentError`` if it cannot be traced."""
+    if not any(isinstance(m, nn.BatchNorm2d) for m in module.modules()):
+        return module
+    try:
+        return optimization.fuse(copy.deepcopy(module).eval())
+    except Exception as error:  # tracing runs the user's code, which may raise anything
+        expected = (
+            "one whose batch norms can be folded by torch.fx; fold them yourself, "
+            "or keep them with NetworkSource.from_module(…, folded=True)"
+        )
+        raise ArgumentError("module", expected, f"{type(error).__name__}: {error}") from None
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
 from panokit.decoding import PostprocessConfig
 from panokit.preprocessing import PreprocessConfig
 from panokit.segmenter import Segmenter
 from panokit_network.model import HEAD_NAMES, PanopticNetwork
-from panokit_network.weights import load_weights
+from panokit_network.source import NetworkSource
 
 __all__ = ["TorchRuntime", "open_weights"]
 
@@ -24,7 +25,7 @@ class TorchRuntime:
 
     name = "torch"
 
-    def __init__(self, network: PanopticNetwork) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self.network = network.eval()
 
     def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -39,9 +40,9 @@ def open_weights(
     path: str | Path, size: int = 320, config: PostprocessConfig | None = None
 ) -> Segmenter:
     """A segmenter that runs a weight file at ``size`` × ``size``."""
-    network, info = load_weights(path)
+    source = NetworkSource.from_weights(path)
     cells = size // PanopticNetwork.stride
-    channels = {"semantic": info.network.classes, "center": 1, "offset": 2}
+    channels = {"semantic": len(source.taxonomy), "center": 1, "offset": 2}
     artifact = Artifact(
         name=f"torch:{Path(path).name}",
         format="torch",
@@ -55,11 +56,11 @@ def open_weights(
         },
     )
     manifest = Manifest(
-        name=Path(path).stem,
-        taxonomy=info.taxonomy,
+        name=source.name,
+        taxonomy=source.taxonomy,
         preprocessing=PreprocessConfig((size, size)),
-        postprocessing=config or info.postprocessing,
+        postprocessing=config or source.postprocessing,
         stride=PanopticNetwork.stride,
         artifacts=(artifact,),
     )
-    return Segmenter(Bundle(Path(path).parent, manifest), artifact, TorchRuntime(network))
+    return Segmenter(Bundle(Path(path).parent, manifest), artifact, TorchRuntime(source.module))

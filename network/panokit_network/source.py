@@ -1,45 +1,52 @@
-"""What is compressed: a network of the head contract, ours or a user's own, and what is known
-about it.
+"""The one way to open a network: a weight file of ours, or a torch module of a user's own.
+
+A user's module is found by the name of the function that builds it. Its file records the channels
+of every layer, whether batch norms are folded in and which network steps it has been through, so
+that a freshly made module takes all of that on.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from panokit._files import replacing
+from panokit.bundle import hash_path
 from panokit.decoding import PostprocessConfig
-from panokit.errors import ArgumentError
+from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
-from panokit_network.deploy import fuse
+from panokit_network.deploy import fold_batch_norms, fuse
 from panokit_network.model import NetworkConfig, PanopticNetwork
-from panokit_network.modules import (
-    fold_batch_norms,
-    import_network,
-    load_state,
-    save_state,
-    steps_done,
-)
 from panokit_network.weights import load_weights, save_weights
-from panokit_network.widths import record_widths
+from panokit_network.widths import apply_widths, record_widths
 
-__all__ = ["Subject"]
+__all__ = ["NetworkSource", "import_network", "load_state", "save_state", "steps_done"]
 
 LICENCE = "not stated"
+MODULE_FORMAT = "panokit-module/1"
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network and what goes with it.
+class NetworkSource:
+    """A network to compress, export or run, and what is known about it.
 
-    ``module`` keeps the head contract and is in eval mode. ``config`` and ``training`` are of our
-    own network (None and empty for a user's module). ``folded``: its batch norms are in its
-    convolutions. ``steps_done``: kinds of network steps it has been through.
+    ``module`` keeps the head contract and is in eval mode; it is the module as it was given, batch
+    norms included. ``weights_sha256`` is the hash of the file that its weights come from (empty
+    without a file). ``steps_done`` are the kinds of network steps (prune, finetune, …) that it has
+    been through. ``config`` and ``training`` are of our own network (None and empty for a user's
+    module). ``folded``: its batch norms are in its convolutions.
     """
 
     name: str
@@ -47,14 +54,15 @@ class Subject:
     taxonomy: Taxonomy
     licence: str = LICENCE
     postprocessing: PostprocessConfig = field(default_factory=PostprocessConfig)
+    weights_sha256: str = ""
+    steps_done: tuple[str, ...] = ()
     config: NetworkConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
     folded: bool = False
-    steps_done: tuple[str, ...] = ()
 
     @classmethod
-    def from_weights(cls, path: str | Path) -> Subject:
-        """The network of one of our weight files."""
+    def from_weights(cls, path: str | Path) -> NetworkSource:
+        """The network of one of our weight files; ``DataError`` says what is wrong with it."""
         network, info = load_weights(path)
         return cls(
             name=Path(path).stem,
@@ -62,10 +70,11 @@ class Subject:
             taxonomy=info.taxonomy,
             licence=info.licence,
             postprocessing=info.postprocessing,
+            weights_sha256=hash_path(Path(path)),
+            steps_done=tuple(info.training.get("steps_done", ())),
             config=info.network,
             training=info.training,
             folded=not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()),
-            steps_done=tuple(info.training.get("steps_done", ())),
         )
 
     @classmethod
@@ -76,27 +85,37 @@ class Subject:
         name: str = "module",
         licence: str = LICENCE,
         postprocessing: PostprocessConfig | None = None,
-    ) -> Subject:
-        """A user's own module of the head contract; see ``docs/compression.md``."""
+        *,
+        folded: bool = False,
+    ) -> NetworkSource:
+        """A user's own module of the head contract; see ``docs/compression.md``.
+
+        ``folded`` says that there is nothing to fold, or that batch norms are to stay as they are:
+        :meth:`with_folded` then leaves the module alone.
+        """
         if not isinstance(module, nn.Module):
             raise ArgumentError("module", "a torch.nn.Module", type(module).__name__)
         config = postprocessing or PostprocessConfig()
-        return cls(name, module.eval(), taxonomy, licence, config)
+        return cls(name, module.eval(), taxonomy, licence, config, folded=folded)
 
     @classmethod
-    def from_import(cls, where: str, weights: Path | None, taxonomy: Taxonomy) -> Subject:
+    def from_import(cls, where: str, weights: Path | None, taxonomy: Taxonomy) -> NetworkSource:
         """What ``package.module:function`` returns, a module; with ``weights`` (safetensors)
-        loaded into it. Modules of the current folder are found."""
-        subject = cls.from_module(import_network(where), taxonomy, name=where.partition(":")[2])
+        loaded into it. Those of `panokit compress run` bring pruned widths along. Modules of the
+        current folder are found."""
+        source = cls.from_module(import_network(where), taxonomy, name=where.partition(":")[2])
         if weights is None:
-            return subject
+            return source
+        stored = _StoredModule.read(weights)
         return replace(
-            subject,
-            module=load_state(weights, subject.module),
-            steps_done=steps_done(weights),
+            source,
+            module=stored.load_into(source.module),
+            weights_sha256=hash_path(weights),
+            steps_done=stored.steps_done,
+            folded=stored.folded,
         )
 
-    def checked(self) -> Subject:
+    def checked(self) -> NetworkSource:
         """Itself, if all weights are finite; ``ArgumentError`` names those that are not."""
         bad = [n for n, v in self.module.state_dict().items()
                if v.is_floating_point() and not torch.isfinite(v).all()]  # fmt: skip
@@ -104,11 +123,30 @@ class Subject:
             raise ArgumentError("weights", "finite numbers", f"NaN or infinity in {bad[:3]}")
         return self
 
-    def with_folded(self) -> Subject:
-        """The same network with batch norms (and our normalisation) folded into convolutions."""
+    def with_folded(self) -> NetworkSource:
+        """The same network with batch norms (and our normalisation) folded into convolutions.
+        ``ArgumentError`` if the module cannot be traced."""
+        if self.folded:
+            return self
         if isinstance(self.module, PanopticNetwork):
             return replace(self, module=fuse(self.module), folded=True)
         return replace(self, module=fold_batch_norms(self.module), folded=True)
+
+    def after_step(self, kind: str) -> NetworkSource:
+        """What is known after one more network step; its weights are in no file yet. The step
+        itself replaces ``module``."""
+        return replace(self, steps_done=(*self.steps_done, kind), weights_sha256="")
+
+    def reloaded(self, path: Path, original: NetworkSource) -> NetworkSource:
+        """This network as :meth:`save` wrote it to ``path``. ``original`` is the network before any
+        step; a user's module is made anew from it."""
+        if self.config is not None:
+            loaded = NetworkSource.from_weights(path)
+            return replace(loaded, name=original.name, postprocessing=original.postprocessing,
+                           weights_sha256="")  # fmt: skip
+        stored = _StoredModule.read(path)
+        module = stored.load_into(copy.deepcopy(original.module))
+        return replace(self, module=module, folded=stored.folded)
 
     def digest(self) -> str:
         """SHA-256 of all weights and their names."""
@@ -127,3 +165,96 @@ class Subject:
         with replacing(path) as partial:
             save_weights(partial, self.module.state_dict(), self.config, self.taxonomy, training,
                          self.licence, record_widths(self.module), self.folded)  # fmt: skip
+
+
+def import_network(where: str) -> nn.Module:
+    """What ``package.module:function`` returns, a module, in eval mode. Modules of the current
+    folder are found. This runs the named code: only name code you trust."""
+    module_name, _, function = where.partition(":")
+    if not module_name or not function:
+        raise ArgumentError("module", "written as package.module:function", where)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        build = getattr(importlib.import_module(module_name), function)
+    except (ImportError, AttributeError) as error:
+        raise ArgumentError("module", f"one that can be imported ({error})", where) from None
+    module = build()
+    if not isinstance(module, nn.Module):
+        raise ArgumentError("module", "a torch.nn.Module", type(module).__name__)
+    return module.eval()
+
+
+def save_state(
+    path: Path, module: nn.Module, folded: bool = False, steps: Sequence[str] = ()
+) -> None:
+    """Write a module's weights (float32) and the widths of its layers as safetensors.
+
+    ``folded`` says that batch norms were folded in, ``steps`` which network steps of a recipe
+    (prune, finetune, …) the module has been through.
+    """
+    state = {k: v.detach().clone().contiguous() for k, v in module.state_dict().items()}
+    metadata = {
+        "format": MODULE_FORMAT,
+        "widths": json.dumps(record_widths(module)),
+        "folded": json.dumps(folded),
+        "steps_done": json.dumps(list(steps)),
+    }
+    with replacing(path) as partial:
+        save_file(state, partial, metadata)
+
+
+def load_state(path: Path, module: nn.Module) -> nn.Module:
+    """Load a safetensors file into a freshly made ``module``; the module, in eval mode.
+
+    Layers take on the recorded widths first, in place. Of a file without batch norms a folded
+    copy is returned. ``DataError`` says what does not fit.
+    """
+    return _StoredModule.read(path).load_into(module)
+
+
+def steps_done(path: Path) -> tuple[str, ...]:
+    """The network steps that the module in a file has been through; none for a plain file."""
+    return _StoredModule.read(path).steps_done
+
+
+@dataclass(frozen=True)
+class _StoredModule:
+    """A user's module in its file: weights by name, and what the file says about them."""
+
+    path: Path
+    state: dict[str, torch.Tensor]
+    widths: dict[str, dict[str, int]] | None
+    folded: bool
+    steps_done: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> _StoredModule:
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+                metadata = file.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise DataError(path, f"expected a safetensors file, but {error}") from None
+        try:
+            steps = tuple(str(s) for s in json.loads(metadata.get("steps_done", "[]")))
+        except (ValueError, TypeError) as error:
+            expected = "expected a list of steps in its metadata"
+            raise DataError(path, f"{expected}, but {error}") from None
+        try:
+            widths = json.loads(metadata["widths"]) if "widths" in metadata else None
+        except ValueError as error:
+            raise DataError(path, f"expected widths in its metadata, but {error}") from None
+        return cls(path, tensors, widths, metadata.get("folded") == "true", steps)
+
+    def load_into(self, module: nn.Module) -> nn.Module:
+        if self.folded:
+            module = fold_batch_norms(module)
+        try:
+            if self.widths is not None:
+                apply_widths(module, self.widths)
+            module.load_state_dict(self.state)
+        except (RuntimeError, ValueError) as error:
+            reason = f"weights do not fit the module: {str(error)[:300]}"
+            raise DataError(self.path, reason) from None
+        return module.eval()

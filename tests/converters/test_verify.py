@@ -23,11 +23,10 @@ from panokit.bundle import Bundle
 from panokit.errors import ArgumentError, BundleError, MissingExtraError
 from panokit_converters import runners
 from panokit_converters.commands import verify as cli_verify
+from panokit_converters.measure import Thresholds, thresholds_for
 from panokit_converters.runners import CoreMlInterpreter, CoreMlPredictor, open_artifact
 from panokit_converters.verify import (
     ArtifactVerdict,
-    Thresholds,
-    thresholds_for,
     verify_bundle,
 )
 from tests.toys.artifacts import (

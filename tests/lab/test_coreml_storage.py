@@ -210,7 +210,7 @@ def test_palettes_whose_errors_compensate(tmp_path: Path) -> None:
     path = tmp_path / "Model-careful.mlpackage"
     weights = [parts["weight"][0] for o, parts in CoreMLProgram.open(path).wiring()
                if o.type == "conv"]  # fmt: skip
-    rounded, count = round_module(module, maker._float_tflite, photos, palettes_for(careful))
+    rounded, count = round_module(module, maker.float_tflite, photos, palettes_for(careful))
     assert count == 3
     convs = [m for m in rounded.modules() if isinstance(m, nn.Conv2d)]
     expected = {tuple(c.weight.shape): c.weight.detach().numpy() for c in convs}

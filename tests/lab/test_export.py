@@ -33,9 +33,11 @@ from panokit_converters.tflite_file import InputType
 from panokit_converters.tflite_metadata import ModelInfo, with_metadata
 from panokit_lab import artifacts as artifacts_module
 from panokit_lab import export as export_module
+from panokit_lab.artifacts import CompressedArtifact, FloatArtifact, Maker
 from panokit_lab.commands.export import export
-from panokit_lab.export import ExportRequest, export_bundle, source_from_weights
+from panokit_lab.export import ExportRequest, export_bundle, run_export
 from panokit_network.model import NetworkConfig, PanopticNetwork
+from panokit_network.source import NetworkSource
 from panokit_network.weights import load_weights, save_weights
 from tests.toys.network import ToyNetwork, toy_photos
 
@@ -203,7 +205,7 @@ def test_nothing_in_the_bundle_names_this_machine(bundle: Bundle) -> None:
 
 
 def test_converting_twice_gives_the_same_bytes(bundle: Bundle, work: Path) -> None:
-    source = source_from_weights(work / "w.safetensors")
+    source = NetworkSource.from_weights(work / "w.safetensors").with_folded()
     info = ModelInfo("toy", source.taxonomy, source.licence, __version__)
     size = (SIZE, SIZE)
     name = "onnx-float32"
@@ -216,6 +218,32 @@ def test_converting_twice_gives_the_same_bytes(bundle: Bundle, work: Path) -> No
     toy = ToyNetwork().eval()
     again = [with_metadata(convert_tflite(toy, (32, 32)), info) for _ in range(2)]
     assert again[0] == again[1]
+
+
+def test_stages_follow_one_another_and_formats_convert_once(
+    work: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = bundle.path(bundle.manifest.artifact("tflite-float32")).read_bytes()
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        artifacts_module, "convert_tflite", lambda module, size: calls.append(size) or good
+    )
+    source = NetworkSource.from_weights(work / "w.safetensors")
+    contract = check_contract(source.with_folded().module, (SIZE, SIZE), len(source.taxonomy))
+    maker = Maker.of(source, contract, "toy", tmp_path)
+    found = {}
+    for name in ("float32", "float16"):
+        converted = maker.convert("tflite", load_recipe(name))
+        assert isinstance(converted, FloatArtifact)
+        assert converted.content is good
+        compressed = maker.compress(converted)
+        assert isinstance(compressed, CompressedArtifact)
+        assert list(tmp_path.glob(f"*{name}*")) == []  # not on disk before it is described
+        found[name] = maker.describe(compressed)
+    assert calls == [(SIZE, SIZE)]
+    assert found["float16"].artifact.bytes < 0.6 * found["float32"].artifact.bytes
+    assert found["float16"].artifact.precision == "float16"
+    assert found["float16"].path == tmp_path / "model-float16.tflite"
 
 
 @pytest.fixture
@@ -241,8 +269,12 @@ def test_a_wrong_conversion_is_no_bundle(wrong: ExportRequest) -> None:
 
 def test_not_strict_writes_what_fails_and_says_so(wrong: ExportRequest) -> None:
     request = dataclasses.replace(wrong, strict=False, out=wrong.out.with_name("lax.panokit"))
-    figures = export_bundle(request).manifest.quality["artifacts"]["tflite-float32"]
+    result = run_export(request)
+    figures = result.bundle.manifest.quality["artifacts"]["tflite-float32"]
     assert "head 'center'" in figures["failures"][0]
+    check = result.checks["tflite-float32"]
+    assert check.failures == tuple(figures["failures"])
+    assert check.to_json() == figures
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])

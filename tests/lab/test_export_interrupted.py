@@ -17,7 +17,8 @@ from panokit.bundle import Bundle, hash_path
 from panokit.taxonomy import Taxonomy
 from panokit_converters.onnx import convert_onnx
 from panokit_lab import artifacts, bundle_writer, export
-from panokit_lab.export import ExportRequest, ExportSource, export_bundle
+from panokit_lab.export import ExportRequest, export_bundle
+from panokit_network.source import NetworkSource
 from tests.toys.network import ToyNetwork, toy_photos
 
 ONNX_ONLY = ("onnx",)  # the quickest to convert
@@ -34,14 +35,14 @@ PLACES: dict[str, tuple[object, str]] = {
 
 
 @pytest.fixture(scope="module")
-def source() -> ExportSource:
+def source() -> NetworkSource:
     categories = [{"id": i + 1, "name": f"class {i}", "isthing": i % 2} for i in range(4)]
     taxonomy = Taxonomy.from_json({"name": "toy", "categories": categories})
-    return ExportSource(ToyNetwork().eval(), taxonomy, "test only")
+    return NetworkSource.from_module(ToyNetwork(), taxonomy, licence="test only")
 
 
 @pytest.fixture(scope="module")
-def converted(source: ExportSource) -> bytes:
+def converted(source: NetworkSource) -> bytes:
     """The slow part, done once."""
     return convert_onnx(source.module, (32, 32))
 
@@ -76,7 +77,7 @@ def stopping(function: Callable[..., object], error: BaseException) -> Callable[
 @pytest.mark.parametrize(("module", "name"), PLACES.values(), ids=PLACES.keys())
 def test_nothing_is_left_behind(
     request_onnx: ExportRequest,
-    source: ExportSource,
+    source: NetworkSource,
     monkeypatch: pytest.MonkeyPatch,
     module: object,
     name: str,
@@ -90,7 +91,7 @@ def test_nothing_is_left_behind(
 
 
 def test_the_old_bundle_stays_and_its_successor_replaces_it(
-    request_onnx: ExportRequest, source: ExportSource, monkeypatch: pytest.MonkeyPatch
+    request_onnx: ExportRequest, source: NetworkSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = hash_path(export_bundle(request_onnx, source=source).root)
     real = os.replace
@@ -131,7 +132,8 @@ from panokit.taxonomy import Taxonomy
 from tests.toys.network import ToyNetwork
 categories = [{{"id": i + 1, "name": str(i), "isthing": i % 2}} for i in range(4)]
 taxonomy = Taxonomy.from_json({{"name": "toy", "categories": categories}})
-export.source_from_weights = lambda path: export.ExportSource(ToyNetwork().eval(), taxonomy, "")
+from panokit_network.source import NetworkSource
+NetworkSource.from_weights = lambda path: NetworkSource.from_module(ToyNetwork(), taxonomy)
 write = bundle_writer._write_vector
 def writing(*arguments):
     write(*arguments)
@@ -161,7 +163,7 @@ app()
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_what_was_exported_opens(request_onnx: ExportRequest, source: ExportSource) -> None:
+def test_what_was_exported_opens(request_onnx: ExportRequest, source: NetworkSource) -> None:
     export_bundle(request_onnx, source=source)
     bundle = Bundle.open(request_onnx.out)
     assert bundle.manifest.artifact().name == "onnx-float32"

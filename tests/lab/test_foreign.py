@@ -17,7 +17,8 @@ from panokit.taxonomy import Taxonomy
 from panokit_converters.contract import HEADS
 from panokit_converters.onnx import onnx_operators
 from panokit_converters.tflite import odd_operators, tflite_operators
-from panokit_lab.export import ExportRequest, ExportSource, export_bundle
+from panokit_lab.export import ExportRequest, export_bundle
+from panokit_network.source import NetworkSource
 from tests.toys.network import MobileNetV3Like, TinyUNet, toy_photos
 
 NETWORKS: dict[str, type[nn.Module]] = {"mobilenetv3": MobileNetV3Like, "unet": TinyUNet}
@@ -37,7 +38,8 @@ def foreign(
         Image.fromarray(photo.rgb_hwc).save(folder / f"{name}.png")
     categories = [{"id": i + 1, "name": f"class {i}", "isthing": i % 2} for i in range(4)]
     taxonomy = Taxonomy.from_json({"name": "toy", "categories": categories})
-    source = ExportSource(NETWORKS[request.param]().eval(), taxonomy, "test only")
+    module = NETWORKS[request.param]().eval()
+    source = NetworkSource.from_module(module, taxonomy, licence="test only")
     wanted = ExportRequest(
         weights=None, out=folder / "foreign.panokit", recipes=("float32", "float16"),
         formats=FORMATS, size=64, photos=(folder,),

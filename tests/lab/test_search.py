@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Category, Taxonomy
 from panokit_compression.calibration import CalibrationSet
@@ -20,11 +21,13 @@ from panokit_compression.recipes import Quantize, Recipe
 from panokit_lab.bench import bench
 from panokit_lab.commands.compress import compress
 from panokit_lab.memory import Tenant, plan_arena
-from panokit_lab.pipeline import Bench
-from panokit_lab.search import grid_recipes, pareto_front
+from panokit_lab.results import ArtifactFigures, Latency, QualityFigures, RecipeResult
+from panokit_lab.search import grid_recipes, is_finished, pareto_front
 from panokit_lab.sensitivity import fewest_kept, sensitivity_key
-from panokit_network.source import Subject
+from panokit_lab.setup import ExperimentRequest, ExperimentSetup
+from panokit_network.source import NetworkSource
 from tests.toys.data_folder import CATEGORIES, make_folder
+from tests.toys.results import RESULT_JSON
 
 RECIPES = "float32,int8-minmax,int8-weights"
 
@@ -79,6 +82,25 @@ def test_a_search_goes_on_where_it_was(place: Path, searched: dict[str, Any]) ->
     panokit(place, "search", RECIPES, *options(place), "--seconds", "0.1")
     assert kept.stat().st_mtime_ns == before
     assert (place / "runs" / "int8-weights" / "result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("content", "finished"),
+    [
+        pytest.param(json.dumps(RESULT_JSON), True, id="this-recipe"),
+        pytest.param(json.dumps(RESULT_JSON).replace('"steps": []', '"steps": [{"kind": "prune"}]'),
+                     False, id="another-of-its-name"),
+        pytest.param("{}", False, id="damaged"),
+        pytest.param(None, False, id="none"),
+    ],
+)  # fmt: skip
+def test_a_recipe_is_finished_if_its_result_is_of_it(
+    content: str | None, finished: bool, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "int8").mkdir()
+        (tmp_path / "int8" / "result.json").write_text(content)
+    assert is_finished(ExperimentRequest(tmp_path), Recipe("int8")) is finished
 
 
 def test_report_says_on_which_photos_and_runtime(place: Path, searched: dict[str, Any]) -> None:
@@ -164,10 +186,22 @@ def test_fewest_layers_that_hold_the_budget(pq: list[float], goal: float, count:
     assert reached == pq[count]
 
 
-def point(size: float, ms: float, pq: float) -> dict[str, Any]:
-    quality = {"pq": {"all": pq}}
-    artifact = {"bytes": size, "latency": {"1": {"median_ms": ms}}, "quality": quality}
-    return {"macs": 1, "artifacts": {"tflite": artifact}}
+def point(size: int, ms: float, pq: float) -> RecipeResult:
+    quality = QualityFigures.from_json(
+        {
+            "split": "test",
+            "pq": {"all": pq, "things": None, "stuff": None, "per_class": {}},
+            **dict.fromkeys(("miou", "person_iou", "person_boundary_iou")),
+            "photos": 1,
+            "per_photo": [],
+        }
+    )
+    latency = Latency("a", 1, ms, (ms, ms), 5, 0.1, 1.0)
+    artifact = ArtifactFigures("m.tflite", size, "int8", "litert", quality=quality,
+                               latency={1: latency})  # fmt: skip
+    taxonomy = Taxonomy.from_json({"name": "toy", "categories": CATEGORIES})
+    return RecipeResult(Recipe("r"), "toy", "", 64, taxonomy, PostprocessConfig(), 1, 1,
+                        {"tflite": artifact})  # fmt: skip
 
 
 def test_front_is_what_nothing_beats_in_everything() -> None:
@@ -223,23 +257,24 @@ def test_layer_costs_of_other_settings_are_measured_anew() -> None:
     """Kept costs belong to the weights, the input size, the photos' contents and all of the
     recipe, not to names."""
     taxonomy = Taxonomy("toy", (Category(1, "disc", True, (9, 0, 0)),))
-    subject = Subject.from_module(torch.nn.Conv2d(3, 4, 1), taxonomy)
+    source = NetworkSource.from_module(torch.nn.Conv2d(3, 4, 1), taxonomy)
 
     def photos(value: int) -> CalibrationSet:
         return CalibrationSet((np.full((32, 32, 3), value, np.uint8),), ("a",), "test")
 
-    bench = Bench(subject, 32, Path(), photos(1))
+    setup = ExperimentSetup(source, 32, Path(), photos(1))
     recipe = Recipe("int8", (Quantize(calibration_photos=16, ranges="mean"),))
     keys = {
-        sensitivity_key(bench, recipe),
-        sensitivity_key(replace(bench, size=64), recipe),
-        sensitivity_key(replace(bench, calibration=photos(2)), recipe),
+        sensitivity_key(setup, recipe),
+        sensitivity_key(replace(setup, size=64), recipe),
+        sensitivity_key(replace(setup, calibration=photos(2)), recipe),
         sensitivity_key(
-            bench, Recipe("int8", (Quantize(calibration_photos=16, ranges="min_max"),))
+            setup, Recipe("int8", (Quantize(calibration_photos=16, ranges="min_max"),))
         ),
         sensitivity_key(
-            replace(bench, subject=Subject.from_module(torch.nn.Conv2d(3, 4, 1), taxonomy)), recipe
+            replace(setup, source=NetworkSource.from_module(torch.nn.Conv2d(3, 4, 1), taxonomy)),
+            recipe,
         ),
     }
     assert len(keys) == 5
-    assert sensitivity_key(replace(bench, calibration=photos(1)), recipe) in keys
+    assert sensitivity_key(replace(setup, calibration=photos(1)), recipe) in keys

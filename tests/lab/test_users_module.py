@@ -12,7 +12,7 @@ from PIL import Image
 
 from panokit.bundle import Bundle
 from panokit_compression.recipes import Finetune, Prune, Quantize, Recipe
-from panokit_network.modules import steps_done
+from panokit_network.source import steps_done
 from tests.toys.data_folder import CATEGORIES
 from tests.toys.network import toy_photos
 from tests.toys.user_network import SIZE

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from panokit.bundle import shipped_bundle_path
+from panokit.cli import shell
 from panokit.dump import read_dump, write_dump
 
 needs_bundle = pytest.mark.skipif(
@@ -56,6 +59,36 @@ def test_every_command_has_help(command: str) -> None:
     done = panokit(command, "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"]], ids=" ".join)
+def test_help_loads_no_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys; from panokit.cli import app\n"
+        f"try: app({arguments})\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'coremltools', 'panokit_lab.export') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(shell._installed()))
+def test_help_in_the_list_is_that_of_the_command(name: str) -> None:
+    entry = shell._installed()[name]
+    listed, loaded = shell._help(entry), shell._load(entry).help
+    assert listed
+    assert inspect.cleandoc(listed) == inspect.cleandoc(loaded)
+
+
+def test_a_command_whose_help_cannot_be_read_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_elsewhere.py").write_text("def make():\n    return print\nsay = make()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("say", "made_elsewhere:say", shell.GROUP)
+    assert shell._help(entry) is None
+    assert shell._help(EntryPoint("gone", "no.such.module:gone", shell.GROUP)) is None
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from panokit.tflite.check import check_tflite
 from panokit_converters.bisect import BisectResult, bisect_traces
 from panokit_converters.coreml_interpreter import CoreMLProgram
 from panokit_converters.lint import LINTABLE, LintReport, Severity, lint_path
+from panokit_converters.measure import load_photos, prepare
 from panokit_converters.trace import (
     TRACEABLE,
     Trace,
@@ -30,8 +31,6 @@ from panokit_converters.trace import (
 from panokit_converters.verify import (
     ArtifactVerdict,
     float_reference,
-    load_photos,
-    prepare,
     verify_bundle,
 )
 

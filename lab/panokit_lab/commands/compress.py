@@ -6,13 +6,26 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from panokit._files import write_json
+from panokit.bundle import shipped_bundle_path
+from panokit.cli.options import JsonOption
+from panokit.errors import ArgumentError
+from panokit_compression.recipes import Recipe, load_recipe
+from panokit_lab import bench as timing
+from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
+from panokit_lab.pipeline import run_recipe
+from panokit_lab.report import write_report
+from panokit_lab.results import RecipeResult
+from panokit_lab.search import grid_recipes
+from panokit_lab.search import search as run_search
+from panokit_lab.sensitivity import measure_sensitivity
+from panokit_lab.setup import ExperimentRequest
 
 __all__ = ["bench", "compress"]
 
@@ -27,20 +40,15 @@ compress = typer.Typer(
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for results; a run goes on where it was.")]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Weight file; the shipped network without it.")
-]
-Module = Annotated[
-    str, typer.Option("--module", help="A network of your own: package.module:function.")
-]
-TaxonomyOption = Annotated[
-    Path | None, typer.Option("--taxonomy", help="Taxonomy JSON of --module.")
+    Path | None,
+    typer.Option("--weights", help="Weight file. Default: the network that comes with Panokit."),
 ]
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="COCO-panoptic folder: calibration, training, quality."),
 ]
 SplitOption = Annotated[
-    str, typer.Option("--split", help="Split of DATA to measure quality on; none without it.")
+    str, typer.Option("--split", help="Split of DATA to measure quality on. Default: none.")
 ]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Photos of the split; 0: all.")]
 CoremlPhotos = Annotated[
@@ -51,20 +59,9 @@ Photos = Annotated[
     list[Path] | None,
     typer.Option("--photos", help="Photos to calibrate with instead of DATA's training photos."),
 ]
-Size = Annotated[int, typer.Option("--size", help="Side of the input, a multiple of 32.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the results as JSON.")]
 
 
-def _setup(out: Path, **given: Any) -> Any:
-    from panokit_lab.setup import Setup
-
-    photos = tuple(given.pop("photos", None) or ())
-    return Setup(out=out, photos=photos, **given)
-
-
-def _recipes(names: list[str]) -> list[Any]:
-    from panokit_compression.recipes import load_recipe
-
+def _recipes(names: list[str]) -> list[Recipe]:
     return [load_recipe(n.strip()) for name in names for n in name.split(",") if n.strip()]
 
 
@@ -84,60 +81,58 @@ def run(
     recipes: Annotated[list[str], typer.Argument(help="Recipes, by name or JSON file.")],
     out: Out,
     weights: Weights = None,
-    module: Module = "",
+    module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
     data: Data = None,
     split: SplitOption = "",
     limit: Limit = 0,
     coreml_photos: CoremlPhotos = 0,
     photos: Photos = None,
-    size: Size = 320,
-    json: Json = None,
+    size: SizeOption = 320,
+    json: JsonOption = None,
 ) -> None:
     """Run recipes: artifacts, the compressed network and its figures, in OUT/RECIPE each."""
-    from panokit_lab.pipeline import run_recipe
-
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     chosen = _recipes(recipes)
-    setup = _setup(out, weights=weights, module=module, taxonomy=taxonomy, data=data, split=split,
-                   limit=limit, coreml_photos=coreml_photos, photos=photos, size=size)  # fmt: skip
-    figures: list[dict[str, Any]] = []
+    request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
+                                tuple(photos or ()), size)  # fmt: skip
+    results: list[RecipeResult] = []
     with _resumable(out), _console.status("opening the network and photos") as status:
-        ready = setup.open(chosen)
+        setup = request.open(chosen)
 
         def on_step(found: dict[str, float]) -> None:
             status.update(f"step {found['step']} of {found['total']}, loss {found['loss']:.3f}")
 
         for recipe in chosen:
-            figures.append(run_recipe(ready, recipe, out, status.update, on_step).figures)
-    Console().print(_table(figures))
+            results.append(run_recipe(setup, recipe, out, status.update, on_step))
+    Console().print(_table(results))
     if json:
-        write_json(json, {"results": figures})
+        write_json(json, {"results": [result.to_json() for result in results]})
 
 
-def _table(results: list[dict[str, Any]]) -> Table:
+def _table(results: list[RecipeResult]) -> Table:
     table = Table()
     table.add_column("recipe", no_wrap=True)
     for heading in ("format", "MB", "MMACs", "arena MB", "SQNR dB", "PQ", "person IoU", "photos"):
         table.add_column(heading, justify="right" if heading != "photos" else "left")
-    for figures in results:
-        for format, found in figures["artifacts"].items():
-            quality, sqnr = found.get("quality"), found.get("sqnr_db", {})
+    for result in results:
+        for format, found in result.artifacts.items():
+            quality = found.quality
             table.add_row(
-                figures["recipe"]["name"],
+                result.name,
                 format,
-                f"{found['bytes'] / 1e6:.2f}",
-                f"{figures['macs'] / 1e6:.0f}",
-                _number(found.get("arena_bytes"), 1e-6, 2),
-                " ".join(f"{sqnr[h]:.0f}" for h in sqnr) or "-",
-                _number(quality and quality["pq"]["all"], 1, 1),
-                _number(quality and quality["person_iou"], 1, 3),
-                quality["split"] if quality else "-",
+                _number(found.bytes, 2, 1e-6),
+                _number(result.macs, 0, 1e-6),
+                _number(found.arena_bytes, 2, 1e-6),
+                " ".join(f"{db:.0f}" for db in (found.sqnr_db or {}).values()) or "-",
+                _number(quality.pq if quality else None, 1),
+                _number(quality.person_iou if quality else None, 3),
+                quality.split if quality else "-",
             )
     return table
 
 
-def _number(value: float | None, scale: float, digits: int) -> str:
+def _number(value: float | None, digits: int, scale: float = 1.0) -> str:
     return "-" if value is None else f"{value * scale:.{digits}f}"
 
 
@@ -163,24 +158,21 @@ def sensitivity(
     ] = "float32",
     top: Annotated[int, typer.Option(min=0, help="Layers whose PQ is measured as well.")] = 8,
     weights: Weights = None,
-    module: Module = "",
+    module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
-    size: Size = 320,
-    json: Json = None,
+    size: SizeOption = 320,
+    json: JsonOption = None,
 ) -> None:
     """Which layer costs how much when quantized, and which to keep in higher precision."""
-    from panokit_lab.sensitivity import measure_sensitivity
-
-    setup = _setup(out, weights=weights, module=module, taxonomy=taxonomy, data=data, split=split,
-                   limit=limit, size=size)  # fmt: skip
+    request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, size=size)
     (chosen,) = _recipes([recipe])
     with _resumable(out), _console.status("opening") as status:
-        found = measure_sensitivity(setup.open([chosen]), chosen, out, budget, keep_precision, top,
-                                    status.update)  # fmt: skip
+        setup = request.open([chosen])
+        found = measure_sensitivity(setup, chosen, out, budget, keep_precision, top, status.update)
     table = Table("layer", "semantic dB", "center dB", "offset dB", "PQ", title=found.title)
     for layer in found.layers[: max(top, 20)]:
         table.add_row(layer.name, *(f"{layer.sqnr_db[h]:.1f}" for h in layer.sqnr_db),
-                      _number(layer.pq, 1, 2))  # fmt: skip
+                      _number(layer.pq, 2))  # fmt: skip
     Console().print(table)
     Console().print(found.summary, highlight=False)
     if json:
@@ -202,25 +194,22 @@ def search(
     ] = None,
     seconds: Annotated[float, typer.Option(help="Seconds of timing per number of threads.")] = 20,
     weights: Weights = None,
-    module: Module = "",
+    module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
     data: Data = None,
     split: SplitOption = "",
     limit: Limit = 0,
     coreml_photos: CoremlPhotos = 0,
     photos: Photos = None,
-    size: Size = 320,
-    json: Json = None,
+    size: SizeOption = 320,
+    json: JsonOption = None,
 ) -> None:
     """Run many recipes and draw the Pareto front of size, MACs, latency and PQ."""
-    from panokit_lab.search import grid_recipes
-    from panokit_lab.search import search as run_search
-
     chosen = _recipes(recipes or []) + (grid_recipes(grid) if grid else [])
-    setup = _setup(out, weights=weights, module=module, taxonomy=taxonomy, data=data, split=split,
-                   limit=limit, coreml_photos=coreml_photos, photos=photos, size=size)  # fmt: skip
+    request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
+                                tuple(photos or ()), size)  # fmt: skip
     with _resumable(out), _console.status("searching") as status:
-        found = run_search(setup, chosen, workers, ray_address, seconds, status.update)
+        found = run_search(request, chosen, workers, ray_address, seconds, status.update)
     for failure in found.failures:
         _console.print(f"[red]failed[/red] {failure.name}: {failure.reason}", highlight=False)
     Console().print(_table([r for _, r in sorted(found.results.items())]))
@@ -235,7 +224,7 @@ def search(
 def report(
     runs: Annotated[Path, typer.Argument(help="Folder that `compress run` or `search` wrote.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the report; RUNS/report otherwise.")
+        Path | None, typer.Option("--out", help="Folder of the report. Default: RUNS/report.")
     ] = None,
     data: Data = None,
     beside: Annotated[
@@ -243,34 +232,30 @@ def report(
         typer.Option("--beside", help="Other TFLite files or bundles to time in the same run."),
     ] = None,
     seconds: Annotated[float, typer.Option(help="Seconds of timing per number of threads.")] = 20,
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
     """One page of all recipes: size, MACs, memory, latency, quality, worst photos."""
-    from panokit_lab.report import write_report
-
     with _console.status("reporting") as status:
-        content = write_report(
+        found = write_report(
             runs, out or runs / "report", data, seconds, status.update, beside or ()
         )
     typer.echo(str((out or runs / "report") / "report.html"))
     if json:
-        write_json(json, content)
+        write_json(json, found.to_json())
 
 
 def bench(
     artifacts: Annotated[
         list[Path] | None,
-        typer.Argument(help="TFLite files or bundles; the shipped one without any."),
+        typer.Argument(
+            help="TFLite files or bundles. Default: the bundle that comes with Panokit."
+        ),
     ] = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads, comma separated.")] = "1,2",
     seconds: Annotated[float, typer.Option(help="Seconds per number of threads.")] = 10.0,
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
     """Latency of artifacts side by side: in turns, medians, ratios to the first."""
-    from panokit.bundle import shipped_bundle_path
-    from panokit.errors import ArgumentError
-    from panokit_lab import bench as timing
-
     try:
         counts = [int(v) for v in threads.split(",")]
     except ValueError:
@@ -280,11 +265,11 @@ def bench(
         found = timing.bench(files, counts, seconds, progress=status.update)
     machine = timing.machine()
     table = Table("artifact", "threads", "median ms", "quartiles", "ms/Mpixel", "ratio", "runs",
-                  title=f"{machine['runtime']}, {machine['machine']}")  # fmt: skip
+                  title=str(machine))  # fmt: skip
     for f in found:
         low, high = f.quartiles_ms
         table.add_row(f.name, str(f.threads), f"{f.median_ms:.2f}", f"{low:.2f} .. {high:.2f}",
                       f"{f.ms_per_megapixel:.0f}", f"{f.ratio:.2f}", str(f.runs))  # fmt: skip
     Console().print(table)
     if json:
-        write_json(json, {**machine, "results": [f.to_json() for f in found]})
+        write_json(json, {**machine.to_json(), "results": [f.to_json() for f in found]})

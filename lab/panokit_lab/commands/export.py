@@ -17,62 +17,70 @@ from rich.markup import escape
 from rich.table import Table
 
 from panokit._files import write_json
+from panokit.cli.options import JsonOption
+from panokit.dump import HEADS
 from panokit.errors import ArgumentError
+from panokit.taxonomy import Taxonomy
+from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
 from panokit_lab.export import (
     ExportRequest,
     ExportResult,
     run_export,
-    source_from_module,
 )
+from panokit_network.source import NetworkSource
 
 __all__ = ["export"]
 
 _console = Console(stderr=True)
 
 
+Out = Annotated[Path, typer.Option("--out", help="Bundle to write: NAME.panokit.")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="Weight file (.safetensors).")]
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option("--recipe", help="Recipe, by name or JSON file; several with commas."),
+]
+Formats = Annotated[
+    str, typer.Option("--formats", help="tflite, coreml, onnx, coreai; several with commas.")
+]
+Input = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        help="Image that TFLite and ONNX take: uint8 (camera bytes), float32 (0..255), or "
+        "native (int8 for int8 recipes, else float32).",
+    ),
+]
+CalibrationData = Annotated[
+    Path | None,
+    typer.Option("--calibration-data", help="COCO-panoptic folder; its training photos."),
+]
+Photos = Annotated[
+    list[Path] | None,
+    typer.Option("--photos", help="Photos or folders for checks and golden vectors."),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict/--no-strict",
+        help="Fail where an artifact misses its thresholds, or write it and say so.",
+    ),
+]
+
+
 def export(
-    out: Annotated[Path, typer.Option("--out", help="Bundle to write: NAME.panokit.")],
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="Weight file (.safetensors).")
-    ] = None,
-    module: Annotated[
-        str, typer.Option("--module", help="A network of your own: package.module:function.")
-    ] = "",
-    taxonomy: Annotated[
-        Path | None, typer.Option("--taxonomy", help="Taxonomy JSON of --module.")
-    ] = None,
-    recipe: Annotated[
-        list[str] | None,
-        typer.Option("--recipe", help="Recipe, by name or JSON file; several with commas."),
-    ] = None,
-    formats: Annotated[
-        str, typer.Option("--formats", help="tflite, coreml, onnx, coreai; several with commas.")
-    ] = "tflite,coreml",
-    input: Annotated[
-        str,
-        typer.Option(
-            "--input",
-            help="Image that TFLite and ONNX take: uint8 (camera bytes), float32 (0..255), or "
-            "native (int8 for int8 recipes, else float32).",
-        ),
-    ] = "native",
-    calibration_data: Annotated[
-        Path | None,
-        typer.Option("--calibration-data", help="COCO-panoptic folder; its training photos."),
-    ] = None,
-    photos: Annotated[
-        list[Path] | None,
-        typer.Option("--photos", help="Photos or folders for checks and golden vectors."),
-    ] = None,
-    size: Annotated[int, typer.Option("--size", help="Side of the input, a multiple of 32.")] = 320,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict/--no-strict",
-            help="Fail where an artifact misses its thresholds, or write it and say so.",
-        ),
-    ] = True,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
+    out: Out,
+    weights: Weights = None,
+    module: ModuleOption = "",
+    taxonomy: TaxonomyOption = None,
+    recipe: Recipes = None,
+    formats: Formats = "tflite,coreml",
+    input: Input = "native",
+    calibration_data: CalibrationData = None,
+    photos: Photos = None,
+    size: SizeOption = 320,
+    strict: Strict = True,
+    json: JsonOption = None,
 ) -> None:
     """Export weights to a bundle: TFLite, Core ML, ONNX, each checked against torch."""
     started = time.monotonic()
@@ -80,7 +88,7 @@ def export(
     if module:
         if taxonomy is None:
             raise ArgumentError("taxonomy", "given for a module of one's own", None)
-        source = source_from_module(module, weights, taxonomy)
+        source = NetworkSource.from_import(module, weights, Taxonomy.load(taxonomy))
     request = ExportRequest(
         weights=weights,
         out=out,
@@ -149,12 +157,12 @@ def _print_summary(result: ExportResult, seconds: float) -> None:
     for column in columns:
         first = column == "artifact"
         table.add_column(column, justify="left" if first else "right", no_wrap=first)
-    manifest = result.bundle.manifest
-    for artifact in manifest.artifacts:
-        figures = manifest.quality["artifacts"][artifact.name]
-        missed = " [red]below thresholds[/]" if "failures" in figures else ""
-        decibels = [f"{figures['heads'][h]['sqnr_db']:.1f}" for h in _HEADS]
-        equal = f"{figures['panoptic']['equal_pixels']:.4f}"
+    for artifact in result.bundle.manifest.artifacts:
+        check = result.checks[artifact.name]
+        missed = " [red]below thresholds[/]" if check.failures else ""
+        decibels = [f"{check.agreement.heads[h].sqnr_db:.1f}" for h in HEADS]
+        panoptic = check.agreement.panoptic
+        equal = "–" if panoptic is None else f"{panoptic.equal_pixels:.4f}"
         taken = f"{result.seconds[artifact.name]:.0f}"
         table.add_row(
             escape(artifact.name) + missed, f"{artifact.bytes / 1e6:.2f}", *decibels, equal, taken
@@ -162,6 +170,3 @@ def _print_summary(result: ExportResult, seconds: float) -> None:
     _console.print(table)
     for name, reason in result.skipped.items():
         _console.print(f"left out: {escape(name)} ({escape(reason)})")
-
-
-_HEADS = ("semantic", "center", "offset")

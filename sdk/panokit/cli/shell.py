@@ -1,17 +1,21 @@
 """The program: its name, its exit codes, and how it finds its commands.
 
 Commands are plain functions (or a Typer group) that the entry-point group ``panokit.commands``
-names; pyproject.toml holds the one table of ours. A command's module is loaded when it is called.
+names; pyproject.toml holds the one table of ours. A command's module is loaded when it is called:
+``panokit --help`` reads the first lines of help from the sources and loads none.
 """
 
 from __future__ import annotations
 
+import ast
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from panokit import __version__
 from panokit.errors import MissingExtraError, PanokitError
@@ -30,19 +34,52 @@ _EXTRA_OF_PACKAGE = {
 }
 
 
+class _Command(TyperCommand):
+    """A command that is loaded when it is called; ``help`` is known before."""
+
+    def __init__(self, entry: EntryPoint, help: str) -> None:
+        super().__init__(entry.name, help=help)
+        self._entry = entry
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
+        return _load(self._entry).make_context(info_name, args, parent, **extra)
+
+
 class _Commands(TyperGroup):
-    """A group of the installed entry points, each loaded when it is called."""
+    """A group of the installed entry points."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(_installed())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         entry = _installed().get(cmd_name)
-        return None if entry is None else _load(entry)
+        if entry is None:
+            return None
+        help = _help(entry)
+        return _load(entry) if help is None else _Command(entry, help)
 
 
 def _installed() -> dict[str, EntryPoint]:
     return {e.name: e for e in entry_points(group=GROUP)}
+
+
+def _help(entry: EntryPoint) -> str | None:
+    """The help of a command as its source says it: a function's docstring, or a Typer's
+    ``help=``. None if it cannot be read there."""
+    try:
+        spec = find_spec(entry.module)
+        tree = ast.parse(Path(str(spec and spec.origin)).read_text(encoding="utf-8"))
+    except (ImportError, OSError, SyntaxError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+            return ast.get_docstring(node)
+        if isinstance(node, ast.Assign) and entry.attr in map(ast.unparse, node.targets):
+            options = node.value.keywords if isinstance(node.value, ast.Call) else []
+            texts = [o.value.value for o in options
+                     if o.arg == "help" and isinstance(o.value, ast.Constant)]  # fmt: skip
+            return str(texts[0]) if texts else None
+    return None
 
 
 def _load(entry: EntryPoint) -> Any:
