@@ -3,7 +3,7 @@
 ::
 
     ExportRequest
-      → NetworkSource        open_source       the network as given        network
+      → NetworkSource        open_network      the network as given        network
       → ContractSpec         check_contract    what its heads are          converters
       → FloatArtifact        Maker.convert     in a format, in float       converters
       → CompressedArtifact   Maker.compress    stored as a recipe says     compression
@@ -74,7 +74,7 @@ __all__ = [
     "ExportResult",
     "check_artifact",
     "export_bundle",
-    "open_source",
+    "open_network",
     "run_export",
 ]
 
@@ -193,7 +193,7 @@ def run_export(
     """
     say = progress or log.info
     recipes = tuple(load_recipe(name) for name in request.recipes)
-    source = source or open_source(request)
+    source = source or open_network(request)
     wanted, skipped = _choose_artifacts(request, recipes, source)
     say("reading the network and photos")
     network = source.with_folded()
@@ -221,7 +221,7 @@ def run_export(
     return ExportResult(bundle, checks, seconds, skipped, _peak_memory())
 
 
-def open_source(request: ExportRequest) -> NetworkSource:
+def open_network(request: ExportRequest) -> NetworkSource:
     """The network of the request's weight file, as it was given."""
     if request.weights is None:
         raise ArgumentError("weights", "a weight file, or a source", None)
