@@ -12,12 +12,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import entry_points
 from pathlib import Path
 
-import click
 import typer
-
-from panokit.cli import app
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 HEAD = """# Commands
@@ -56,16 +54,12 @@ def main() -> int:
 
 def _commands() -> list[tuple[str, ...]]:
     """All commands, those of groups after their group."""
-    root = typer.main.get_command(app)
-    if not isinstance(root, click.Group):
-        raise TypeError("the program has no commands")
-    context = click.Context(root, info_name="panokit")
     found: list[tuple[str, ...]] = []
-    for name in root.list_commands(context):
-        found.append((name,))
-        command = root.get_command(context, name)
-        if isinstance(command, click.Group):
-            found += [(name, inner) for inner in command.list_commands(context)]
+    for entry in sorted(entry_points(group="panokit.commands")):
+        found.append((entry.name,))
+        loaded = entry.load()
+        if isinstance(loaded, typer.Typer):
+            found += [(entry.name, name) for name in typer.main.get_group(loaded).commands]
     return found
 
 
