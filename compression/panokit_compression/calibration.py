@@ -40,12 +40,18 @@ class CalibrationSet:
     def __post_init__(self) -> None:
         if not self.images or len(self.images) != len(self.names):
             got = f"{len(self.images)} images and {len(self.names)} names"
-            raise ArgumentError("calibration set", "as many images as names, at least one", got)
+            raise ArgumentError(
+                "calibration set",
+                f"the calibration set has {got}; expected as many images as names, at least one",
+            )
         shapes = {image.shape for image in self.images}
         dtypes = {image.dtype for image in self.images}
         if len(shapes) != 1 or dtypes != {np.dtype(np.uint8)}:
             expected = "uint8 images of one shape [H,W,3]"
-            raise ArgumentError("calibration images", expected, f"{dtypes} {shapes}")
+            raise ArgumentError(
+                "calibration images",
+                f"the calibration images are {dtypes} of {shapes}; expected {expected}",
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -107,7 +113,10 @@ def calibration_from_photos(
     For want of training photos: variants of a handful of photos cover ranges less well.
     """
     if not photos or count < 1:
-        raise ArgumentError("photos", "at least one, with a count of at least 1", len(photos))
+        raise ArgumentError(
+            "photos",
+            f"{len(photos)} photos, of which {count} are to be used; expected at least 1 of each",
+        )
     images: list[Image] = []
     names: list[str] = []
     for variant, change in _VARIANTS.items():
@@ -119,7 +128,11 @@ def calibration_from_photos(
             names.append(f"{name}+{variant}" if variant else name)
     if len(images) < count:
         least = -(-count // len(_VARIANTS))
-        raise ArgumentError("photos", f"at least {least} for {count} inputs", len(photos))
+        raise ArgumentError(
+            "photos",
+            f"there are {len(photos)} calibration photos; "
+            f"expected at least {least} for {count} inputs",
+        )
     source = "photos given" if len(photos) >= count else "photos given, with mirrored and cropped"
     return CalibrationSet(tuple(images), tuple(names), source)
 
@@ -129,7 +142,9 @@ def enough(calibration: CalibrationSet | None, count: int, name: str) -> Calibra
     if calibration is None or len(calibration) < count:
         got = 0 if calibration is None else len(calibration)
         expected = f"a set of at least {count} inputs for {name}"
-        raise ArgumentError("calibration", expected, f"{got} of them")
+        raise ArgumentError(
+            "calibration", f"there are {got} calibration images; expected {expected}"
+        )
     return calibration.first(count)
 
 

@@ -42,9 +42,13 @@ class CoreMlForm:
 
     def __post_init__(self) -> None:
         if self.compute not in ("float16", "float32"):
-            raise ArgumentError("compute", "float16 or float32", self.compute)
+            raise ArgumentError(
+                "compute", f"compute is {self.compute!r}; expected float16 or float32"
+            )
         if not 0 <= self.sparsity < 1:
-            raise ArgumentError("sparsity", "from 0 to below 1", self.sparsity)
+            raise ArgumentError(
+                "sparsity", f"sparsity is {self.sparsity!r}; expected a number from 0 to below 1"
+            )
 
     @property
     def precision(self) -> str:

@@ -67,7 +67,7 @@ class PhotoStream:
 
     def __init__(self, images_hwc: list[NDArray[np.uint8]], seed: int = 0) -> None:
         if not images_hwc:
-            raise ArgumentError("photos", "at least one to train on", 0)
+            raise ArgumentError("photos", "there are no photos; expected at least one to train on")
         self.images, self.seed = images_hwc, seed
 
     def batch(self, step: int, size: int, count: int) -> Sample:
@@ -143,7 +143,10 @@ class Lesson:
     def _label_loss(self, heads: dict[str, Tensor], sample: Sample) -> Tensor:
         if sample.labels is None:
             expected = "1 without labelled data; give labelled data or distil alone"
-            raise ArgumentError(f"{self.step.kind} distil", expected, self.step.distil)
+            raise ArgumentError(
+                f"{self.step.kind} distil",
+                f"{self.step.kind} distil is {self.step.distil!r}; expected {expected}",
+            )
         weight = self.class_weight
         if weight is None:
             weight = torch.ones(heads["semantic"].shape[1])

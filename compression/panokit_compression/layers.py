@@ -94,7 +94,7 @@ def match_layers(names: Iterable[str], patterns: Iterable[str], what: str) -> li
         hits = [n for n in names if re.match(pattern, n)]
         if not hits:
             expected = f"patterns of layer names such as {', '.join(names[:4])}"
-            raise ArgumentError(what, expected, pattern)
+            raise ArgumentError(what, f"{what}: {pattern!r} matches no layer; expected {expected}")
         found.update(hits)
     return [n for n in names if n in found]
 

@@ -40,9 +40,13 @@ def quantize_onnx(
             )
         return bytes(converted.SerializeToString(deterministic=True))
     if precision != "int8":
-        raise ArgumentError("ONNX precision", "float32, float16 or int8", precision)
+        raise ArgumentError(
+            "ONNX precision", f"ONNX precision is {precision!r}; expected float32, float16 or int8"
+        )
     if calibration is None:
-        raise ArgumentError("calibration", "a set of images for int8", None)
+        raise ArgumentError(
+            "calibration", "an int8 ONNX file needs calibration images, and none are given"
+        )
     (image,) = onnx.load_model_from_string(float_onnx).graph.input
     return _quantize_static(float_onnx, _Images(image.name, calibration))
 

@@ -63,7 +63,10 @@ def prune(
     kept = protected_layers(module, example, step.protected)
     taylor = step.importance == "taylor"
     if taylor and not images:
-        raise ArgumentError("calibration images", "at least one for Taylor importance", 0)
+        raise ArgumentError(
+            "calibration images",
+            "there are no calibration images; Taylor importance needs at least one",
+        )
     importance = _limited(
         _taylor_importance(tp, layer_macs(module, size))
         if taylor
@@ -97,8 +100,11 @@ def prune(
         macs = count_macs(module, size)
     module.zero_grad(set_to_none=True)
     if macs > step.macs * before[0]:
-        expected = f"reachable; {macs / before[0]:.0%} is the least with what is protected"
-        raise ArgumentError("prune macs", expected, step.macs)
+        raise ArgumentError(
+            "prune macs",
+            f"prune cannot reach macs {step.macs:.0%}; "
+            f"{macs / before[0]:.0%} is the least with what is protected",
+        )
     return PruneResult(before[0], macs, before[1], _parameters(module))
 
 

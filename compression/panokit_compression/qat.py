@@ -75,8 +75,10 @@ def _prepare(module: nn.Module, step: Qat) -> Any:
     """The exported module with fake quantization in it."""
     tools = _tools()
     if norms := [n for n, m in module.named_modules() if isinstance(m, nn.BatchNorm2d)]:
-        expected = "without batch norms (fold them into the convolutions first)"
-        raise ArgumentError("module", expected, norms[:3])
+        raise ArgumentError(
+            "module",
+            f"the module has batch norms ({norms[:3]}); fold them into the convolutions first",
+        )
     example = torch.zeros(step.batch, 3, step.size, step.size)
     module = copy.deepcopy(module).eval().requires_grad_(True)
     with quiet(log):

@@ -68,7 +68,11 @@ def _checked(
     _, _, _, shape = _input_of(float_tflite)
     if calibration.images[0].shape != shape[1:]:
         expected = f"images of the file's input size {shape[1:]}"
-        raise ArgumentError("calibration", expected, calibration.images[0].shape)
+        raise ArgumentError(
+            "calibration",
+            f"the calibration images have the shape {calibration.images[0].shape}; "
+            f"expected {expected}",
+        )
     return calibration
 
 
@@ -177,11 +181,16 @@ def _input_of(tflite: bytes) -> tuple[str, str, str, tuple[int, ...]]:
     interpreter = Interpreter(model_content=tflite)
     signatures = interpreter.get_signature_list()
     if len(signatures) != 1:
-        raise ArgumentError("float_tflite", "a file with one signature", sorted(signatures))
+        raise ArgumentError(
+            "float_tflite",
+            f"the TFLite file has the signatures {sorted(signatures)}; expected one signature",
+        )
     signature = next(iter(signatures))
     details = interpreter.get_signature_runner(signature).get_input_details()
     if len(details) != 1:
-        raise ArgumentError("float_tflite", "a file with one input", sorted(details))
+        raise ArgumentError(
+            "float_tflite", f"the TFLite file has the inputs {sorted(details)}; expected one input"
+        )
     name, detail = next(iter(details.items()))
     return signature, name, str(detail["name"]), tuple(int(v) for v in detail["shape"])
 

@@ -127,7 +127,7 @@ class AgreementSum:
     def compute(self) -> Agreement:
         """The figures of everything given so far."""
         if not self._photos:
-            raise ArgumentError("pairs", "at least one pair of heads", 0)
+            raise ArgumentError("pairs", "there are no pairs of heads; expected at least one")
         heads = {name: meter.compute() for name, meter in self._meters.items()}
         panoptic = None
         total = int(self._pixels.sum())

@@ -56,7 +56,7 @@ def check_contract(
     head and what is wrong with it; ``ArgumentError`` is for a module that cannot be run at all.
     """
     if module.training:
-        raise ArgumentError("module", "in eval mode (call .eval() first)", "train mode")
+        raise ArgumentError("module", "the module is in train mode; call .eval() first")
     generator = torch.Generator().manual_seed(0)
     w, h = size_wh
     images = torch.cat(
@@ -94,7 +94,9 @@ def run_heads(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
             output: Any = module(images)
     except (RuntimeError, TypeError, ValueError) as error:
         expected = f"one that takes float32 images of shape {tuple(images.shape)}"
-        raise ArgumentError("module", expected, f"{type(error).__name__}: {error}") from None
+        raise ArgumentError(
+            "module", f"the module fails with {type(error).__name__}: {error}; expected {expected}"
+        ) from None
     if not isinstance(output, Mapping):
         got = type(output).__name__
         raise HeadError("semantic", f"expected a dict with {', '.join(HEADS)}, got a {got}")

@@ -100,7 +100,10 @@ def read_graph(path: Path) -> Graph:
     """Read a ``.tflite``, ``.mlpackage`` or ``.onnx``; ``BundleError`` if it is damaged."""
     readers = {".tflite": _read_tflite, ".mlpackage": _read_coreml, ".onnx": _read_onnx}
     if path.suffix not in readers:
-        raise ArgumentError("artifact", f"one of: {', '.join(readers)}", path.name)
+        raise ArgumentError(
+            "artifact",
+            f"artifact {path.name!r} cannot be read; expected one of: {', '.join(readers)}",
+        )
     return readers[path.suffix](path)
 
 

@@ -55,9 +55,11 @@ class Thresholds:
         for name, most in (("sqnr_db", 200), ("equal_pixels", 1), ("pq", 100)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ArgumentError(name, "a number", value)
+                raise ArgumentError(name, f"{name} is {value!r}; expected a number")
             if not 0 <= value <= most:
-                raise ArgumentError(name, f"from 0 to {most}", value)
+                raise ArgumentError(
+                    name, f"{name} is {value!r}; expected a number from 0 to {most}"
+                )
 
     def to_json(self) -> dict[str, float]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
@@ -69,7 +71,10 @@ class Thresholds:
         try:
             return cls(**data)
         except TypeError as error:
-            raise ArgumentError("thresholds", "sqnr_db, equal_pixels, pq", str(error)) from None
+            raise ArgumentError(
+                "thresholds",
+                f"the thresholds are wrong ({error}); expected sqnr_db, equal_pixels, pq",
+            ) from None
 
 
 # Float formats: what is further away than this is wrong, not imprecise. The others: what a sound
@@ -128,7 +133,9 @@ def load_photos(paths: Iterable[Path] | None) -> dict[str, Photo]:
     for name, path in files.items():
         photos[name] = Photo.open(path)
     if not photos:
-        raise ArgumentError("photos", "at least one photo", [str(p) for p in listed])
+        raise ArgumentError(
+            "photos", f"there are no photos in {[str(p) for p in listed]}; expected at least one"
+        )
     return photos
 
 

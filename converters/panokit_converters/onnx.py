@@ -64,7 +64,9 @@ def finish_onnx(content: bytes, info: ModelInfo, kind: InputType = "native") -> 
     """The file with its description, labels and taxonomy inside, and the wanted type of input
     (``uint8`` puts a cast before the first operator; ``native`` is float32)."""
     if kind not in INPUT_TYPES:
-        raise ArgumentError("input", f"one of: {', '.join(INPUT_TYPES)}", kind)
+        raise ArgumentError(
+            "input", f"input is {kind!r}; expected one of: {', '.join(INPUT_TYPES)}"
+        )
     onnx = _tool()
     model = onnx.load_model_from_string(content)
     _strip(model)

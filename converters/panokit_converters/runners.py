@@ -118,7 +118,10 @@ def open_artifact(bundle: Bundle, artifact: Artifact, threads: int = 2) -> Runti
         return open_runtime(bundle, artifact, threads)
     if artifact.input.layout != "image":
         expected = "a package that takes an image"
-        raise ArgumentError("artifact", expected, f"{artifact.name}: {artifact.input.layout}")
+        raise ArgumentError(
+            "artifact",
+            f"artifact {artifact.name} takes {artifact.input.layout}; expected {expected}",
+        )
     kind = CoreMlPredictor if sys.platform == "darwin" else CoreMlInterpreter
     return kind(bundle.path(artifact), artifact)
 

@@ -99,14 +99,18 @@ def with_input(tflite: bytes, kind: InputType) -> bytes:
     put before the first, two where there is none for the pair of types.
     """
     if kind not in INPUT_TYPES:
-        raise ArgumentError("input", f"one of: {', '.join(INPUT_TYPES)}", kind)
+        raise ArgumentError(
+            "input", f"input is {kind!r}; expected one of: {', '.join(INPUT_TYPES)}"
+        )
     if kind == "native":
         return tflite
     schema = schema_module()
     model = unpack_tflite(tflite)
     graph = model.subgraphs[0]
     if len(graph.inputs) != 1:
-        raise ArgumentError("tflite", "a file with one input", len(graph.inputs))
+        raise ArgumentError(
+            "tflite", f"the TFLite file has {len(graph.inputs)} inputs; expected one"
+        )
     old = int(graph.inputs[0])
     types = schema.TensorType
     wanted = types.UINT8 if kind == "uint8" else types.FLOAT32

@@ -121,7 +121,10 @@ def _append_zip(content: bytes, files: dict[str, str]) -> bytes:
 def _tensor_names(model: Any) -> tuple[list[str], list[str]]:
     """Names of inputs and outputs by the signature, in the order of the graph."""
     if len(model.signatureDefs or ()) != 1:
-        raise ArgumentError("tflite", "a file with one signature", len(model.signatureDefs or ()))
+        raise ArgumentError(
+            "tflite",
+            f"the TFLite file has {len(model.signatureDefs or ())} signatures; expected one",
+        )
     signature, graph = model.signatureDefs[0], model.subgraphs[0]
     names = {int(e.tensorIndex): _text(e.name) for e in [*signature.inputs, *signature.outputs]}
     return [names[int(i)] for i in graph.inputs], [names[int(i)] for i in graph.outputs]

@@ -87,7 +87,9 @@ def trace_artifact(bundle: Bundle, artifact: Artifact, image_hwc: NDArray[np.uin
         return trace_tflite(path, image_hwc, artifact.name)
     if artifact.format == "coreml":
         return trace_coreml(path, image_hwc, artifact.name)
-    raise ArgumentError("artifact", "of the format tflite or coreml", artifact.format)
+    raise ArgumentError(
+        "artifact", f"the artifact has the format {artifact.format!r}; expected tflite or coreml"
+    )
 
 
 # --- TFLite -----------------------------------------------------------------------------------
@@ -140,7 +142,9 @@ def trace_tflite(path: str | Path, image_hwc: NDArray[np.uint8], name: str = "")
 
 def _tflite_input(tensor: TfliteTensor, image_hwc: NDArray[np.uint8]) -> Array:
     if tensor.shape != (1, *image_hwc.shape):
-        raise ArgumentError("image_hwc", f"of shape {tensor.shape[1:]}", image_hwc.shape)
+        raise ArgumentError(
+            "image_hwc", f"image_hwc has the shape {image_hwc.shape}; expected {tensor.shape[1:]}"
+        )
     if not tensor.scale.size:
         return image_hwc[None].astype(tensor.dtype)
     info = np.iinfo(tensor.dtype)

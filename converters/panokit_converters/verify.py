@@ -157,7 +157,10 @@ def _check_reference(bundle: Bundle, other: Bundle, artifact: Artifact) -> None:
     ours, theirs = bundle.manifest, other.manifest
     if ours.preprocessing != theirs.preprocessing or ours.taxonomy != theirs.taxonomy:
         expected = "an artifact of a bundle with the same taxonomy and input size"
-        raise ArgumentError("reference", expected, f"{artifact.name} of {other.root.name}")
+        raise ArgumentError(
+            "reference",
+            f"the reference is {artifact.name} of {other.root.name}; expected {expected}",
+        )
 
 
 def _verify(

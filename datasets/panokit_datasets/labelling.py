@@ -57,10 +57,14 @@ class LabelSettings:
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0.25 <= s <= 1 for s in self.scales):
-            raise ArgumentError("scales", "numbers from 0.25 to 1", self.scales)
+            raise ArgumentError(
+                "scales", f"scales are {self.scales!r}; expected numbers from 0.25 to 1"
+            )
         for name in ("least_score", "join", "least_visible", "stuff_probability", "stuff_mean"):
             if not 0 < getattr(self, name) <= 1:
-                raise ArgumentError(name, "above 0, up to 1", getattr(self, name))
+                raise ArgumentError(
+                    name, f"{name} is {getattr(self, name)!r}; expected a number above 0, up to 1"
+                )
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Ensemble:
         self, teachers: Sequence[Segmenter], taxonomy: Taxonomy, settings: LabelSettings
     ) -> None:
         if not teachers:
-            raise ArgumentError("teachers", "at least one bundle", 0)
+            raise ArgumentError("teachers", "there are no teachers; expected at least one bundle")
         self.teachers, self.taxonomy, self.settings = list(teachers), taxonomy, settings
         names = {c.name: i for i, c in enumerate(taxonomy)}
         self.channels = [
@@ -119,7 +123,10 @@ class Ensemble:
         for teacher, channels in zip(self.teachers, self.channels, strict=True):
             if (channels < 0).all():
                 expected = f"a teacher of classes in taxonomy {taxonomy.name!r}"
-                raise ArgumentError("teacher", expected, teacher.taxonomy.name)
+                raise ArgumentError(
+                    "teacher",
+                    f"the teacher has the taxonomy {teacher.taxonomy.name!r}; expected {expected}",
+                )
 
     @property
     def views(self) -> int:

@@ -195,9 +195,9 @@ def write_packs(
     out.
     """
     if not 32 <= side <= MAX_SIDE:
-        raise ArgumentError("side", f"from 32 to {MAX_SIDE}", side)
+        raise ArgumentError("side", f"side is {side!r}; expected a number from 32 to {MAX_SIDE}")
     if not 1 <= quality <= 100:
-        raise ArgumentError("quality", "from 1 to 100", quality)
+        raise ArgumentError("quality", f"quality is {quality!r}; expected a number from 1 to 100")
     out = Path(out)
     if PackFolder.is_one(out):
         raise DataError(out, "holds packs already; name a new folder")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from panokit.errors import ArgumentError, DataError
+from panokit.errors import DataError, UsageError
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
@@ -28,7 +28,9 @@ class PhotoSource:
             return cls(PanopticFolder.open(data, taxonomy), pseudo)
         if taxonomy or pseudo:
             option = "--taxonomy" if taxonomy else "--pseudo"
-            raise ArgumentError(option, "left out with packs, which hold it already", str(data))
+            raise UsageError(
+                f"{option} has no meaning for packs ({data}); leave it out: the packs hold it."
+            )
         return cls(PackFolder.open(data))
 
     @property

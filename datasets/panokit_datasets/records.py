@@ -59,7 +59,7 @@ class SegmentRecord:
         channel = taxonomy.channel(data["category_id"])
         score = data.get("score")
         if score is not None and not (isinstance(score, int | float) and 0 < score <= 1):
-            raise ArgumentError("score", "above 0, up to 1", score)
+            raise ArgumentError("score", f"score is {score!r}; expected a number above 0, up to 1")
         return cls(
             channel,
             taxonomy.categories[channel].is_thing,
@@ -111,7 +111,8 @@ class PhotoRecord:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ArgumentError(
-                "photo record", f"complete and of the right types ({error})", str(data)[:200]
+                "photo record",
+                f"the photo record {str(data)[:200]} is incomplete or of wrong types: {error}",
             ) from None
 
 

@@ -91,7 +91,9 @@ class Catalog:
         )
         if not any(o.runs_here for o in offers):
             found = [o.id for o in offers]
-            raise ArgumentError("bundle", "one with a TFLite or ONNX artifact", found)
+            raise ArgumentError(
+                "bundle", f"the bundle has {found}; expected a TFLite or ONNX artifact"
+            )
         if artifact is None or all(o.id != artifact for o in offers):
             chosen = opened[0].manifest.artifact(artifact)
             artifact = next(o.id for o in offers if o.artifact is chosen)
@@ -106,7 +108,9 @@ class Catalog:
             if offer.id == wanted and offer.runs_here:
                 return offer
         known = ", ".join(o.id for o in self.offers if o.runs_here)
-        raise ArgumentError("artifact", f"one of: {known}", str(wanted)[:80])
+        raise ArgumentError(
+            "artifact", f"artifact is {str(wanted)[:80]!r}; expected one of: {known}"
+        )
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

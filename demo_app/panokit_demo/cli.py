@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from panokit._files import write_json
-from panokit.errors import ArgumentError, MissingExtraError
+from panokit.errors import MissingExtraError, UsageError
 from panokit.photo import PHOTO_SUFFIXES, photo_paths
 from panokit.samples import sample_photos
 from panokit_demo.gallery import GalleryResult, write_gallery
@@ -75,7 +75,7 @@ def demo(
         _gallery(paths or [], bundle[0] if bundle else None, artifact, json)
     elif paths or json:
         got = " ".join(map(str, paths or ())) or "--json"
-        raise ArgumentError("arguments", "--gallery with photos and --json", got)
+        raise UsageError(f"Photos and --json need --gallery, but it is missing beside {got}.")
     else:
         _serve(bundle or [], artifact, host, port, browser)
 
@@ -127,10 +127,14 @@ def _photos_and_out(paths: Sequence[Path]) -> tuple[list[Path], Path]:
     """Split the arguments, and expand folders and the word ``samples``."""
     if len(paths) < 2:
         got = " ".join(map(str, paths)) or "nothing"
-        raise ArgumentError("arguments", "photos, and last the page or folder to write", got)
+        raise UsageError(
+            f"--gallery got {got}; expected photos, and last the page or folder to write."
+        )
     out = paths[-1]
     if out.suffix.lower() in PHOTO_SUFFIXES:
-        raise ArgumentError("the last argument", "the page or folder to write", str(out))
+        raise UsageError(
+            f"The last argument of --gallery is {str(out)!r}; expected the page or folder to write."
+        )
     named: list[Path] = []
     for path in paths[:-1]:
         named += sample_photos().values() if path == SAMPLES else [path]

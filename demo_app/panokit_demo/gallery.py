@@ -100,7 +100,9 @@ def write_gallery(
     they are worked on, as :func:`rich.progress.track` does.
     """
     if not photos:
-        raise ArgumentError("photos", "at least one photo", list(photos))
+        raise ArgumentError(
+            "photos", f"there are no photos in {list(photos)}; expected at least one"
+        )
     page = _page_path(out)
     template = _template()
     entries: list[GalleryEntry] = []
@@ -122,7 +124,9 @@ def write_gallery(
 def _page_path(out: Path) -> Path:
     page = out if out.suffix.lower() in (".html", ".htm") else out / "index.html"
     if page.is_dir() or (page != out and out.exists() and not out.is_dir()):
-        raise ArgumentError("out", "a folder, or a page that ends with .html", str(out))
+        raise ArgumentError(
+            "out", f"out is {str(out)!r}; expected a folder, or a page that ends with .html"
+        )
     return page
 
 

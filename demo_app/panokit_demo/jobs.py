@@ -247,7 +247,10 @@ class Studio:
     def _edit_list(self, data: Any) -> EditList:
         listed = EditList.from_json(data)
         if len(listed.edits) > self.limits.edits:
-            raise ArgumentError("edits", f"at most {self.limits.edits}", len(listed.edits))
+            raise ArgumentError(
+                "edits",
+                f"there are {len(listed.edits)} edits; expected at most {self.limits.edits}",
+            )
         return listed
 
 
@@ -259,7 +262,10 @@ def _by_segment(edit: Edit, result: PanopticResult, scale: Sequence[float]) -> E
     x, y = pick.tap[0] * scale[0], pick.tap[1] * scale[1]
     if not (0 <= x < w and 0 <= y < h):
         size = " by ".join(f"{n / s:.0f}" for n, s in zip((w, h), scale, strict=True))
-        raise ArgumentError("pick tap", f"inside the photo, {size} pixels", list(pick.tap))
+        raise ArgumentError(
+            "pick tap",
+            f"pick tap is {list(pick.tap)}; expected a point inside the photo, {size} pixels",
+        )
     hit = result.at(x, y)
     # A tap on nothing: a class that no segment has, named by the tap in the message.
     chosen = Pick(tap=(x, y), but=pick.but) if hit is None else Pick(segment=hit.id, but=pick.but)
@@ -328,7 +334,9 @@ def parse_edits(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ArgumentError("edits", "JSON as in edits.json", f"{error}"[:120]) from None
+        raise ArgumentError(
+            "edits", f"the edits are not JSON as in edits.json: {f'{error}'[:120]}"
+        ) from None
     if isinstance(data, list):
         data = {"version": 1, "edits": data}
     return dict(data) if isinstance(data, dict) else {"version": None}

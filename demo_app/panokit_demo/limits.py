@@ -43,7 +43,9 @@ class DemoLimits:
         for f in fields(self):
             value = getattr(self, f.name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ArgumentError(f.name, "a whole number from 1", value)
+                raise ArgumentError(
+                    f.name, f"{f.name} is {value!r}; expected a whole number from 1"
+                )
 
     def to_json(self) -> dict[str, int]:
         """A JSON-ready dict."""

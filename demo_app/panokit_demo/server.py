@@ -150,7 +150,7 @@ def serve(
 
 def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
-        raise ArgumentError("port", "from 0 to 65535", port)
+        raise ArgumentError("port", f"port is {port!r}; expected a number from 0 to 65535")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family, socket.SOCK_STREAM)
@@ -158,5 +158,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         reason = f"an address that is free here ({error.strerror or error})"
-        raise ArgumentError("host and port", reason, f"{host}:{port}") from None
+        raise ArgumentError(
+            "host and port", f"the server cannot listen at {host}:{port}; expected {reason}"
+        ) from None
     return listening

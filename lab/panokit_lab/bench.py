@@ -55,9 +55,15 @@ def bench(
     random pixels.
     """
     if not files:
-        raise ArgumentError("artifacts", "at least one TFLite file", 0)
+        raise ArgumentError(
+            "artifacts", "there are no artifacts; expected at least one TFLite file"
+        )
     if not threads or min(threads) < 1 or not seconds > 0 or max_runs < 1:
-        raise ArgumentError("threads, seconds and runs", "positive", (threads, seconds, max_runs))
+        raise ArgumentError(
+            "threads",
+            f"threads, seconds and runs are {(threads, seconds, max_runs)}; "
+            "expected positive numbers",
+        )
     results: list[Latency] = []
     for count in threads:
         progress(f"{count} thread{'s' if count > 1 else ''}, {len(files)} files in turns")

@@ -72,7 +72,7 @@ def write_bundle(
     only when the new one is complete; a folder that is no bundle is refused.
     """
     if path.suffix != ".panokit":
-        raise ArgumentError("out", "a path that ends in .panokit", str(path))
+        raise ArgumentError("out", f"out is {str(path)!r}; expected a path that ends in .panokit")
     if path.exists() and not (path / MANIFEST).is_file() and not _is_empty(path):
         raise ExportError(path, "exists and is no bundle; choose another name or remove it")
     _check_parts(parts)
@@ -102,15 +102,20 @@ def _is_empty(path: Path) -> bool:
 
 def _check_parts(parts: Sequence[BundlePart]) -> None:
     if not parts:
-        raise ArgumentError("parts", "at least one artifact", 0)
+        raise ArgumentError("parts", "a bundle needs at least one artifact, and there is none")
     for what in ("name", "file"):
         values = [getattr(part, what) for part in parts]
         if len(set(values)) != len(values):
-            raise ArgumentError(f"artifact {what}s", "all different", values)
+            raise ArgumentError(
+                f"artifact {what}s", f"artifact {what}s are {values!r}; expected them to differ"
+            )
     for part in parts:
         if len(part.raw) < MIN_VECTORS:
             expected = f"heads of at least {MIN_VECTORS} photos for golden vectors"
-            raise ArgumentError(f"artifact {part.name}", expected, f"{len(part.raw)} of them")
+            raise ArgumentError(
+                f"artifact {part.name}",
+                f"artifact {part.name} comes with {len(part.raw)} of them; expected {expected}",
+            )
 
 
 def _place(folder: Path, part: BundlePart) -> Artifact:

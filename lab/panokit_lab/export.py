@@ -115,19 +115,28 @@ class ExportRequest:
     def __post_init__(self) -> None:
         unknown = [f for f in self.formats if f not in FORMATS]
         if unknown or not self.formats:
-            raise ArgumentError("formats", f"some of: {', '.join(FORMATS)}", list(self.formats))
+            raise ArgumentError(
+                "formats",
+                f"formats are {list(self.formats)!r}; expected some of: {', '.join(FORMATS)}",
+            )
         if not self.recipes:
-            raise ArgumentError("recipes", "at least one", [])
+            raise ArgumentError("recipes", "there are no recipes; expected at least one")
         for what in ("recipes", "formats"):
             values = getattr(self, what)
             if len(set(values)) != len(values):
-                raise ArgumentError(what, "each named once", list(values))
+                raise ArgumentError(what, f"{what} are {list(values)}; expected each once")
         if self.size < SIZE_STEP or self.size % SIZE_STEP:
-            raise ArgumentError("size", f"a multiple of {SIZE_STEP}", self.size)
+            raise ArgumentError(
+                "size", f"size is {self.size!r}; expected a multiple of {SIZE_STEP}"
+            )
         if self.input not in INPUT_TYPES:
-            raise ArgumentError("input", f"one of: {', '.join(INPUT_TYPES)}", self.input)
+            raise ArgumentError(
+                "input", f"input is {self.input!r}; expected one of: {', '.join(INPUT_TYPES)}"
+            )
         if self.out.suffix != ".panokit":  # said before minutes of work, not after
-            raise ArgumentError("out", "a path that ends in .panokit", str(self.out))
+            raise ArgumentError(
+                "out", f"out is {str(self.out)!r}; expected a path that ends in .panokit"
+            )
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -224,7 +233,7 @@ def run_export(
 def open_network(request: ExportRequest) -> NetworkSource:
     """The network of the request's weight file, as it was given."""
     if request.weights is None:
-        raise ArgumentError("weights", "a weight file, or a source", None)
+        raise ArgumentError("weights", "there is no network: give a weight file or a source")
     return NetworkSource.from_weights(request.weights)
 
 
@@ -263,7 +272,7 @@ def _choose_artifacts(
         if todo:
             expected = f"one whose training steps the weights have been through; {todo} are to do"
             do = f"{recipe.name} (run `panokit compress run {recipe.name}` first)"
-            raise ArgumentError("recipe", expected, do)
+            raise ArgumentError("recipe", f"recipe is {do}; expected {expected}")
     for format in request.formats:
         for recipe in recipes:
             reason = why_not(format, recipe, source.steps_done)
@@ -273,9 +282,14 @@ def _choose_artifacts(
                 skipped[artifact_name(format, recipe)] = reason
     names = [artifact_name(format, recipe) for format, recipe in wanted]
     if len(set(names)) != len(names):
-        raise ArgumentError("recipes", "such that artifacts have different names", names)
+        raise ArgumentError(
+            "recipes",
+            f"the recipes would make artifacts of the names {names}; expected different names",
+        )
     if not wanted:
-        raise ArgumentError("formats", "ones that the recipes have a form in", skipped)
+        raise ArgumentError(
+            "formats", f"no recipe has a form in the formats asked for; left out: {skipped}"
+        )
     return wanted, skipped
 
 
@@ -284,7 +298,7 @@ def _run_reference(module: nn.Module, request: ExportRequest) -> Reference:
     photos = load_photos(request.photos)
     if len(photos) < MIN_VECTORS:
         expected = f"at least {MIN_VECTORS}, for golden vectors"
-        raise ArgumentError("photos", expected, sorted(photos))
+        raise ArgumentError("photos", f"there are {len(photos)} photos; expected {expected}")
     inputs = prepare(photos, PreprocessConfig(request.size_wh))
     heads = {name: _torch_heads(module, image) for name, (image, _) in inputs.items()}
     return Reference(photos, inputs, heads)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from panokit import __version__
 from panokit._files import replacing, replacing_folder, write_json
 from panokit.bundle import Artifact, Manifest, path_bytes
-from panokit.errors import ArgumentError, DataError, ExportError
+from panokit.errors import ArgumentError, DataError, ExportError, UsageError
 from panokit_compression.distil import OnStep, train_on
 from panokit_compression.prune import prune, sparse_masks, sparsify
 from panokit_compression.qat import train_quantized
@@ -132,7 +132,7 @@ def _network_step(
         sparsify(module, step)
         return replace(current, module=module)
     if setup.stream is None:
-        raise ArgumentError("data", f"given for {step.kind}: photos to train on", None)
+        raise UsageError(f"{step.kind} trains: give photos to train on with --data.")
     things = torch.from_numpy(current.taxonomy.thing_mask)
     taught_by = teacher.with_folded().module  # a third faster without batch norms
     if isinstance(step, Finetune):
@@ -141,7 +141,7 @@ def _network_step(
                  class_weight=setup.class_weight, on_step=on_step)  # fmt: skip
         return replace(current, module=module.eval().requires_grad_(False))
     if not isinstance(step, Qat):
-        raise ArgumentError("step", "a network step", step)
+        raise ArgumentError("step", f"step is {step!r}; expected a network step")
     trained = train_quantized(
         module, taught_by, setup.stream, step, run,
         things=things, class_weight=setup.class_weight, on_step=on_step,

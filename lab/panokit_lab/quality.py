@@ -77,7 +77,10 @@ def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch
     calibration photos are); images are links to the original ones."""
     truth = load_truth(data, split, taxonomy)
     if not 1 <= count <= len(truth):
-        raise ArgumentError("photos", f"from 1 to the {len(truth)} of {split}", count)
+        raise ArgumentError(
+            "photos",
+            f"photos is {count!r}; expected a number from 1 to the {len(truth)} of {split}",
+        )
     chosen = sorted(truth, key=lambda t: hashlib.sha256(t.name.encode()).hexdigest())[:count]
     ids = {t.image_id for t in chosen}
     content = json.loads((data / "annotations" / f"{split}.json").read_text(encoding="utf-8"))

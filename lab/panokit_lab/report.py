@@ -87,7 +87,9 @@ def write_report(
         raise DataError(runs, "holds no finished recipe; run `panokit compress run` first")
     kinds = {(r.weights, r.size) for r in results.values()}
     if len(kinds) > 1:
-        raise ArgumentError("runs", "of one network and one input size", sorted(kinds))
+        raise ArgumentError(
+            "runs", f"the runs are of {sorted(kinds)}; expected one network and one input size"
+        )
     timing = timed(runs, results, seconds, say, bench_paths(beside))
     results = timing.results
     out.mkdir(parents=True, exist_ok=True)

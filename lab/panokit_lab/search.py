@@ -77,7 +77,9 @@ def search(
     """
     names = [recipe.name for recipe in recipes]
     if not recipes or len(set(names)) != len(names):
-        raise ArgumentError("recipes", "at least one, with different names", names)
+        raise ArgumentError(
+            "recipes", f"the recipes are {names}; expected at least one, with different names"
+        )
     # Workers share the cache of networks; their results come back to this process.
     request = replace(request, cache=(request.cache or request.out / "cache").absolute())
     jobs: dict[str, Job] = {}
@@ -198,13 +200,17 @@ def grid_recipes(path: Path) -> list[Recipe]:
         data = json.loads(path.read_text(encoding="utf-8"))
         base, vary = data["base"], dict(data["vary"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArgumentError("grid", f"JSON with base and vary ({error})", str(path)) from None
+        raise ArgumentError(
+            "grid", f"the grid {str(path)!r} is wrong ({error}); expected JSON with base and vary"
+        ) from None
     start = load_recipe(base) if isinstance(base, str) else Recipe.from_json(base)
     if any(not isinstance(v, list) or not v for v in vary.values()) or not vary:
-        raise ArgumentError("grid vary", "lists of values", vary)
+        raise ArgumentError("grid vary", f"grid vary is {vary!r}; expected lists of values")
     combinations = list(itertools.islice(itertools.product(*vary.values()), MAX_GRID + 1))
     if len(combinations) > MAX_GRID:
-        raise ArgumentError("grid", f"of at most {MAX_GRID} recipes", str(path))
+        raise ArgumentError(
+            "grid", f"the grid {str(path)!r} makes too many recipes; expected at most {MAX_GRID}"
+        )
     return [_varied(start, dict(zip(vary, values, strict=True))) for values in combinations]
 
 
@@ -215,7 +221,9 @@ def _varied(base: Recipe, values: dict[str, Any]) -> Recipe:
         steps = [s for s in data["steps"] if s["kind"] == kind]
         if not steps or field not in steps[0]:
             known = [f"{s['kind']}.{f}" for s in data["steps"] for f in s if f != "kind"]
-            raise ArgumentError("grid vary", f"some of: {', '.join(known)}", key)
+            raise ArgumentError(
+                "grid vary", f"vary has {key!r}; expected some of: {', '.join(known)}"
+            )
         for step in steps:
             step[field] = value
     tail = "-".join(f"{key.partition('.')[2]}={value}" for key, value in values.items())

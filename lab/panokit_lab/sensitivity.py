@@ -106,12 +106,15 @@ def measure_sensitivity(
     """
     step = recipe.step(Quantize)
     if step is None or not step.quantizes_activations or step.keep:
-        raise ArgumentError("recipe", "one that quantizes activations and keeps no layer",
-                            recipe.name)  # fmt: skip
+        raise ArgumentError(
+            "recipe",
+            f"recipe {recipe.name!r} does not fit; "
+            "expected one that quantizes activations and keeps no layer",
+        )
     if budget < 0:
-        raise ArgumentError("budget", "0 or more PQ points", budget)
+        raise ArgumentError("budget", f"budget is {budget!r}; expected 0 or more PQ points")
     if setup.split is None:
-        raise ArgumentError("split", "given, to measure PQ on", None)
+        raise ArgumentError("split", "there is no split to measure PQ on: give labelled data")
     judge = _Judge(setup, recipe, step, say)
     costs = _layer_costs(judge, out / "sensitivity-layers.json", say)
     pq_float = judge.pq(judge.float_content)
@@ -216,7 +219,7 @@ class _Judge:
         """PQ on the split."""
         runtime, artifact = self._runtime(content)
         if self.setup.split is None:
-            raise ArgumentError("split", "given, to measure PQ on", None)
+            raise ArgumentError("split", "there is no split to measure PQ on: give labelled data")
         found = quality_figures(manifest_for(self.setup, artifact), artifact, runtime,
                                 self.setup.split, self.setup.cache / "splits")  # fmt: skip
         self.photos = f"PQ on {found.split}"

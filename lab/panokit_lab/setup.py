@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panokit.errors import ArgumentError
+from panokit.errors import ArgumentError, UsageError
 from panokit.photo import Photo, photo_paths
 from panokit.preprocessing import PreprocessConfig
 from panokit.samples import sample_photos
@@ -113,14 +113,17 @@ class ExperimentRequest:
 
     def __post_init__(self) -> None:
         if self.size < 32 or self.size % 32:
-            raise ArgumentError("size", "a multiple of 32", self.size)
+            raise ArgumentError("size", f"size is {self.size!r}; expected a multiple of 32")
         if self.module and self.taxonomy is None:
-            raise ArgumentError("taxonomy", "given for a module of one's own", None)
+            raise UsageError("--module needs --taxonomy: a JSON file of the network's classes.")
         if self.split and self.data is None:
-            raise ArgumentError("data", "given with a split", None)
+            raise UsageError("A split needs --data: the labelled photos that it is part of.")
         for name in ("limit", "coreml_photos"):
             if getattr(self, name) < 0:
-                raise ArgumentError(name, "a number of photos, 0 or more", getattr(self, name))
+                raise ArgumentError(
+                    name,
+                    f"{name} is {getattr(self, name)!r}; expected a number of photos, 0 or more",
+                )
 
     def open(self, recipes: Sequence[Recipe]) -> ExperimentSetup:
         """Load the network and choose the photos that ``recipes`` need."""
@@ -162,8 +165,7 @@ class ExperimentRequest:
             recorded = source.training.get("config")
             return LabelledStream.open(self.data, source.taxonomy, self.cache or self.out, recorded)
         if any(step.distil < 1 for step in steps):
-            expected = "given for training with labels (or distil 1 in the recipe)"
-            raise ArgumentError("data", expected, None)
+            raise UsageError("Training with labels needs --data, or distil 1 in the recipe.")
         paths = list((photo_paths(self.photos) if self.photos else sample_photos()).values())
         images = [np.asarray(Photo.open(p).rgb_hwc) for p in paths[:PHOTO_STREAM_LIMIT]]
         return PhotoStream(images), None
@@ -193,11 +195,17 @@ class LabelledStream:
 
         folder = PanopticFolder.open(data)
         if folder.taxonomy != taxonomy:
-            raise ArgumentError("data", "labelled in the network's own taxonomy", str(data))
+            raise ArgumentError(
+                "data",
+                f"the labels of {str(data)!r} have another taxonomy; expected the network's own",
+            )
         names = [n for n in folder.splits() if n.endswith(TRAIN_SUFFIX)]
         records = [record for n in names for record in load_split(folder, n)]
         if not records:
-            raise ArgumentError("data", f"with splits named *{TRAIN_SUFFIX}", folder.splits())
+            raise ArgumentError(
+                "data",
+                f"the data has the splits {folder.splits()}; expected splits named *{TRAIN_SUFFIX}",
+            )
         photos = PhotoCache.build(records, taxonomy, cache / "photos")
         config = TrainConfig.from_json(recorded or {})
         weights = class_weights(photos, len(taxonomy), config.class_weight_power)

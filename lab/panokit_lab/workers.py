@@ -48,7 +48,7 @@ def run_jobs(
     the other jobs go on. ``work`` must be importable by name.
     """
     if workers < 1:
-        raise ArgumentError("workers", "at least 1", workers)
+        raise ArgumentError("workers", f"workers is {workers!r}; expected at least 1")
     if ray_address is not None:
         return _on_ray(work, jobs, on_done, workers, ray_address)
     if workers == 1:

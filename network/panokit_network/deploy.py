@@ -49,7 +49,10 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
             "one whose batch norms can be folded by torch.fx; fold them yourself, "
             "or keep them with NetworkSource.from_module(…, folded=True)"
         )
-        raise ArgumentError("module", expected, f"{type(error).__name__}: {error}") from None
+        raise ArgumentError(
+            "module",
+            f"the module cannot be traced ({type(error).__name__}: {error}); expected {expected}",
+        ) from None
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -63,7 +66,7 @@ def count_macs(module: nn.Module, size: int) -> int:
     Resizes, additions and activations are not counted, as is usual.
     """
     if size < 1:
-        raise ArgumentError("size", "at least 1", size)
+        raise ArgumentError("size", f"size is {size!r}; expected at least 1")
     macs = 0
 
     def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -91,7 +94,10 @@ def _fold_batch_norm(block: Conv) -> None:
     """y = gamma·(conv(x) - mean)/sqrt(var + eps) + beta, written as one convolution."""
     bn, conv = block.bn, block.conv
     if not isinstance(bn, nn.BatchNorm2d) or bn.running_mean is None or bn.running_var is None:
-        raise ArgumentError("network", "made of batch norms with running statistics", bn)
+        raise ArgumentError(
+            "network",
+            f"batch norm {bn!r} has no running statistics; expected batch norms that have them",
+        )
     # float64, because sqrt and the products would otherwise cost a digit that int8 ranges show.
     scale = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)  # [out]
     weight = conv.weight.double() * scale[:, None, None, None]  # [out,in/groups,kh,kw]

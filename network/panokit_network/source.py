@@ -94,7 +94,9 @@ class NetworkSource:
         :meth:`with_folded` then leaves the module alone.
         """
         if not isinstance(module, nn.Module):
-            raise ArgumentError("module", "a torch.nn.Module", type(module).__name__)
+            raise ArgumentError(
+                "module", f"module is a {type(module).__name__}; expected a torch.nn.Module"
+            )
         config = postprocessing or PostprocessConfig()
         return cls(name, module.eval(), taxonomy, licence, config, folded=folded)
 
@@ -120,7 +122,9 @@ class NetworkSource:
         bad = [n for n, v in self.module.state_dict().items()
                if v.is_floating_point() and not torch.isfinite(v).all()]  # fmt: skip
         if bad:
-            raise ArgumentError("weights", "finite numbers", f"NaN or infinity in {bad[:3]}")
+            raise ArgumentError(
+                "weights", f"the weights hold NaN or infinity in {bad[:3]}; expected finite numbers"
+            )
         return self
 
     def with_folded(self) -> NetworkSource:
@@ -172,16 +176,18 @@ def import_network(where: str) -> nn.Module:
     folder are found. This runs the named code: only name code you trust."""
     module_name, _, function = where.partition(":")
     if not module_name or not function:
-        raise ArgumentError("module", "written as package.module:function", where)
+        raise ArgumentError("module", f"module is {where!r}; expected package.module:function")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
         build = getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError) as error:
-        raise ArgumentError("module", f"one that can be imported ({error})", where) from None
+        raise ArgumentError("module", f"module {where!r} cannot be imported: {error}") from None
     module = build()
     if not isinstance(module, nn.Module):
-        raise ArgumentError("module", "a torch.nn.Module", type(module).__name__)
+        raise ArgumentError(
+            "module", f"{where} returns a {type(module).__name__}; expected a torch.nn.Module"
+        )
     return module.eval()
 
 

@@ -48,7 +48,10 @@ def apply_widths(module: nn.Module, widths: Mapping[str, Mapping[str, int]]) -> 
             inside, out, groups = _whole(name, wanted, "in", "out", "groups")
             _check(name, (inside, layer.in_channels), (out, layer.out_channels))
             if inside % groups or out % groups:
-                raise ArgumentError(f"widths of {name!r}", "multiples of the groups", dict(wanted))
+                raise ArgumentError(
+                    f"widths of {name!r}",
+                    f"widths of {name!r} are {dict(wanted)}; expected multiples of the groups",
+                )
             layer.in_channels, layer.out_channels, layer.groups = inside, out, groups
             shape = (out, inside // groups, *layer.weight.shape[2:])
             _resize(layer, weight=shape, bias=(out,))
@@ -67,20 +70,26 @@ def apply_widths(module: nn.Module, widths: Mapping[str, Mapping[str, int]]) -> 
             _resize(layer, weight=(out, inside), bias=(out,))
         else:
             known = "a convolution, batch norm or linear layer of the module"
-            raise ArgumentError("widths", known, name)
+            raise ArgumentError("widths", f"widths name {name!r}; expected {known}")
 
 
 def _whole(name: str, wanted: Mapping[str, Any], *keys: str) -> tuple[int, ...]:
     values = tuple(wanted.get(k) for k in keys)
     if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in values):
-        raise ArgumentError(f"widths of {name!r}", f"whole numbers {', '.join(keys)}", dict(wanted))
+        raise ArgumentError(
+            f"widths of {name!r}",
+            f"widths of {name!r} are {dict(wanted)}; expected whole numbers {', '.join(keys)}",
+        )
     return values  # type: ignore[return-value]
 
 
 def _check(name: str, *pairs: tuple[int, int]) -> None:
     for wanted, own in pairs:
         if wanted > own:
-            raise ArgumentError(f"widths of {name!r}", f"at most the module's own {own}", wanted)
+            raise ArgumentError(
+                f"widths of {name!r}",
+                f"widths of {name!r} are {wanted}; expected at most the module's own {own}",
+            )
 
 
 def _resize(layer: nn.Module, **shapes: tuple[int, ...]) -> None:

@@ -70,7 +70,10 @@ class AgreementMeter:
         """Add a pair of one shape, of any real types; sums are in float64."""
         if reference.shape != candidate.shape or reference.size == 0:
             expected = f"of the reference's shape {reference.shape}, not empty"
-            raise ArgumentError("candidate", expected, candidate.shape)
+            raise ArgumentError(
+                "candidate",
+                f"candidate has the shape {candidate.shape}; expected an array {expected}",
+            )
         r = reference.astype(np.float64).ravel()
         c = candidate.astype(np.float64).ravel()
         noise = c - r
@@ -86,7 +89,7 @@ class AgreementMeter:
     def compute(self) -> HeadAgreement:
         """The figures of everything given so far."""
         if not self._count:
-            raise ArgumentError("pairs", "at least one pair of tensors", 0)
+            raise ArgumentError("pairs", "there are no pairs of tensors; expected at least one")
         scale = math.sqrt(self._signal * self._power)
         cosine = self._product / scale if scale > 0 else float(self._noise == 0)
         return HeadAgreement(
@@ -160,9 +163,14 @@ def compare_tensors(
     ``[H,W,C]`` get a shift estimate if they differ (at less than 60 dB) and ``shift`` is True.
     """
     if actual.shape != reference.shape:
-        raise ArgumentError("actual", f"of the reference's shape {reference.shape}", actual.shape)
+        raise ArgumentError(
+            "actual",
+            f"actual has the shape {actual.shape}; expected the reference's, {reference.shape}",
+        )
     if actual.size == 0:
-        raise ArgumentError("actual", "a tensor with at least one element", actual.shape)
+        raise ArgumentError(
+            "actual", f"actual has the shape {actual.shape}; expected at least one element"
+        )
     b = reference.astype(np.float64).ravel()
     tolerance = float(tolerance)
     data_range = float(b.max() - b.min() if data_range is None else data_range)

@@ -113,7 +113,7 @@ class Manifest:
             if artifact.name == name:
                 return artifact
         known = ", ".join(a.name for a in self.artifacts) or "none"
-        raise ArgumentError("artifact", f"one of: {known}", name)
+        raise ArgumentError("artifact", f"there is no artifact {name!r}; expected one of: {known}")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""

@@ -19,7 +19,9 @@ __all__ = ["ids_to_rgb", "panoptic_annotation", "save"]
 def ids_to_rgb(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Ids ``[H,W]`` to the COCO panoptic PNG's pixels, uint8 ``[H,W,3]``: R + 256·G + 65536·B."""
     if ids.size and (ids.min() < 0 or ids.max() >= 2**24):
-        raise ArgumentError("ids", "from 0 to 2^24 - 1", (int(ids.min()), int(ids.max())))
+        raise ArgumentError(
+            "ids", f"ids go from {int(ids.min())} to {int(ids.max())}; expected 0 to 2^24 - 1"
+        )
     return np.stack([ids & 255, (ids >> 8) & 255, ids >> 16], -1).astype(np.uint8)
 
 

@@ -38,17 +38,19 @@ def read_settings(
     ``ArgumentError``.
     """
     if not isinstance(data, Mapping):
-        raise ArgumentError(where, "a JSON object", data)
+        raise ArgumentError(where, f"{where} is {data!r}; expected a JSON object")
     hints, fields = _hints(kind), {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
     given = {k: v for k, v in data.items() if k not in ignore}
     if unknown := sorted(str(k) for k in given.keys() - fields.keys()):
         near = difflib.get_close_matches(unknown[0], fields, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         expected = f"an object whose names are each one of: {', '.join(fields)}{hint}"
-        raise ArgumentError(where, expected, unknown)
+        raise ArgumentError(where, f"{where} has {unknown}; expected {expected}")
     missing = [n for n, f in fields.items() if n not in given and _is_required(f)]
     if missing:
-        raise ArgumentError(where, f"an object with {', '.join(map(repr, missing))}", sorted(given))
+        raise ArgumentError(
+            where, f"{where} lacks {', '.join(map(repr, missing))}; it has {sorted(given)}"
+        )
     values = {n: _value(hints[n], v, f"{where}.{n}", ignore) for n, v in given.items()}
     return kind(**values)
 
@@ -60,7 +62,7 @@ def read_settings_file(
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ArgumentError(where, f"a JSON file ({error})", str(path)) from None
+        raise ArgumentError(where, f"{where} cannot be read from {str(path)!r}: {error}") from None
     return read_settings(kind, data, where, ignore)
 
 
@@ -68,7 +70,9 @@ def write_settings(settings: object) -> dict[str, Any]:
     """A JSON-ready dict of a dataclass that :func:`read_settings` reads back."""
     data = _plain(settings)
     if not isinstance(data, dict):
-        raise ArgumentError("settings", "a dataclass", type(settings).__name__)
+        raise ArgumentError(
+            "settings", f"settings is a {type(settings).__name__}; expected a dataclass"
+        )
     return data
 
 
@@ -108,13 +112,15 @@ def _value(hint: Any, value: Any, where: str, ignore: Set[str]) -> Any:
         return _one_of(arguments, value, where, ignore)
     if origin is Literal:
         if value not in arguments or isinstance(value, bool) != isinstance(arguments[0], bool):
-            raise ArgumentError(where, f"one of: {', '.join(map(str, arguments))}", value)
+            raise ArgumentError(
+                where, f"{where} is {value!r}; expected one of: {', '.join(map(str, arguments))}"
+            )
         return value
     if origin is tuple:
         return _tuple(arguments, value, where, ignore)
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
-            raise ArgumentError(where, "a JSON object", value)
+            raise ArgumentError(where, f"{where} is {value!r}; expected a JSON object")
         return {str(k): _value(arguments[1], v, f"{where}.{k}", ignore) for k, v in value.items()}
     if not isinstance(hint, type):
         return value
@@ -135,11 +141,11 @@ def _one_of(kinds: tuple[Any, ...], value: Any, where: str, ignore: Set[str]) ->
 
 def _tuple(kinds: tuple[Any, ...], value: Any, where: str, ignore: Set[str]) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ArgumentError(where, "a list", value)
+        raise ArgumentError(where, f"{where} is {value!r}; expected a list")
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         return tuple(_value(kinds[0], v, f"{where}[{i}]", ignore) for i, v in enumerate(value))
     if len(value) != len(kinds):
-        raise ArgumentError(where, f"a list of {len(kinds)}", list(value))
+        raise ArgumentError(where, f"{where} is {list(value)!r}; expected a list of {len(kinds)}")
     pairs = zip(kinds, value, strict=True)
     return tuple(_value(k, v, f"{where}[{i}]", ignore) for i, (k, v) in enumerate(pairs))
 
@@ -147,23 +153,26 @@ def _tuple(kinds: tuple[Any, ...], value: Any, where: str, ignore: Set[str]) -> 
 def _simple(kind: type, value: Any, where: str, ignore: Set[str]) -> Any:
     if kind is bool:
         if not isinstance(value, bool):
-            raise ArgumentError(where, "true or false", value)
+            raise ArgumentError(where, f"{where} is {value!r}; expected true or false")
         return value
     if kind in (int, float):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value) or (kind is int and value != int(value)):
-            raise ArgumentError(where, "a whole number" if kind is int else "a number", value)
+            raise ArgumentError(
+                where,
+                f"{where} is {value!r}; expected {'a whole number' if kind is int else 'a number'}",
+            )
         return kind(value)
     if kind is str:
         if not isinstance(value, str):
-            raise ArgumentError(where, "text", value)
+            raise ArgumentError(where, f"{where} is {value!r}; expected text")
         return value
     if issubclass(kind, Enum):
         try:
             return kind(value)
         except ValueError:
             known = ", ".join(str(m.value) for m in kind)
-            raise ArgumentError(where, f"one of: {known}", value) from None
+            raise ArgumentError(where, f"{where} is {value!r}; expected one of: {known}") from None
     if issubclass(kind, Path):
         return Path(_simple(str, value, where, ignore))
     if dataclasses.is_dataclass(kind):

@@ -4,6 +4,7 @@
 
     PanokitError
     ├── ArgumentError      a parameter has a value that cannot be used     (also ValueError)
+    ├── UsageError         options are missing, or exclude each other      (also ValueError)
     ├── PhotoError         a file is not a photo that can be read
     ├── BundleError        a bundle is missing, damaged, tampered with or foreign
     ├── HeadError          network outputs have a wrong shape, or hold NaN or infinity
@@ -30,6 +31,7 @@ __all__ = [
     "MissingExtraError",
     "PanokitError",
     "PhotoError",
+    "UsageError",
 ]
 
 
@@ -48,11 +50,18 @@ def _again(kind: type[PanokitError], args: tuple[Any, ...], fields: dict[str, An
 
 
 class ArgumentError(PanokitError, ValueError):
-    """A parameter has a value that cannot be used."""
+    """A parameter has a value that cannot be used.
 
-    def __init__(self, name: str, expected: str, got: object) -> None:
-        super().__init__(f"Expected {name} to be {expected}, but got {got!r}.")
-        self.name, self.expected, self.got = name, expected, got
+    ``name``: the parameter. The sentence says what it is, what was expected, and what to do.
+    """
+
+    def __init__(self, name: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.name = name
+
+
+class UsageError(PanokitError, ValueError):
+    """Options are missing, or exclude each other; the sentence names them with their dashes."""
 
 
 class _FileError(PanokitError):

@@ -49,7 +49,7 @@ def trace(mask: NDArray[np.bool_], origin_xy: tuple[int, int] = (0, 0)) -> tuple
     Pixels that touch at a corner only are pieces of their own (4-connected); holes that do are one.
     """
     if mask.ndim != 2:
-        raise ArgumentError("mask", "two-dimensional [H,W]", mask.shape)
+        raise ArgumentError("mask", f"mask has the shape {mask.shape}; expected [H,W]")
     rings = _rings(np.pad(np.asarray(mask, bool), 1))
     areas = [_area(ring) for ring in rings]
     order = np.argsort([-a for a in areas], kind="stable").tolist()

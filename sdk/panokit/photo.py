@@ -93,7 +93,10 @@ class Photo:
         good = isinstance(array, np.ndarray) and array.ndim == 3 and array.dtype == np.uint8
         if not good or array.shape[2] != 3 or 0 in array.shape:
             got = f"{getattr(array, 'dtype', type(array))} {getattr(array, 'shape', '')}"
-            raise ArgumentError("rgb_hwc", "a uint8 array [H,W,3] with at least one pixel", got)
+            raise ArgumentError(
+                "rgb_hwc",
+                f"rgb_hwc is {got}; expected a uint8 array [H,W,3] with at least one pixel",
+            )
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -142,11 +145,16 @@ class Photo:
         suffix = path.suffix.lower()
         if suffix not in SAVED_SUFFIXES:
             expected = f"a name ending in {', '.join(SAVED_SUFFIXES)}"
-            raise ArgumentError("path", expected, str(path))
+            raise ArgumentError("path", f"path is {str(path)!r}; expected {expected}")
         if quality is not None and not 1 <= quality <= 100:
-            raise ArgumentError("quality", "from 1 to 100", quality)
+            raise ArgumentError(
+                "quality", f"quality is {quality!r}; expected a number from 1 to 100"
+            )
         if alpha_hw is not None and suffix in (".jpg", ".jpeg"):
-            raise ArgumentError("path", "a .png or .webp name for a transparent picture", str(path))
+            raise ArgumentError(
+                "path",
+                f"path is {str(path)!r}; expected a .png or .webp name for a transparent picture",
+            )
         pixels = self.pixels_hwc
         if alpha_hw is not None:
             top = np.iinfo(pixels.dtype).max

@@ -148,7 +148,7 @@ def _backend(
     work: Callable[[Item], Made], processes: int, attempts: int, ray: str | None
 ) -> Iterator[_Backend[Item, Made]]:
     if processes < 1:
-        raise ArgumentError("processes", "at least 1", processes)
+        raise ArgumentError("processes", f"processes is {processes!r}; expected at least 1")
     made: _Backend[Item, Made]
     if ray is not None:
         made = _Ray(work, processes, attempts, ray)

@@ -32,9 +32,11 @@ class PreprocessConfig:
         if len(self.size_wh) != 2 or not all(
             isinstance(v, int) and 1 <= v <= 8192 for v in self.size_wh
         ):
-            raise ArgumentError("size_wh", "two whole numbers from 1 to 8192", self.size_wh)
+            raise ArgumentError(
+                "size_wh", f"size_wh is {self.size_wh!r}; expected two whole numbers from 1 to 8192"
+            )
         if self.kernel != KERNEL:
-            raise ArgumentError("kernel", repr(KERNEL), self.kernel)
+            raise ArgumentError("kernel", f"kernel is {self.kernel!r}; expected {KERNEL!r}")
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,11 @@ class TransformRecord:
         input grid or on a coarser one over it (the head grid), whose sides divide the input's."""
         (h, w), (w_in, h_in) = values.shape[:2], self.input_wh
         if not h or not w or h_in % h or w_in % w:
-            raise ArgumentError("values", f"shaped {(h_in, w_in)} or a whole part", values.shape)
+            raise ArgumentError(
+                "values",
+                f"values have the shape {values.shape}; "
+                f"expected {(h_in, w_in)} or a whole part of it",
+            )
         rows, cols = self.rows_cols((h, w))
         return np.asarray(values[rows[:, None], cols])
 

@@ -53,7 +53,7 @@ def overlay(
     from PIL import Image
 
     if not 0 <= opacity <= 1:
-        raise ArgumentError("opacity", "from 0 to 1", opacity)
+        raise ArgumentError("opacity", f"opacity is {opacity!r}; expected a number from 0 to 1")
     shown = [result.get(i) for i in highlight] if highlight else list(result)
     table = np.zeros((max((s.id for s in result), default=0) + 1, 3), np.float32)
     weight = np.zeros(len(table), np.float32)

@@ -135,7 +135,9 @@ class PanopticResult:
             if segment.id == segment_id:
                 return segment
         known = [s.id for s in self.segments]
-        raise ArgumentError("segment id", f"one of {known}", segment_id)
+        raise ArgumentError(
+            "segment id", f"there is no segment {segment_id!r}; expected one of {known}"
+        )
 
     def find(self, *classes: int | str) -> tuple[Segment, ...]:
         """All segments of these categories (ids or names), in id order."""
@@ -146,7 +148,11 @@ class PanopticResult:
         """The segment at a photo point, or None on void; outside the photo is an error."""
         h, w = self.id_map.shape
         if not (0 <= x < w and 0 <= y < h):
-            raise ArgumentError("point", f"inside 0..{w} by 0..{h}", (x, y))
+            raise ArgumentError(
+                "point",
+                f"the point {(x, y)} lies outside the photo; "
+                f"expected x from 0 to below {w} and y from 0 to below {h}",
+            )
         segment_id = int(self.id_map[int(y), int(x)])
         return None if segment_id == VOID else self.get(segment_id)
 

@@ -15,7 +15,7 @@ __all__ = ["rle_decode", "rle_encode", "rle_string"]
 def rle_encode(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Uncompressed COCO RLE of a mask ``[H,W]``: ``size`` and the ``counts`` of zeros, ones, …"""
     if mask.ndim != 2:
-        raise ArgumentError("mask", "two-dimensional [H,W]", mask.shape)
+        raise ArgumentError("mask", f"mask has the shape {mask.shape}; expected [H,W]")
     flat = np.asarray(mask, bool).ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     bounds = np.concatenate([[0], changes, [flat.size]])
@@ -47,6 +47,10 @@ def rle_decode(rle: dict[str, Any]) -> NDArray[np.bool_]:
     h, w = (int(v) for v in rle["size"])
     counts = np.asarray(rle["counts"], np.int64)
     if h < 0 or w < 0 or h * w > 2**31 or (counts < 0).any() or counts.sum() != h * w:
-        raise ArgumentError("rle", f"counts from 0 that sum to {h}·{w}", int(counts.sum()))
+        raise ArgumentError(
+            "rle",
+            f"the counts sum to {int(counts.sum())}; "
+            f"expected counts of at least 0 that sum to {h}·{w}",
+        )
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape((w, h)).T

@@ -67,7 +67,9 @@ def quantize_image(image_hwc: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     expected = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
     if image_hwc.dtype not in (np.uint8, np.float32) or image_hwc.shape != tuple(expected):
         got = f"{image_hwc.dtype} {image_hwc.shape}"
-        raise ArgumentError("image_hwc", f"uint8 of shape {tuple(expected)}", got)
+        raise ArgumentError(
+            "image_hwc", f"image_hwc is {got}; expected uint8 of shape {tuple(expected)}"
+        )
     x: NDArray[Any] = image_hwc
     if spec.scale is not None:
         info = np.iinfo(spec.dtype)
@@ -86,7 +88,7 @@ class LiteRtRuntime:
         from ai_edge_litert.interpreter import Interpreter
 
         if threads < 1:
-            raise ArgumentError("threads", "at least 1", threads)
+            raise ArgumentError("threads", f"threads is {threads!r}; expected at least 1")
         self.artifact = artifact
         check_tflite(path)  # LiteRT itself would crash on a damaged file
         try:
@@ -125,7 +127,7 @@ class OnnxRuntime:
 
     def __init__(self, path: str | os.PathLike[str], artifact: Artifact, threads: int = 2) -> None:
         if threads < 1:
-            raise ArgumentError("threads", "at least 1", threads)
+            raise ArgumentError("threads", f"threads is {threads!r}; expected at least 1")
         try:
             import onnxruntime
         except ImportError:
@@ -189,4 +191,8 @@ def open_runtime(bundle: Bundle, artifact: Artifact, threads: int = 2) -> Runtim
     if artifact.format in RUNTIMES:
         return RUNTIMES[artifact.format](bundle.path(artifact), artifact, threads)
     runnable = ", ".join(a.name for a in bundle.manifest.artifacts if a.format in RUNTIMES)
-    raise ArgumentError("artifact", f"one that runs here ({runnable or 'none'})", artifact.name)
+    raise ArgumentError(
+        "artifact",
+        f"artifact {artifact.name!r} does not run here; "
+        f"of this bundle these do: {runnable or 'none'}",
+    )

@@ -77,7 +77,9 @@ class Segmenter:
         ``config`` replaces the bundle's postprocessing parameters.
         """
         if isinstance(classes, str):
-            raise ArgumentError("classes", "a list of names or ids", classes)
+            raise ArgumentError(
+                "classes", f"classes are {classes!r}; expected a list of names or ids"
+            )
         for name in classes:
             self.taxonomy.get(name)  # a wrong name is told before the work is done
         stages = self.stages(photo, config=config)

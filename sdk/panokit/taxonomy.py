@@ -37,14 +37,23 @@ class Category:
 
     def __post_init__(self) -> None:
         if isinstance(self.id, bool) or not isinstance(self.id, int) or not 1 <= self.id < 2**24:
-            raise ArgumentError("category id", "a whole number from 1 to 2^24 - 1", self.id)
+            raise ArgumentError(
+                "category id",
+                f"category id is {self.id!r}; expected a whole number from 1 to 2^24 - 1",
+            )
         if not isinstance(self.name, str) or not 1 <= len(self.name) <= 200:
-            raise ArgumentError("category name", "text of 1 to 200 characters", self.name)
+            raise ArgumentError(
+                "category name",
+                f"category name is {self.name!r}; expected text of 1 to 200 characters",
+            )
         valid = len(self.color) == 3 and all(
             isinstance(v, int) and 0 <= v <= 255 for v in self.color
         )
         if not valid:
-            raise ArgumentError("category color", "three whole numbers from 0 to 255", self.color)
+            raise ArgumentError(
+                "category color",
+                f"category color is {self.color!r}; expected three whole numbers from 0 to 255",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The category as COCO writes it."""
@@ -66,12 +75,16 @@ class Taxonomy:
     def __post_init__(self) -> None:
         if not 1 <= len(self.categories) <= MAX_CATEGORIES:
             expected = f"a sequence of 1 to {MAX_CATEGORIES} categories"
-            raise ArgumentError("categories", expected, f"{len(self.categories)} of them")
+            raise ArgumentError(
+                "categories", f"there are {len(self.categories)} categories; expected {expected}"
+            )
         for field in ("id", "name"):
             values = [getattr(c, field) for c in self.categories]
             twice = sorted({v for v in values if values.count(v) > 1})
             if twice:
-                raise ArgumentError("categories", f"categories with one {field} each", twice)
+                raise ArgumentError(
+                    "categories", f"categories share the {field} {twice}; expected one {field} each"
+                )
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -99,7 +112,9 @@ class Taxonomy:
             return self._channel_of_id[category_id]
         except KeyError:
             known = ", ".join(f"{c.id} {c.name}" for c in self.categories)
-            raise ArgumentError("category id", f"one of: {known}", category_id) from None
+            raise ArgumentError(
+                "category id", f"there is no category id {category_id!r}; expected one of: {known}"
+            ) from None
 
     def get(self, which: int | str) -> Category:
         """A category by id or by name."""
@@ -108,7 +123,9 @@ class Taxonomy:
                 if category.name == which:
                     return category
             names = ", ".join(c.name for c in self.categories)
-            raise ArgumentError("category", f"one of: {names}", which)
+            raise ArgumentError(
+                "category", f"there is no class {which!r}; expected one of: {names}"
+            )
         return self.categories[self.channel(which)]
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +137,9 @@ class Taxonomy:
         """Read COCO-style categories: ``{"name": …, "categories": [{id, name, isthing}]}``."""
         categories = data.get("categories")
         if not isinstance(categories, list):
-            raise ArgumentError("taxonomy", "an object with a list 'categories'", data)
+            raise ArgumentError(
+                "taxonomy", f"taxonomy is {data!r}; expected an object with a list 'categories'"
+            )
         return cls(
             name=str(data.get("name", "unnamed")),
             categories=tuple(_category(c, i) for i, c in enumerate(categories)),
@@ -138,7 +157,10 @@ class Taxonomy:
 
 def _category(data: Any, index: int) -> Category:
     if not isinstance(data, dict) or not {"id", "name"} <= data.keys():
-        raise ArgumentError(f"categories[{index}]", "an object with 'id' and 'name'", data)
+        raise ArgumentError(
+            f"categories[{index}]",
+            f"categories[{index}] is {data!r}; expected an object with 'id' and 'name'",
+        )
     color = data.get("color", _default_color(index))
     return Category(data["id"], data["name"], bool(data.get("isthing", 1)), tuple(color))
 

@@ -74,7 +74,7 @@ def test_other_shapes_are_named() -> None:
 
 
 def test_nothing_to_compare() -> None:
-    with pytest.raises(ArgumentError, match="at least one pair"):
+    with pytest.raises(ArgumentError, match="there are no pairs"):
         compare_heads([])
 
 

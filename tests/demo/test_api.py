@@ -124,9 +124,9 @@ def test_effect_equals_the_sdk(client: TestClient, astronaut: bytes, segmenter: 
     [
         ("nonsense", "JSON as in edits.json"),
         ('{"version": 2}', "an object with 'version' 1"),
-        ('[{"do": "explode"}]', "edit's 'do' to be one of"),
-        ('[{"do": "lift"}]', "with its pick"),
-        ('[{"do": "lift", "pick": {"tap": [9999, 3]}}]', "inside"),
+        ('[{"do": "explode"}]', "edit's 'do' is 'explode'; expected one of"),
+        ('[{"do": "lift"}]', "lacks its pick"),
+        ('[{"do": "lift", "pick": {"tap": [9999, 3]}}]', "lies outside"),
         ('[{"do": "replace_sky", "fill": {"photo": "/etc/passwd"}}]', "No sky|path inside"),
         ('[{"do": "replace_background", "fill": {"photo": "../x.jpg"}}]', "path inside"),
         ('[{"do": "replace_background", "fill": {"photo": "http://x/y.jpg"}}]', "path inside"),
@@ -298,7 +298,7 @@ def test_a_closed_session_is_gone(client: TestClient) -> None:
     [
         ({"sample": "nobody"}, "expected one of astronaut"),
         ({}, "either a photo or the name of a sample"),
-        ({"sample": "coffee", "artifact": "no"}, "Expected artifact to be one of: tflite-int8"),
+        ({"sample": "coffee", "artifact": "no"}, "artifact is 'no'; expected one of: tflite-int8"),
     ],
     ids=["sample", "nothing", "artifact"],
 )

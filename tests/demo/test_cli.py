@@ -10,7 +10,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from panokit.errors import ArgumentError, PanokitError, PhotoError
+from panokit.errors import ArgumentError, PanokitError, PhotoError, UsageError
 from panokit.segmenter import Segmenter
 from panokit_demo.cli import demo
 from tests.demo.test_gallery import FakeSegmenter, save
@@ -65,12 +65,12 @@ def test_an_unreadable_photo_gives_exit_code_2_and_the_rest_is_done(run, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        (("a.png", "out"), ArgumentError, "--gallery with photos"),
-        (("--json", "out.json"), ArgumentError, "--gallery with photos"),
-        (("--port", "70000"), ArgumentError, "Expected port to be from 0 to 65535"),
-        (("--gallery",), ArgumentError, "photos, and last the page"),
-        (("--gallery", "a.png"), ArgumentError, "photos, and last the page"),
-        (("--gallery", "a.png", "b.PNG"), ArgumentError, "Expected the last argument to be"),
+        (("a.png", "out"), UsageError, "need --gallery"),
+        (("--json", "out.json"), UsageError, "need --gallery"),
+        (("--port", "70000"), ArgumentError, "port is 70000; expected a number from 0 to 65535"),
+        (("--gallery",), UsageError, "photos, and last the page"),
+        (("--gallery", "a.png"), UsageError, "photos, and last the page"),
+        (("--gallery", "a.png", "b.PNG"), UsageError, "The last argument of --gallery is"),
         (("--gallery", ".", "out"), PhotoError, "holds no photo"),
     ],
 )

@@ -93,4 +93,4 @@ def test_weights_that_were_never_pruned_are_sent_back(work: Path) -> None:
 def test_a_module_without_its_taxonomy_is_told_so(work: Path) -> None:
     done = panokit("export", "--module", BUILD, "--out", work / "x.panokit")
     assert done.returncode == 2
-    assert "Expected taxonomy to be given" in " ".join(done.stderr.split())
+    assert "--module needs --taxonomy" in " ".join(done.stderr.split())

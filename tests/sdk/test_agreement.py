@@ -39,7 +39,7 @@ def test_silence() -> None:
 
 
 def test_what_cannot_be_compared() -> None:
-    with pytest.raises(ArgumentError, match="at least one pair"):
+    with pytest.raises(ArgumentError, match="there are no pairs"):
         AgreementMeter().compute()
     for candidate in (np.zeros(2), np.zeros((3, 1))):
         with pytest.raises(ArgumentError, match="candidate"):

@@ -80,7 +80,9 @@ def test_a_whole_bundle_opens_and_round_trips(bundle: Path) -> None:
     assert Manifest.from_json(json.loads(json.dumps(opened.manifest.to_json()))) == opened.manifest
     assert opened.manifest.artifact().name == "tflite-int8"
     assert opened.path(opened.manifest.artifact("coreml-fp16")).is_dir()
-    with pytest.raises(ArgumentError, match="one of: coreml-fp16, tflite-int8, but got 'tflite'"):
+    with pytest.raises(
+        ArgumentError, match="no artifact 'tflite'; expected one of: coreml-fp16, tflite-int8"
+    ):
         opened.manifest.artifact("tflite")
 
 
@@ -136,15 +138,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "field missing": (
         lambda b: edit(b, lambda d: d.pop("taxonomy")),
-        "an object with 'taxonomy'",
+        "manifest lacks 'taxonomy'",
     ),
     "wrong type": (
         lambda b: edit(b, lambda d: d.update(artifacts=5)),
-        "manifest.artifacts to be a list",
+        "manifest.artifacts is 5; expected a list",
     ),
     "bad parameter": (
         lambda b: edit(b, lambda d: d["postprocessing"].update(window=4)),
-        "window to be an odd number",
+        "window is 4; expected an odd number",
     ),
     "path climbs out": (
         lambda b: edit(b, lambda d: d["artifacts"][0].update(file="../../etc/passwd")),

@@ -39,7 +39,7 @@ def test_borders(actual: NDArray[Any], reference: NDArray[Any], sqnr: float, cos
 
 
 def test_unequal_shapes_are_an_error() -> None:
-    with pytest.raises(ArgumentError, match="of the reference's shape"):
+    with pytest.raises(ArgumentError, match="expected the reference's"):
         compare_tensors(np.ones(3), np.ones(4))
     with pytest.raises(ArgumentError, match="at least one element"):
         compare_tensors(np.ones(0), np.ones(0))

@@ -210,7 +210,7 @@ def test_disc_of_radius_two_by_hand() -> None:
 
 
 def test_disc_blur_refuses_a_negative_radius() -> None:
-    with pytest.raises(ArgumentError, match="Expected radius to be at least 0, but got -1"):
+    with pytest.raises(ArgumentError, match="radius is -1; expected at least 0"):
         disc_blur(np.zeros((2, 2, 1)), -1)
 
 
@@ -324,11 +324,11 @@ def test_focus_keeps_one_person_and_what_they_hold() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strength": 1.5}, "Expected strength to be from 0 to 1, but got 1.5"),
-        ({"strength": float("nan")}, "Expected strength to be from 0 to 1, but got nan"),
-        ({"focus": [2]}, r"Expected focus to be ids of things, some of \[1\], but got \[2\]"),
-        ({"focus": [9]}, r"some of \[1\], but got \[9\]"),
-        ({"focus": []}, r"some of \[1\], but got \[\]"),
+        ({"strength": 1.5}, "strength is 1.5; expected a number from 0 to 1"),
+        ({"strength": float("nan")}, "strength is nan; expected a number from 0 to 1"),
+        ({"focus": [2]}, r"focus is \[2\]; expected ids of things, some of \[1\]"),
+        ({"focus": [9]}, r"focus is \[9\]; expected .* \[1\]"),
+        ({"focus": []}, r"focus is \[\]; expected .* \[1\]"),
     ],
 )
 def test_wrong_arguments(options: dict[str, object], message: str) -> None:

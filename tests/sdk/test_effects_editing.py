@@ -183,7 +183,7 @@ def test_a_pick_that_finds_nothing_changes_nothing() -> None:
 @pytest.mark.parametrize("tap", [(160, 0), (0, 120), (1e9, 1)])
 def test_a_tap_outside_the_photo_is_an_error(tap: tuple[float, float]) -> None:
     photo, result = scene()
-    with pytest.raises(ArgumentError, match=r"inside 0\.\.160 by 0\.\.120"):
+    with pytest.raises(ArgumentError, match=r"lies outside the photo"):
         Remove(Pick(tap=tap)).apply(photo, result)
 
 
@@ -191,16 +191,19 @@ def test_a_tap_outside_the_photo_is_an_error(tap: tuple[float, float]) -> None:
     ("data", "message"),
     [
         ({"do": "explode"}, "one of .*recolor"),
-        ({"do": "remove"}, "given with its pick"),
+        ({"do": "remove"}, "lacks its pick"),
         ({"do": "remove", "pick": {}}, "exactly one of tap, class and segment"),
         ({"do": "remove", "pick": {"tap": [1, 2], "segment": 1}}, "exactly one of"),
         ({"do": "remove", "pick": {"tap": [1]}}, "two numbers"),
         ({"do": "remove", "pick": {"tap": [1, float("nan")]}}, "two numbers"),
         ({"do": "remove", "pick": {"tap": "1,2"}}, "lists for 'tap'"),
         ({"do": "remove", "pick": {"segment": True}}, "whole numbers from 1"),
-        ({"do": "remove", "pick": {"segment": 1}, "margin": -1}, "margin to be from 0 to 20"),
-        ({"do": "remove", "pick": {"segment": 1}, "color": "#000000"}, "parameters of remove"),
-        ({"do": "recolor", "pick": {"segment": 1}, "color": "red"}, "written #rrggbb"),
+        (
+            {"do": "remove", "pick": {"segment": 1}, "margin": -1},
+            "margin is .*; expected a number from 0 to 20",
+        ),
+        ({"do": "remove", "pick": {"segment": 1}, "color": "#000000"}, "remove has the parameters"),
+        ({"do": "recolor", "pick": {"segment": 1}, "color": "red"}, "expected #rrggbb"),
         ({"do": "pixelate", "pick": {"segment": 1}, "blocks": 2.5}, "a whole number"),
         ({"do": "pixelate", "pick": {"segment": 1}, "part": "tail"}, "one of .*head"),
         ({"do": "blur_background", "blades": 3}, "blades"),
@@ -208,7 +211,7 @@ def test_a_tap_outside_the_photo_is_an_error(tap: tuple[float, float]) -> None:
         ({"do": "lift", "pick": {"segment": 1}, "quality": "superb"}, "one of .*best"),
         ({"do": "replace_sky", "fill": {"color": "#000000", "photo": "x"}}, "exactly one of"),
         ({"do": "replace_sky", "fill": {"gradient": ["#000000"]}}, "2 to 16 colours"),
-        ({"do": "replace_sky"}, "given with its fill"),
+        ({"do": "replace_sky"}, "lacks its fill"),
         ([], "an object with 'do'"),
     ],
 )
@@ -562,7 +565,7 @@ PARAMETER_IDS = [f"{kind.do}-{p.name}" for kind, p in PARAMETERS]
 def test_json_knows_the_kinds_that_are_listed() -> None:
     with pytest.raises(ArgumentError) as error:
         Edit.from_json({"do": "melt"})
-    assert error.value.expected == f"one of {sorted(EDIT_KINDS)}"
+    assert str(error.value).endswith(f"one of {sorted(EDIT_KINDS)}")
 
 
 @pytest.mark.parametrize("parameter", [p for _, p in PARAMETERS], ids=PARAMETER_IDS)
@@ -577,7 +580,7 @@ def test_parameters_have_words_and_limits(parameter: Parameter) -> None:
         "color": "red",
     }.get(parameter.kind, 3)
     for value in (wrong, float("nan"), [], *([None] if parameter.required else [])):
-        with pytest.raises(ArgumentError, match=f"Expected {parameter.name} to be "):
+        with pytest.raises(ArgumentError, match=f"{parameter.name} is .*; expected"):
             parameter.check(value)
     if not parameter.required:
         parameter.check(parameter.default)

@@ -9,7 +9,7 @@ import pytest
 from panokit import errors
 
 MADE = [
-    errors.ArgumentError("size", "at least 1", 0),
+    errors.ArgumentError("size", "size is 0; expected at least 1"),
     errors.DataError("a.json", "is empty"),
     errors.HeadError("offset", "holds NaN", (1, 2)),
     errors.MissingExtraError("plots", "report"),

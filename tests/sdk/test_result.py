@@ -100,7 +100,7 @@ def test_counts_views_and_queries(result: PanopticResult) -> None:
     assert person is not None
     assert person.category.name == "person"
     assert result.at(3.5, 1.5) is None
-    with pytest.raises(ArgumentError, match=r"inside 0\.\.4 by 0\.\.2"):
+    with pytest.raises(ArgumentError, match=r"lies outside the photo"):
         result.at(4, 0)
     with pytest.raises(ArgumentError, match="one of: person, sky, dog, road"):
         result.find("cat")
@@ -168,7 +168,7 @@ def test_coco_panoptic_files(result: PanopticResult, tmp_path: Path) -> None:
     ]
     large = coco.ids_to_rgb(np.array([[70000]], np.int32))
     assert large.tolist() == [[[112, 17, 1]]]
-    with pytest.raises(ArgumentError, match="from 0 to"):
+    with pytest.raises(ArgumentError, match="expected 0 to"):
         coco.ids_to_rgb(np.array([[-1]], np.int32))
 
 
@@ -176,7 +176,7 @@ def test_rle_is_column_major_and_starts_with_zeros() -> None:
     mask = np.array([[0, 1], [1, 1]], bool)
     assert rle.rle_encode(mask) == {"size": [2, 2], "counts": [1, 3]}
     assert rle.rle_encode(~mask) == {"size": [2, 2], "counts": [0, 1, 3]}
-    with pytest.raises(ArgumentError, match="rle"):
+    with pytest.raises(ArgumentError, match="the counts sum to"):
         rle.rle_decode({"size": [2, 2], "counts": [9]})
 
 
@@ -283,7 +283,7 @@ def test_outlines_have_corners_only_and_know_their_holes() -> None:
     rings = outline.to_geojson()["coordinates"]
     assert [len(r) for r in rings] == [5, 5]
     assert all(r[0] == r[-1] for r in rings)
-    with pytest.raises(ArgumentError, match="two-dimensional"):
+    with pytest.raises(ArgumentError, match=r"expected \[H,W\]"):
         trace(np.zeros((1, 1, 1), bool))
 
 
@@ -308,7 +308,7 @@ def test_polygons_and_run_lengths_of_segments(result: PanopticResult) -> None:
         assert encoded["size"] == [2, 4]
         counts = _decode_string(encoded)
         assert (rle.rle_decode({"size": [2, 4], "counts": counts}) == mask).all()
-    with pytest.raises(ArgumentError, match="segment id"):
+    with pytest.raises(ArgumentError, match="there is no segment"):
         result.polygons(9)
 
 

@@ -181,7 +181,7 @@ def test_errors_name_head_and_position() -> None:
 
 def test_folders_that_are_no_suites_are_left_alone(suite: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(ArgumentError, match="new, empty or an older suite"):
+    with pytest.raises(ArgumentError, match="new or empty folder, or an older suite"):
         write_suite(tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "keep"
     with pytest.raises(DataError, match="expected a suite of golden vectors"):

@@ -21,6 +21,6 @@ def note(payload: dict[str, Any]) -> dict[str, Any]:
     if payload.get("always_deadly") or (payload.get("deadly") and first):
         os.kill(os.getpid(), signal.SIGKILL)
     if payload.get("wrong"):
-        raise ArgumentError("job", "right", payload["name"])
+        raise ArgumentError("job", f"job {payload['name']!r} is wrong")
     time.sleep(0.05)
     return {"name": payload["name"], "square": payload["number"] ** 2}

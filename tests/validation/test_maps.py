@@ -77,13 +77,13 @@ def test_numbering_changes_nothing() -> None:
     ids=["unequal", "one axis"],
 )
 def test_unfit_maps_are_an_error(device: NDArray[Any], reference: NDArray[Any]) -> None:
-    with pytest.raises(ArgumentError, match="of the reference's shape"):
+    with pytest.raises(ArgumentError, match="expected the reference's"):
         compare_maps(device, reference)
 
 
 def test_noise_instead_of_segments_is_refused() -> None:
     noise = np.arange(10000).reshape(100, 100)
-    with pytest.raises(ArgumentError, match="a few hundred segments"):
+    with pytest.raises(ArgumentError, match="a few hundred at most"):
         compare_maps(noise, noise)
 
 

@@ -144,7 +144,7 @@ def head_step(spec: TensorSpec, values: NDArray[np.float32]) -> float:
 def _panoptic(reference: ReferenceStages, explain: bool, kernels: bool) -> StageComparison:
     given, chain = reference.given_panoptic, reference.panoptic
     if given is None:  # the caller has looked
-        raise ArgumentError("reference", "one that has a map", None)
+        raise ArgumentError("reference", "the reference has no map to compare with")
     ids = reference.dump.tensors["panoptic"]
     if ids.shape != given.ids.shape:
         raise reference._unfit("panoptic", given.ids.shape, ids.shape)
@@ -178,7 +178,7 @@ def _context(reference: ReferenceStages) -> Context:
     """What the map was decoded with, and by how little a decision may be won."""
     mixed, transform = reference.mixed_raw, reference.transform
     if mixed is None or transform is None:  # there is no map without them
-        raise ArgumentError("reference", "one that has a map", None)
+        raise ArgumentError("reference", "the reference has no map to compare with")
     heads = reference.heads(mixed)
     specs = reference.artifact.outputs
     quantised = (0.0 if n in reference.device_raw else float(specs[n].scale or 0) for n in HEADS)

@@ -55,10 +55,16 @@ class Plan:
 
     def __post_init__(self) -> None:
         if len(self.photos) < 2:
-            raise ArgumentError("photos", "at least two", len(self.photos))
+            raise ArgumentError(
+                "photos", f"there are {len(self.photos)} photos; expected at least two"
+            )
         for view, count in self.counts:
             if view not in VIEWS or count < 1:
-                raise ArgumentError("counts", f"views {', '.join(VIEWS)} from 1", (view, count))
+                raise ArgumentError(
+                    "counts",
+                    f"the count of view {view!r} is {count}; "
+                    f"expected views {', '.join(VIEWS)}, each at least 1",
+                )
 
     def identity(self) -> dict[str, Any]:
         """What a file of finished tasks must agree with, to be gone on from."""
@@ -176,7 +182,7 @@ def _read(state: Path, plan: Plan) -> tuple[Confusion, set[tuple[str, str, str]]
     head, *lines = state.read_text(encoding="utf-8").splitlines()
     if json.loads(head) != identity:
         expected = "the state of a run on the same bundle and photos (or a new file)"
-        raise ArgumentError("state", expected, str(state))
+        raise ArgumentError("state", f"state {str(state)!r} is of another run; expected {expected}")
     for line in lines:
         try:
             data = json.loads(line)

@@ -181,10 +181,12 @@ def write_into(path: Path, confusion: Confusion, image: Path | None = None, note
     """Put the section between the marks of a document, and the picture beside it; ``note`` says
     what a reader has to know of the run."""
     if not any(c.planted != CLEAN for c in confusion.cases):
-        raise ArgumentError("confusion", "at least one planted case", len(confusion.cases))
+        raise ArgumentError(
+            "confusion", "the confusion has no cases with a fault; expected at least one"
+        )
     text = path.read_text(encoding="utf-8") if path.is_file() else f"{BEGIN}\n{END}\n"
     if BEGIN not in text or END not in text:
-        raise ArgumentError("document", f"one with the lines {BEGIN} and {END}", str(path))
+        raise ArgumentError("document", f"document {str(path)!r} lacks the lines {BEGIN} and {END}")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     text = _with_bank(f"{before}{BEGIN}\n{markdown(confusion, note)}\n{END}{after}")

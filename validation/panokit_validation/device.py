@@ -36,7 +36,7 @@ class DeviceNoise:
 
     def __post_init__(self) -> None:
         if self.threads < 1:
-            raise ArgumentError("threads", "at least 1", self.threads)
+            raise ArgumentError("threads", f"threads is {self.threads!r}; expected at least 1")
 
     @property
     def label(self) -> str:
@@ -64,7 +64,9 @@ def parse_noise(text: str) -> DeviceNoise:
             values["fp16"] = True
         elif part != "none":
             expected = "threads=N, xnnpack=on|off or fp16, separated by commas"
-            raise ArgumentError("--device-noise", expected, part)
+            raise ArgumentError(
+                "--device-noise", f"--device-noise is {part!r}; expected {expected}"
+            )
     return DeviceNoise(**values)
 
 

@@ -71,7 +71,9 @@ def history_url(text: str) -> str:
         return text
     path = Path(text)
     if path.is_dir():
-        raise ArgumentError("history", "a database URL or an SQLite file", text)
+        raise ArgumentError(
+            "history", f"history is {text!r}; expected a database URL or an SQLite file"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{path}"
 

@@ -119,7 +119,10 @@ def compare_maps(
     class match. Without it any two segments may.
     """
     if actual.ndim != 2 or actual.shape != reference.shape or actual.size == 0:
-        raise ArgumentError("actual", f"of the reference's shape {reference.shape}", actual.shape)
+        raise ArgumentError(
+            "actual",
+            f"actual has the shape {actual.shape}; expected the reference's, {reference.shape}",
+        )
     j = _joint(actual, reference)
     area_a, area_b = j.areas
     iou = j.joint / (area_a[:, None] + area_b[None, :] - j.joint)
@@ -188,7 +191,9 @@ def _joint(actual: NDArray[Any], reference: NDArray[Any]) -> _Joint:
     (ids_a, index_a), (ids_b, index_b) = _dense(actual), _dense(reference)
     shape = len(ids_a), len(ids_b)
     if shape[0] * shape[1] > MAX_PAIRS:
-        raise ArgumentError("maps", "maps of a few hundred segments", f"{shape} segments")
+        raise ArgumentError(
+            "maps", f"the maps have {shape} segments; expected a few hundred at most"
+        )
     counts = np.bincount(
         index_a.ravel() * shape[1] + index_b.ravel(), minlength=shape[0] * shape[1]
     )

@@ -40,7 +40,7 @@ def validate_dumps(
     """
     config = config or RunConfig()
     if jobs < 1:
-        raise ArgumentError("jobs", "at least 1", jobs)
+        raise ArgumentError("jobs", f"jobs is {jobs!r}; expected at least 1")
     with Worker(config) as worker:  # a wrong bundle, artifact or photo folder shows at once
         if config.artifact is not None:
             worker.bundle.manifest.artifact(config.artifact)
@@ -109,7 +109,9 @@ class _State:
             if _line(head) != self._run:
                 expected = "a state file of this very run (bundle, artifact, thresholds, options)"
                 raise ArgumentError(
-                    "state", f"{expected}; delete it or name another", str(self._path)
+                    "state",
+                    f"state {str(self._path)!r} is of another run; "
+                    f"expected {expected}; delete it or name another",
                 )
             good = file.tell()
             for raw in file:

@@ -102,7 +102,9 @@ class Simulator:
         if not stale:
             return photo, photo
         if other is None:
-            raise ArgumentError("photos", "at least two where one result is another's", 1)
+            raise ArgumentError(
+                "photos", "one photo is given; expected at least two where one result is another's"
+            )
         return (other, other) if stale[0][1].label == "frame" else (photo, other)
 
     def _artifact(self, app: App) -> tuple[Artifact, Device, str]:

@@ -42,10 +42,12 @@ class ValidationConfig:
         for name, value in asdict(self).items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or value < 0:
-                raise ArgumentError(name, "a finite number from 0", value)
+                raise ArgumentError(name, f"{name} is {value!r}; expected a finite number from 0")
         for name, most in (("panoptic_pq", 100), ("panoptic_equal_pixels", 1)):
             if getattr(self, name) > most:
-                raise ArgumentError(name, f"at most {most}", getattr(self, name))
+                raise ArgumentError(
+                    name, f"{name} is {getattr(self, name)!r}; expected at most {most}"
+                )
 
     def to_json(self) -> dict[str, float]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
@@ -78,7 +80,10 @@ def thresholds_for(
     sources = dict.fromkeys(values, "default")
     own = manifest.recipe.get("validation", {})
     if not isinstance(own, Mapping):
-        raise ArgumentError("recipe['validation']", "an object of thresholds", own)
+        raise ArgumentError(
+            "recipe['validation']",
+            f"recipe['validation'] is {own!r}; expected an object of thresholds",
+        )
     by_artifact = own.get("artifacts", {})
     special = by_artifact.get(artifact.name, {}) if isinstance(by_artifact, Mapping) else {}
     general = {k: v for k, v in own.items() if k != "artifacts"}

@@ -71,11 +71,18 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or set(self.name) & set("/\\,\0"):
-            raise ArgumentError("recipe name", "text without slashes and commas", self.name)
+            raise ArgumentError(
+                "recipe name",
+                f"recipe name is {self.name!r}; expected text without slashes and commas",
+            )
         if not isinstance(self.description, str):
-            raise ArgumentError("recipe description", "text", self.description)
+            raise ArgumentError(
+                "recipe description", f"recipe description is {self.description!r}; expected text"
+            )
         if not isinstance(self.steps, tuple) or not all(isinstance(s, Step) for s in self.steps):
-            raise ArgumentError("recipe steps", "a tuple of steps", self.steps)
+            raise ArgumentError(
+                "recipe steps", f"recipe steps are {self.steps!r}; expected a tuple of steps"
+            )
         _check_order(self)
         _check_sense(self)
 
@@ -129,10 +136,15 @@ class Recipe:
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
         """Read what :meth:`to_json` wrote; unknown names are an error."""
         if unknown := sorted(set(data) - {"name", "description", "steps"}):
-            raise ArgumentError("recipe", "an object of name, description, steps", unknown)
+            raise ArgumentError(
+                "recipe", f"the recipe has {unknown}; expected name, description and steps only"
+            )
         steps = data.get("steps", [])
         if "name" not in data or not isinstance(steps, list):
-            raise ArgumentError("recipe", "an object with a name and a list of steps", dict(data))
+            raise ArgumentError(
+                "recipe",
+                f"the recipe is {dict(data)!r}; expected an object with a name and a list of steps",
+            )
         return cls(
             name=data["name"],
             description=data.get("description", ""),
@@ -147,23 +159,41 @@ def _check_order(recipe: Recipe) -> None:
     for step in recipe.steps:
         if isinstance(step, NETWORK_STEPS) and stored:
             expected = f"network steps before storage steps; {step.kind} comes too late"
-            raise ArgumentError("recipe steps", expected, kinds)
+            raise ArgumentError(
+                "recipe steps", f"the recipe has the steps {kinds}; expected {expected}"
+            )
         stored |= not isinstance(step, NETWORK_STEPS)
     for kind in ("qat", "sparsify", "quantize"):
         if kinds.count(kind) > 1:
-            raise ArgumentError("recipe steps", f"with at most one {kind}", kinds)
+            raise ArgumentError(
+                "recipe steps", f"the recipe has the steps {kinds}; expected at most one {kind}"
+            )
     if sum(isinstance(s, COREML_STEPS) for s in recipe.steps) > 1:
-        raise ArgumentError("recipe steps", "with one of palettize and linear_weights", kinds)
+        raise ArgumentError(
+            "recipe steps",
+            f"the recipe has the steps {kinds}; "
+            "expected one of palettize and linear_weights, not both",
+        )
     for before, step in pairwise(recipe.network_steps):
         if isinstance(before, Prune) and isinstance(step, Finetune) and step.freeze_statistics:
             expected = "false right after prune, which leaves batch norms of another network"
-            raise ArgumentError("finetune freeze_statistics", expected, True)
+            raise ArgumentError(
+                "finetune freeze_statistics",
+                "finetune freeze_statistics is true right after prune; "
+                "expected false there, as the batch norms are still those of another network",
+            )
     network = [s.kind for s in recipe.network_steps]
     if "qat" in network and network[-1] != "qat":
-        raise ArgumentError("recipe steps", "with qat as the last network step", kinds)
+        raise ArgumentError(
+            "recipe steps", f"the recipe has the steps {kinds}; qat has to be the last network step"
+        )
     if "sparsify" in network and "prune" in network[network.index("sparsify") :]:
         expected = "with prune before sparsify: removing channels undoes the share of zeros"
-        raise ArgumentError("recipe steps", expected, kinds)
+        raise ArgumentError(
+            "recipe steps",
+            f"the recipe has the steps {kinds}; "
+            "prune has to come before sparsify, as removing channels undoes the share of zeros",
+        )
 
 
 def _check_sense(recipe: Recipe) -> None:
@@ -172,29 +202,52 @@ def _check_sense(recipe: Recipe) -> None:
     if recipe.step(Qat):
         if quantize and quantize.precision != "int8":
             expected = "int8 after qat, which trains for int8"
-            raise ArgumentError("quantize precision", expected, quantize.precision)
+            raise ArgumentError(
+                "quantize precision",
+                f"quantize precision is {quantize.precision!r}; expected {expected}",
+            )
         if quantize and quantize.rounding != "nearest":
             expected = "'nearest' after qat: the weights were trained for it"
-            raise ArgumentError("rounding", expected, quantize.rounding)
+            raise ArgumentError(
+                "rounding", f"rounding is {quantize.rounding!r}; expected {expected}"
+            )
         if quantize and quantize.keep:
-            raise ArgumentError("keep", "empty after qat, which quantizes all", quantize.keep)
+            raise ArgumentError(
+                "keep",
+                f"keep is {quantize.keep!r}; expected none after qat, which quantizes all layers",
+            )
         if recipe.step(Palettize):
-            raise ArgumentError("recipe steps", "without palettize after qat, "
-                                "which trains for an even grid", kinds)  # fmt: skip
+            raise ArgumentError(
+                "recipe steps",
+                f"the recipe has the steps {kinds}; "
+                "palettize cannot follow qat, which trains for an even grid",
+            )
         linear = recipe.step(LinearWeights)
         if linear and (linear.bits, linear.granularity) != (8, "per_channel"):
-            raise ArgumentError("linear_weights", "8 bits per_channel after qat", linear)
+            raise ArgumentError(
+                "linear_weights",
+                f"linear_weights is {linear!r}; expected 8 bits per_channel after qat",
+            )
         if recipe.step(Sparsify):
-            raise ArgumentError("recipe steps", "without sparsify before qat, "
-                                "which would fill the zeros again", kinds)  # fmt: skip
+            raise ArgumentError(
+                "recipe steps",
+                f"the recipe has the steps {kinds}; "
+                "sparsify cannot come before qat, which would fill the zeros again",
+            )
     palettize = recipe.step(Palettize)
     if recipe.step(Sparsify) and palettize and palettize.rounding == "compensated":
         expected = "'nearest' for sparse weights, whose zeros it would move"
-        raise ArgumentError("palettize rounding", expected, palettize.rounding)
+        raise ArgumentError(
+            "palettize rounding",
+            f"palettize rounding is {palettize.rounding!r}; expected {expected}",
+        )
     linear = recipe.step(LinearWeights)
     if recipe.step(Sparsify) and linear and linear.granularity == "per_block":
-        raise ArgumentError("linear_weights granularity", "per_channel or per_tensor for "
-                            "sparse weights", linear.granularity)  # fmt: skip
+        raise ArgumentError(
+            "linear_weights granularity",
+            f"linear_weights granularity is {linear.granularity!r}; "
+            "expected per_channel or per_tensor for sparse weights",
+        )
 
 
 def recipe_names() -> list[str]:
@@ -209,17 +262,19 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     if text.endswith(".json"):
         path = Path(text)
         if not path.is_file():
-            raise ArgumentError("recipe", "a JSON file that exists", text)
+            raise ArgumentError(
+                "recipe", f"there is no recipe file {text!r}; expected a JSON file that exists"
+            )
         content = path.read_text(encoding="utf-8")
     elif text in recipe_names():
         content = (resources.files(__name__) / f"{text}.json").read_text(encoding="utf-8")
     else:
         expected = f"one of: {', '.join(recipe_names())}; or a path to a JSON file"
-        raise ArgumentError("recipe", expected, text)
+        raise ArgumentError("recipe", f"there is no recipe {text!r}; expected {expected}")
     try:
         data = json.loads(content)
     except ValueError as error:
-        raise ArgumentError("recipe", "JSON", f"{text}: {error}") from None
+        raise ArgumentError("recipe", f"the recipe {text} is not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise ArgumentError("recipe", "a JSON object", data)
+        raise ArgumentError("recipe", f"the recipe is {data!r}; expected a JSON object")
     return Recipe.from_json(data)

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from panokit.config import read_settings, write_settings
@@ -115,10 +115,16 @@ class Finetune:
     def __post_init__(self) -> None:
         _training(self)
         if not _is_number(self.distil) or not 0 <= self.distil <= 1:
-            raise ArgumentError("finetune distil", "from 0 (labels only) to 1", self.distil)
+            raise ArgumentError(
+                "finetune distil",
+                f"finetune distil is {self.distil!r}; expected from 0 (labels only) to 1",
+            )
         if not isinstance(self.freeze_statistics, bool):
             expected = "true or false"
-            raise ArgumentError("finetune freeze_statistics", expected, self.freeze_statistics)
+            raise ArgumentError(
+                "finetune freeze_statistics",
+                f"finetune freeze_statistics is {self.freeze_statistics!r}; expected {expected}",
+            )
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,9 @@ class Qat:
         _training(self)
         _between(self, "freeze_after", 0, 1)
         if not _is_number(self.distil) or not 0 <= self.distil <= 1:
-            raise ArgumentError("qat distil", "from 0 (labels only) to 1", self.distil)
+            raise ArgumentError(
+                "qat distil", f"qat distil is {self.distil!r}; expected from 0 (labels only) to 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -172,20 +180,33 @@ class Quantize:
         _patterns(self, "keep")
         if self.needs_calibration and self.calibration_photos < MIN_CALIBRATION_PHOTOS:
             expected = f"at least {MIN_CALIBRATION_PHOTOS} for {self.precision}"
-            raise ArgumentError("calibration_photos", expected, self.calibration_photos)
+            raise ArgumentError(
+                "calibration_photos",
+                f"calibration_photos are {self.calibration_photos!r}; expected {expected}",
+            )
         if self.quantizes_activations and self.ranges == "none":
-            raise ArgumentError("ranges", f"measured for {self.precision}", "none")
+            raise ArgumentError(
+                "ranges", f"ranges is 'none'; {self.precision} needs measured ranges"
+            )
         if self.rounding == "compensated" and not self._on_even_grid:
-            raise ArgumentError("rounding", f"'nearest' for {self.precision}", self.rounding)
+            raise ArgumentError(
+                "rounding",
+                f"rounding is {self.rounding!r}; expected 'nearest' for {self.precision}",
+            )
         photos_and_ranges = (self.calibration_photos > 0, self.ranges != "none")
         if not self.quantizes_activations and photos_and_ranges != (self.needs_calibration, False):
             expected = f"without calibration settings for {self.precision}"
-            raise ArgumentError("recipe", expected, asdict(self))
+            raise ArgumentError(
+                "recipe",
+                f"quantize has calibration settings; {self.precision} takes none",
+            )
         if self.keep and self.precision in ("float32", "float16"):
-            raise ArgumentError("keep", f"empty for {self.precision}", self.keep)
+            raise ArgumentError("keep", f"keep is {self.keep!r}; {self.precision} keeps no layers")
         if self.keep_precision == "int16x8" and (not self.keep or self.precision != "int8"):
             expected = "'float32' unless precision is int8 and layers are kept"
-            raise ArgumentError("keep_precision", expected, self.keep_precision)
+            raise ArgumentError(
+                "keep_precision", f"keep_precision is {self.keep_precision!r}; expected {expected}"
+            )
 
     @property
     def quantizes_activations(self) -> bool:
@@ -220,18 +241,28 @@ class Palettize:
 
     def __post_init__(self) -> None:
         if self.bits not in (8, 6, 4, 3, 2, 1) or isinstance(self.bits, bool):
-            raise ArgumentError("palettize bits", "one of 8, 6, 4, 3, 2, 1", self.bits)
+            raise ArgumentError(
+                "palettize bits",
+                f"palettize bits is {self.bits!r}; expected one of 8, 6, 4, 3, 2, 1",
+            )
         _choice(self, "granularity", Literal["per_tensor", "per_grouped_channel"])
         _whole(self, "group_size", 0, 4096)
         if (self.granularity == "per_grouped_channel") != (self.group_size > 0):
             expected = "above 0 with per_grouped_channel and 0 with per_tensor"
-            raise ArgumentError("palettize group_size", expected, self.group_size)
+            raise ArgumentError(
+                "palettize group_size",
+                f"palettize group_size is {self.group_size!r}; expected {expected}",
+            )
         _choice(self, "rounding", Rounding)
         _whole(self, "calibration_photos", 0, 100_000)
         least = MIN_CALIBRATION_PHOTOS if self.rounding == "compensated" else 0
         if self.calibration_photos < least or (self.calibration_photos > 0) != (least > 0):
             expected = f"at least {least} for compensated rounding" if least else "0 for nearest"
-            raise ArgumentError("palettize calibration_photos", expected, self.calibration_photos)
+            raise ArgumentError(
+                "palettize calibration_photos",
+                f"palettize calibration_photos are {self.calibration_photos!r}; "
+                f"expected {expected}",
+            )
 
 
 @dataclass(frozen=True)
@@ -248,12 +279,17 @@ class LinearWeights:
 
     def __post_init__(self) -> None:
         if self.bits not in (8, 4) or isinstance(self.bits, bool):
-            raise ArgumentError("linear_weights bits", "8 or 4", self.bits)
+            raise ArgumentError(
+                "linear_weights bits", f"linear_weights bits is {self.bits!r}; expected 8 or 4"
+            )
         _choice(self, "granularity", Literal["per_tensor", "per_channel", "per_block"])
         _whole(self, "block_size", 0, 4096)
         if (self.granularity == "per_block") != (self.block_size > 0):
             expected = "above 0 with per_block and 0 otherwise"
-            raise ArgumentError("linear_weights block_size", expected, self.block_size)
+            raise ArgumentError(
+                "linear_weights block_size",
+                f"linear_weights block_size is {self.block_size!r}; expected {expected}",
+            )
 
 
 Step = Prune | Sparsify | Finetune | Qat | Quantize | Palettize | LinearWeights
@@ -270,10 +306,13 @@ def step_to_json(step: Step) -> dict[str, Any]:
 def step_from_json(data: Any) -> Step:
     """Read what :func:`step_to_json` wrote; unknown kinds and names are errors."""
     if not isinstance(data, dict):
-        raise ArgumentError("recipe step", "a JSON object", data)
+        raise ArgumentError("recipe step", f"recipe step is {data!r}; expected a JSON object")
     kind: Any = STEP_KINDS.get(str(data.get("kind", "")))
     if kind is None:
-        raise ArgumentError("step kind", f"one of: {', '.join(STEP_KINDS)}", data.get("kind"))
+        raise ArgumentError(
+            "step kind",
+            f"step kind is {data.get('kind')!r}; expected one of: {', '.join(STEP_KINDS)}",
+        )
     values = {k: v for k, v in data.items() if k != "kind"}
     step: Step = read_settings(kind, values, f"{kind.kind} step")
     return step
@@ -281,7 +320,9 @@ def step_from_json(data: Any) -> Step:
 
 def _choice(step: Any, name: str, kind: Any) -> None:
     if getattr(step, name) not in get_args(kind):
-        raise ArgumentError(name, f"one of: {', '.join(get_args(kind))}", getattr(step, name))
+        raise ArgumentError(
+            name, f"{name} is {getattr(step, name)!r}; expected one of: {', '.join(get_args(kind))}"
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -291,27 +332,36 @@ def _is_number(value: Any) -> bool:
 def _between(step: Any, name: str, low: float, high: float) -> None:
     value = getattr(step, name)
     if not _is_number(value) or not low < value < high:
-        raise ArgumentError(f"{step.kind} {name}", f"above {low} and below {high}", value)
+        raise ArgumentError(
+            f"{step.kind} {name}",
+            f"{step.kind} {name} is {value!r}; expected a number above {low} and below {high}",
+        )
 
 
 def _whole(step: Any, name: str, low: int, high: int) -> None:
     value = getattr(step, name)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ArgumentError(name, "a whole number", value)
+        raise ArgumentError(name, f"{name} is {value!r}; expected a whole number")
     if not low <= value <= high:
-        raise ArgumentError(f"{step.kind} {name}", f"from {low} to {high}", value)
+        raise ArgumentError(
+            f"{step.kind} {name}", f"{step.kind} {name} is {value!r}; expected from {low} to {high}"
+        )
 
 
 def _patterns(step: Any, name: str) -> None:
     value = getattr(step, name)
     if not isinstance(value, tuple) or not all(isinstance(v, str) and v for v in value):
-        raise ArgumentError(f"{step.kind} {name}", "a list of patterns", value)
+        raise ArgumentError(
+            f"{step.kind} {name}", f"{step.kind} {name} is {value!r}; expected a list of patterns"
+        )
     for pattern in value:
         try:
             re.compile(pattern)
         except re.error as error:
             reason = f"regular expressions ({error})"
-            raise ArgumentError(f"{step.kind} {name}", reason, pattern) from None
+            raise ArgumentError(
+                f"{step.kind} {name}", f"{step.kind} {name} is {pattern!r}; expected {reason}"
+            ) from None
 
 
 def _training(step: Any) -> None:
@@ -319,5 +369,7 @@ def _training(step: Any) -> None:
     _whole(step, "batch", 1, 4096)
     _whole(step, "size", 32, 4096)
     if step.size % 32:
-        raise ArgumentError(f"{step.kind} size", "a multiple of 32", step.size)
+        raise ArgumentError(
+            f"{step.kind} size", f"{step.kind} size is {step.size!r}; expected a multiple of 32"
+        )
     _between(step, "learning_rate", 0, 1)

@@ -13,7 +13,7 @@ from rich.table import Table
 from panokit._files import write_json
 from panokit.bundle import Artifact, Bundle
 from panokit.dump import HEADS
-from panokit.errors import ArgumentError
+from panokit.errors import ArgumentError, UsageError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
 from panokit.tflite.check import check_tflite
@@ -98,7 +98,9 @@ def _float_artifact(bundle: Bundle) -> tuple[Bundle, Artifact]:
     found = float_reference(bundle)
     if found is None:
         names = [a.name for a in bundle.manifest.artifacts]
-        raise ArgumentError("reference", "a bundle with a float32 artifact", names)
+        raise ArgumentError(
+            "reference", f"the reference has the artifacts {names}; expected one named float32"
+        )
     return found
 
 
@@ -226,7 +228,7 @@ _Target = tuple[Bundle | None, Artifact | Path]
 def _open_target(text: str | None) -> _Target:
     """What an argument of `panokit bisect` and `panokit lint` names."""
     if text is None:
-        raise ArgumentError("reference", "given for a candidate outside a bundle", None)
+        raise UsageError("A candidate outside a bundle needs a reference: name a second artifact.")
     path = Path(text)
     if path.suffix in (".tflite", ".mlpackage", ".onnx") and path.exists():
         return None, path

@@ -173,10 +173,12 @@ class CoreMLProgram:
         computed on the way as well, but no constants.
         """
         if keep not in (None, "all"):
-            raise ArgumentError("keep", "None or 'all'", keep)
+            raise ArgumentError("keep", f"keep is {keep!r}; expected None or 'all'")
         expected = sorted(feature.name for feature in self._inputs)
         if sorted(inputs) != expected:
-            raise ArgumentError("inputs", f"arrays named {expected}", sorted(inputs))
+            raise ArgumentError(
+                "inputs", f"inputs are {sorted(inputs)!r}; expected arrays named {expected}"
+            )
         memory = _Memory(self._memory.bytes)
         for feature in self._inputs:
             memory.put(feature.name, _input(feature, np.asarray(inputs[feature.name])))
@@ -409,8 +411,13 @@ def _input(feature: Feature, array: Array) -> Array:
         if feature.color is not None:
             wanted += " or uint8 [H,W,3] ([H,W] if grayscale)"
         raise ArgumentError(
-            f"inputs[{feature.name!r}]", wanted, f"{array.dtype}{list(array.shape)}"
+            "inputs",
+            f"inputs[{feature.name!r}] is {array.dtype}{list(array.shape)}; expected {wanted}",
         )
     if math.prod(array.shape) == 0:
-        raise ArgumentError(f"inputs[{feature.name!r}]", "not empty", list(array.shape))
+        raise ArgumentError(
+            "inputs",
+            f"inputs[{feature.name!r}] has the shape {list(array.shape)}; "
+            "expected an array that is not empty",
+        )
     return array.astype(feature.type.dtype)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from panokit._files import write_json
 from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Threads
-from panokit.errors import ArgumentError, MissingExtraError
+from panokit.errors import MissingExtraError, UsageError
 from panokit.segmenter import Segmenter
 from panokit_datasets.quality import EvaluationResult, TruthPhoto, predictor, write_sheet
 from panokit_datasets.quality import evaluate as evaluate_split
@@ -42,7 +42,7 @@ def evaluate(
 ) -> None:
     """Measure PQ, mIoU and person IoU on a labelled split."""
     if weights is not None and bundle is not None:
-        raise ArgumentError("--weights", "given without --bundle, or the reverse", str(weights))
+        raise UsageError("--weights and --bundle exclude each other; give one of them.")
     segmenter = _from_weights(weights) if weights else Segmenter.open(bundle, artifact, threads)
 
     def progress(photos: Iterable[TruthPhoto]) -> Iterable[TruthPhoto]:

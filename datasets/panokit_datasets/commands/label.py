@@ -117,4 +117,6 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise ArgumentError("scales", "numbers separated by commas", text) from None
+        raise ArgumentError(
+            "scales", f"scales are {text!r}; expected numbers separated by commas"
+        ) from None

@@ -20,7 +20,7 @@ def check_map(name: str, values: NDArray[Any], shape: tuple[int, ...] | None = N
     if not good or (shape is not None and values.shape != shape):
         sized = "[H,W]" if shape is None else f"of shape {shape}"
         got = f"{getattr(values, 'dtype', type(values))} {getattr(values, 'shape', '')}"
-        raise ArgumentError(name, f"an array of whole numbers {sized}", got)
+        raise ArgumentError(name, f"{name} is {got}; expected an array of whole numbers {sized}")
 
 
 def index_of_ids(name: str, ids: NDArray[Any], known: Sequence[int]) -> NDArray[np.int64]:
@@ -33,11 +33,17 @@ def index_of_ids(name: str, ids: NDArray[Any], known: Sequence[int]) -> NDArray[
     ranked = table[order]
     twice = ranked[1:][ranked[1:] == ranked[:-1]]
     if twice.size:
-        raise ArgumentError(name, "segments with one id each, none of them 0", int(twice[0]))
+        raise ArgumentError(
+            name,
+            f"{name} has segment {int(twice[0])} twice or as 0; "
+            "expected segments with one id each, none of them 0",
+        )
     ids = ids.astype(np.int64)  # unsigned 64-bit ids would be compared as floats
     place = np.minimum(np.searchsorted(ranked, ids), len(ranked) - 1)
     strange = ranked[place] != ids
     if strange.any():
         got = f"{ids[strange][0]} in the map"
-        raise ArgumentError(name, "a map whose every id is 0 or listed with the segments", got)
+        raise ArgumentError(
+            name, f"{name} has {got}; expected every id to be 0 or listed with the segments"
+        )
     return np.asarray(order[place])

@@ -21,7 +21,10 @@ _PERCENTILES = (2.5, 97.5)
 def bootstrap_weights(photos: int, resamples: int = 1000, seed: int = 0) -> FloatArray:
     """How often each photo is drawn, float64 ``[resamples, photos]``; rows sum to ``photos``."""
     if photos < 1 or resamples < 1:
-        raise ArgumentError("photos and resamples", "at least 1", (photos, resamples))
+        raise ArgumentError(
+            "resamples",
+            f"there are {photos} photos and {resamples} resamples; expected at least 1 of each",
+        )
     rng = np.random.default_rng(seed)
     return rng.multinomial(photos, np.full(photos, 1 / photos), resamples).astype(np.float64)
 

@@ -156,7 +156,7 @@ def evaluate(
         path = Path(data_dir) / "annotations" / f"{split}.json"
         raise DataError(path, "expected at least one photo, got none")
     if resamples < 1:
-        raise ArgumentError("resamples", "at least 1", resamples)
+        raise ArgumentError("resamples", f"resamples is {resamples!r}; expected at least 1")
     person = next((i for i, c in enumerate(taxonomy) if c.name == PERSON), None)
     panoptic = PanopticQuality(taxonomy)
     semantic, of_map = SemanticQuality(taxonomy), SemanticQuality(taxonomy)
@@ -165,7 +165,9 @@ def evaluate(
         counts.append(_count(segment, photo, panoptic, semantic, of_map, person))
     if len(counts) != len(truth):
         expected = f"a function that hands on all {len(truth)} photos"
-        raise ArgumentError("progress", expected, len(counts))
+        raise ArgumentError(
+            "progress", f"progress handed on {len(counts)} photos; expected {expected}"
+        )
     figures, map_figures = semantic.compute(), of_map.compute()
     return EvaluationResult(
         pq=panoptic.compute(),
@@ -196,10 +198,15 @@ def _count(
     ids, segments, class_map = Prediction(*segment(photo))
     if np.shape(ids) != true_ids.shape:
         expected = f"the photo's, {true_ids.shape} for {truth.name}"
-        raise ArgumentError("shape of the predicted ids", expected, np.shape(ids))
+        raise ArgumentError(
+            "ids", f"the predicted ids have the shape {np.shape(ids)}; expected {expected}"
+        )
     channel_of = {number: channel for number, channel, _ in segments}
     if len(channel_of) != len(segments):
-        raise ArgumentError("predicted segments", "one per id", [s[0] for s in segments])
+        raise ArgumentError(
+            "segments",
+            f"the predicted segments are {[s[0] for s in segments]}; expected one per id",
+        )
     matched = panoptic.update(ids, channel_of, true_ids, truth.segments)
     mapped, true = pred_channels(ids, channel_of), true_channels(true_ids, truth.segments)
     pred = mapped if class_map is None else np.asarray(class_map, np.int64)

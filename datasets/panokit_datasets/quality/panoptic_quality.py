@@ -154,14 +154,20 @@ class PanopticQuality:
         """Add matches that were counted elsewhere."""
         if counts.tp.shape != self.counts.tp.shape:
             expected = f"of {len(self.taxonomy)} channels"
-            raise ArgumentError("counts", expected, f"{len(counts.tp)} channels")
+            raise ArgumentError(
+                "counts", f"the counts are of {len(counts.tp)} channels; expected counts {expected}"
+            )
         self.counts = self.counts + counts
 
     def merge(self, other: PanopticQuality) -> None:
         """Add what ``other`` has counted, for example in another process."""
         if other.taxonomy != self.taxonomy:
             expected = f"of the same taxonomy ({self.taxonomy.name!r})"
-            raise ArgumentError("other", expected, other.taxonomy.name)
+            raise ArgumentError(
+                "other",
+                f"the other counts are of the taxonomy {other.taxonomy.name!r}; "
+                f"expected counts {expected}",
+            )
         self.add(other.counts)
 
     def compute(self) -> PanopticQualityResult:
@@ -254,7 +260,11 @@ def _channels(name: str, values: Iterable[int], channels: int) -> IntArray:
     out = np.array([-1, *values], np.int64)
     wrong = out[1:][(out[1:] < 0) | (out[1:] >= channels)]
     if wrong.size:
-        raise ArgumentError(name, f"of channels from 0 to {channels - 1}", int(wrong[0]))
+        raise ArgumentError(
+            name,
+            f"{name} has a segment of channel {int(wrong[0])}; "
+            f"expected channels from 0 to {channels - 1}",
+        )
     return out
 
 

@@ -79,7 +79,9 @@ def confusion_matrix(
     for name, values, low in (("pred", pred, UNLABELLED), ("true", true, IGNORED)):
         if values.size and not low <= values.min() <= values.max() < channels:
             got = f"{values.min()}..{values.max()}"
-            raise ArgumentError(name, f"channels from {low} to {channels - 1}", got)
+            raise ArgumentError(
+                name, f"{name} has {got}; expected channels from {low} to {channels - 1}"
+            )
     used = true != IGNORED
     side = channels + 1
     # -1 is the last row or column: Python's modulo brings it to C.
@@ -148,7 +150,11 @@ class SemanticQuality:
         """Add what ``other`` has counted, for example in another process."""
         if other.taxonomy != self.taxonomy:
             expected = f"of the same taxonomy ({self.taxonomy.name!r})"
-            raise ArgumentError("other", expected, other.taxonomy.name)
+            raise ArgumentError(
+                "other",
+                f"the other counts are of the taxonomy {other.taxonomy.name!r}; "
+                f"expected counts {expected}",
+            )
         self.confusion += other.confusion
 
     def compute(self) -> SemanticResult:
@@ -166,9 +172,9 @@ def boundary(mask: BoolArray, ratio: float = BOUNDARY_RATIO) -> BoolArray:
     """
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.bool_:
         got = f"{getattr(mask, 'dtype', type(mask))} {getattr(mask, 'shape', '')}"
-        raise ArgumentError("mask", "a bool array [H,W]", got)
+        raise ArgumentError("mask", f"mask is {got}; expected a bool array [H,W]")
     if not 0 < ratio <= 1:
-        raise ArgumentError("ratio", "above 0 and at most 1", ratio)
+        raise ArgumentError("ratio", f"ratio is {ratio!r}; expected a number above 0 and at most 1")
     width = max(1, round(ratio * float(np.hypot(*mask.shape))))
     return mask & ~_erode(_erode(mask, width).T, width).T
 
@@ -191,7 +197,9 @@ def boundary_counts(
     for name, array in (("true", true), ("valid", valid)):
         if array.shape != pred.shape or array.dtype != np.bool_:
             got = f"{array.dtype} {array.shape}"
-            raise ArgumentError(name, f"a bool array of shape {pred.shape}", got)
+            raise ArgumentError(
+                name, f"{name} is {got}; expected a bool array of shape {pred.shape}"
+            )
     bands = boundary(pred, ratio), boundary(np.where(valid, true, pred), ratio)
     intersection = np.count_nonzero(bands[0] & bands[1] & valid)
     return int(intersection), int(np.count_nonzero((bands[0] | bands[1]) & valid))

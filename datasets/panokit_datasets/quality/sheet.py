@@ -31,7 +31,7 @@ def picked(result: EvaluationResult, each: int = 3) -> dict[str, list[PhotoQuali
     """The ``each`` best, middle and worst photos: by PQ if the split is labelled in full, else by
     person IoU, else by mIoU. No photo is picked twice."""
     if each < 1:
-        raise ArgumentError("each", "at least 1", each)
+        raise ArgumentError("each", f"each is {each!r}; expected at least 1")
     key = "pq" if result.complete == 1 else "person_iou"
     if all(getattr(p, key) is None for p in result.per_photo):
         key = "miou"

@@ -259,7 +259,9 @@ def bench(
     try:
         counts = [int(v) for v in threads.split(",")]
     except ValueError:
-        raise ArgumentError("threads", "whole numbers with commas", threads) from None
+        raise ArgumentError(
+            "threads", f"threads is {threads!r}; expected whole numbers with commas"
+        ) from None
     files = timing.bench_paths(artifacts or [shipped_bundle_path()])
     with _console.status("timing") as status:
         found = timing.bench(files, counts, seconds, progress=status.update)

@@ -19,7 +19,7 @@ from rich.table import Table
 from panokit._files import write_json
 from panokit.cli.options import JsonOption
 from panokit.dump import HEADS
-from panokit.errors import ArgumentError
+from panokit.errors import UsageError
 from panokit.taxonomy import Taxonomy
 from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
 from panokit_lab.export import (
@@ -87,7 +87,7 @@ def export(
     source = None
     if module:
         if taxonomy is None:
-            raise ArgumentError("taxonomy", "given for a module of one's own", None)
+            raise UsageError("--module needs --taxonomy: a JSON file of the network's classes.")
         source = NetworkSource.from_import(module, weights, Taxonomy.load(taxonomy))
     request = ExportRequest(
         weights=weights,

@@ -219,7 +219,9 @@ def _settings(config: Path | None, taxonomy: Taxonomy) -> TrainConfig:
     settings = TrainConfig.load(_config_path(config)) if config else TrainConfig()
     if settings.network.classes != len(taxonomy):
         got = f"{settings.network.classes} classes for a taxonomy of {len(taxonomy)}"
-        raise ArgumentError("network.classes", "the number of categories", got)
+        raise ArgumentError(
+            "network.classes", f"network.classes is {got}; expected the number of categories"
+        )
     return settings
 
 

@@ -48,9 +48,13 @@ class AugmentConfig:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if name.endswith("_probability") and not 0 <= value <= 1:
-                raise ArgumentError(name, "a probability from 0 to 1", value)
+                raise ArgumentError(
+                    name, f"{name} is {value!r}; expected a probability from 0 to 1"
+                )
             if name.endswith("_range") and not 0 < value[0] <= value[1]:
-                raise ArgumentError(name, "two positive numbers, the lower first", value)
+                raise ArgumentError(
+                    name, f"{name} is {value!r}; expected two positive numbers, the lower first"
+                )
 
 
 @dataclass

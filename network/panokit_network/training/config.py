@@ -39,12 +39,19 @@ class Phase:
 
     def __post_init__(self) -> None:
         if self.size < 32 or self.size % 32:
-            raise ArgumentError("phase size", "a multiple of 32, at least 32", self.size)
+            raise ArgumentError(
+                "phase size", f"phase size is {self.size!r}; expected a multiple of 32, at least 32"
+            )
         for name in ("batch", "samples"):
             if getattr(self, name) < 1:
-                raise ArgumentError(f"phase {name}", "at least 1", getattr(self, name))
+                raise ArgumentError(
+                    f"phase {name}", f"phase {name} is {getattr(self, name)!r}; expected at least 1"
+                )
         if not 0 <= self.freeze_blocks <= 16:
-            raise ArgumentError("phase freeze_blocks", "from 0 to 16", self.freeze_blocks)
+            raise ArgumentError(
+                "phase freeze_blocks",
+                f"phase freeze_blocks is {self.freeze_blocks!r}; expected a number from 0 to 16",
+            )
 
     @property
     def steps(self) -> int:
@@ -88,18 +95,27 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if not self.phases:
-            raise ArgumentError("phases", "at least one phase", self.phases)
+            raise ArgumentError("phases", "there are no phases; expected at least one")
         positive: tuple[str, ...] = ("learning_rate", "backbone_rate", "clip_norm")
         positive += ("validate_every", "save_every", "record_every")
         for name in positive:
             if not getattr(self, name) > 0:
-                raise ArgumentError(name, "above 0", getattr(self, name))
+                raise ArgumentError(
+                    name, f"{name} is {getattr(self, name)!r}; expected a number above 0"
+                )
         if not 0 <= self.ema_decay < 1:
-            raise ArgumentError("ema_decay", "from 0 up to, but not, 1", self.ema_decay)
+            raise ArgumentError(
+                "ema_decay", f"ema_decay is {self.ema_decay!r}; expected a number from 0 to below 1"
+            )
         if not 0 <= self.dropout < 1:
-            raise ArgumentError("dropout", "from 0 up to, but not, 1", self.dropout)
+            raise ArgumentError(
+                "dropout", f"dropout is {self.dropout!r}; expected a number from 0 to below 1"
+            )
         if any(w < 0 for w in self.source_weights.values()):
-            raise ArgumentError("source_weights", "numbers from 0", self.source_weights)
+            raise ArgumentError(
+                "source_weights",
+                f"source_weights are {self.source_weights!r}; expected numbers of at least 0",
+            )
 
     @property
     def total_samples(self) -> int:
@@ -119,7 +135,7 @@ class TrainConfig:
                 return phase, samples + step * phase.batch
             step -= phase.steps
             samples += phase.steps * phase.batch
-        raise ArgumentError("step", f"below {self.total_steps}", step)
+        raise ArgumentError("step", f"step is {step!r}; expected a number below {self.total_steps}")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""

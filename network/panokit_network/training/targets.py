@@ -56,7 +56,7 @@ class TargetConfig:
 
     def __post_init__(self) -> None:
         if not all(0 <= t <= 1 for t in (self.default_trust, *self.trust.values())):
-            raise ArgumentError("trust", "numbers from 0 to 1", self.trust)
+            raise ArgumentError("trust", f"trust is {self.trust!r}; expected numbers from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,9 @@ class Trainer:
         for phase in config.phases:
             if phase.batch % world_size():
                 expected = f"a multiple of the {world_size()} processes"
-                raise ArgumentError("phase batch", expected, phase.batch)
+                raise ArgumentError(
+                    "phase batch", f"phase batch is {phase.batch!r}; expected {expected}"
+                )
         self.config, self.taxonomy, self.out = config, taxonomy, Path(out)
         self.validate, self.on_step, self.workers = validate, on_step, workers
         self.on_save, self.compiled = on_save, compiled

@@ -159,7 +159,7 @@ def _pick(given: Mapping[str, Any]) -> Pick | None:
     try:
         ids = tuple(int(v) for v in but.split(",") if v.strip())
     except ValueError:
-        raise ArgumentError("but", "segment ids, e.g. 1,4", but) from None
+        raise ArgumentError("but", f"--but is {but!r}; expected segment ids, e.g. 1,4") from None
     return Pick(_point(tap) if tap else None, class_name or None, segment, ids)
 
 
@@ -167,7 +167,9 @@ def _point(text: str) -> tuple[float, float]:
     try:
         x, y = (float(v) for v in text.split(","))
     except ValueError:
-        raise ArgumentError("tap", "written X,Y in photo pixels, e.g. 410,300", text) from None
+        raise ArgumentError(
+            "tap", f"--tap is {text!r}; expected X,Y in photo pixels, e.g. 410,300"
+        ) from None
     return x, y
 
 
@@ -178,5 +180,7 @@ def _fill(given: Mapping[str, Any], folder: Path) -> Fill:
         return Fill(color or None, stops)
     path = background.resolve()
     if not path.is_relative_to(folder):
-        raise ArgumentError("background", f"a photo inside {folder}", str(background))
+        raise ArgumentError(
+            "background", f"background is {str(background)!r}; expected a photo inside {folder}"
+        )
     return Fill(color or None, None, path.relative_to(folder).as_posix())

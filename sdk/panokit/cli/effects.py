@@ -11,7 +11,7 @@ from panokit._files import write_json
 from panokit.cli.edit_options import edit_from_options, options_of, options_of_any, takes
 from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Threads
 from panokit.effects import EDIT_KINDS, BlurBackground, EditList, EffectResult
-from panokit.errors import ArgumentError
+from panokit.errors import ArgumentError, UsageError
 from panokit.photo import SAVED_SUFFIXES, Photo
 from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter
@@ -94,13 +94,15 @@ def edit(
     if edits is not None and edits.exists():
         listed = EditList.load(edits)
     elif edits is not None and (undo or not do):
-        raise ArgumentError("edits", "an existing file", str(edits))
+        raise ArgumentError(
+            "edits", f"there is no file {str(edits)!r}; expected the list of edits to replay"
+        )
     listed = listed.undo() if undo else listed
     folder = edits.resolve().parent if edits is not None else photo.resolve().parent
     if do:
         listed = listed.append(edit_from_options(do, settings, folder))
     elif not listed.edits and not undo:
-        raise ArgumentError("--do", f"given, one of {', '.join(EDIT_KINDS)}, or --edits", "neither")
+        raise UsageError(f"Give --do (one of {', '.join(EDIT_KINDS)}) or --edits.")
     opened, result = _segmented(photo, bundle, artifact, threads)
     done = listed.replay(opened, result, folder=folder)
     _finish(done, out, jpeg_quality, json, listed)
@@ -110,7 +112,9 @@ def edit(
 
 def _check_out(out: Path) -> None:
     if out.suffix.lower() not in SAVED_SUFFIXES:
-        raise ArgumentError("out", f"a name ending in {', '.join(SAVED_SUFFIXES)}", str(out))
+        raise ArgumentError(
+            "out", f"--out is {str(out)!r}; expected a name ending in {', '.join(SAVED_SUFFIXES)}"
+        )
 
 
 def _segmented(

@@ -82,16 +82,20 @@ class PostprocessConfig:
     def __post_init__(self) -> None:
         for name in ("threshold", "min_thing_score"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ArgumentError(name, "from 0 to 1", getattr(self, name))
+                raise ArgumentError(
+                    name, f"{name} is {getattr(self, name)!r}; expected a number from 0 to 1"
+                )
         if self.window < 1 or self.window % 2 == 0:
-            raise ArgumentError("window", "an odd number of at least 1", self.window)
+            raise ArgumentError(
+                "window", f"window is {self.window!r}; expected an odd number of at least 1"
+            )
         if self.top_k < 1:
-            raise ArgumentError("top_k", "at least 1", self.top_k)
+            raise ArgumentError("top_k", f"top_k is {self.top_k!r}; expected at least 1")
         for name in ("min_thing_area", "min_stuff_area"):
             if getattr(self, name) < 0:
-                raise ArgumentError(name, "at least 0", getattr(self, name))
+                raise ArgumentError(name, f"{name} is {getattr(self, name)!r}; expected at least 0")
         if self.grid not in ("input", "head"):
-            raise ArgumentError("grid", "'input' or 'head'", self.grid)
+            raise ArgumentError("grid", f"grid is {self.grid!r}; expected 'input' or 'head'")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""

@@ -213,7 +213,7 @@ def check_names(names: Sequence[str]) -> None:
     unknown = [n for n in names if n not in STAGES and not n.startswith("effect.")]
     if unknown:
         expected = f"stages {', '.join(STAGES)} or effect.NAME"
-        raise ArgumentError("tensors", expected, unknown)
+        raise ArgumentError("tensors", f"the dump has the tensors {unknown}; expected {expected}")
 
 
 def _transform(path: Where, metadata: Mapping[str, str]) -> TransformRecord | None:

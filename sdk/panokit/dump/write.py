@@ -41,7 +41,7 @@ def write_dump(dump: Dump, path: str | os.PathLike[str]) -> Path:
         _write_raw(path, tensors, metadata)
     else:
         expected = "a name ending in .safetensors, .npz or .dump.json"
-        raise ArgumentError("path", expected, str(path))
+        raise ArgumentError("path", f"path is {str(path)!r}; expected {expected}")
     return path
 
 

@@ -16,22 +16,24 @@ def in_range(name: str, value: object, low: float, high: float) -> None:
         or isinstance(value, bool)
         or not low <= float(value) <= high
     ):
-        raise ArgumentError(name, f"from {low} to {high}", value)
+        raise ArgumentError(name, f"{name} is {value!r}; expected a number from {low} to {high}")
 
 
 def whole(name: str, value: object, low: int, high: int) -> None:
     """Refuse what is no whole number from ``low`` to ``high``."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ArgumentError(name, f"a whole number from {low} to {high}", value)
+        raise ArgumentError(
+            name, f"{name} is {value!r}; expected a whole number from {low} to {high}"
+        )
 
 
 def one_of(name: str, value: object, allowed: Sequence[int | str]) -> None:
     """Refuse what is not among ``allowed``; True is not 1."""
     if isinstance(value, bool) or value not in allowed:
-        raise ArgumentError(name, f"one of {list(allowed)}", value)
+        raise ArgumentError(name, f"{name} is {value!r}; expected one of {list(allowed)}")
 
 
 def flag(name: str, value: object) -> None:
     """Refuse what is neither True nor False."""
     if not isinstance(value, bool):
-        raise ArgumentError(name, "true or false", value)
+        raise ArgumentError(name, f"{name} is {value!r}; expected true or false")

@@ -78,18 +78,26 @@ class Edit:
         """The edit of a dict; an unknown kind or parameter is an ``ArgumentError`` that names
         it."""
         if not isinstance(data, Mapping):
-            raise ArgumentError("edit", "an object with 'do'", data)
+            raise ArgumentError("edit", f"edit is {data!r}; expected an object with 'do'")
         kind = Edit._kinds.get(str(data.get("do")))
         if kind is None:
-            raise ArgumentError("edit's 'do'", f"one of {sorted(Edit._kinds)}", data.get("do"))
+            raise ArgumentError(
+                "edit's 'do'",
+                f"edit's 'do' is {data.get('do')!r}; expected one of {sorted(Edit._kinds)}",
+            )
         known = {p.name: p for p in kind.parameters()}
         strange = sorted(set(data) - set(known) - {"do"})
         if strange:
-            raise ArgumentError(f"parameters of {kind.do}", f"some of {sorted(known)}", strange)
+            raise ArgumentError(
+                f"parameters of {kind.do}",
+                f"{kind.do} has the parameters {strange}; expected some of {sorted(known)}",
+            )
         values = {k: known[k].from_json(v) for k, v in data.items() if k != "do"}
         for name, parameter in known.items():
             if parameter.required and values.get(name) is None:
-                raise ArgumentError(f"edit {kind.do}", f"given with its {name}", dict(data))
+                raise ArgumentError(
+                    f"edit {kind.do}", f"edit {kind.do} lacks its {name}; it has {dict(data)}"
+                )
         return kind(**values)
 
     @classmethod

@@ -68,7 +68,9 @@ class EditList:
     def append(self, edit: Edit) -> EditList:
         """The list with one more edit; what was undone is forgotten."""
         if len(self.edits) >= MAX_EDITS:
-            raise ArgumentError("edits", f"at most {MAX_EDITS} of them", len(self.edits) + 1)
+            raise ArgumentError(
+                "edits", f"there are {len(self.edits) + 1} edits; expected at most {MAX_EDITS}"
+            )
         return replace(self, edits=(*self.edits, edit), undone=())
 
     def undo(self) -> EditList:
@@ -145,11 +147,15 @@ class EditList:
         """Read what :meth:`to_json` wrote; anything else is an error that says where."""
         if not isinstance(data, Mapping) or data.get("version") != VERSION:
             got = data.get("version") if isinstance(data, Mapping) else data
-            raise ArgumentError("edits", f"an object with 'version' {VERSION}", got)
+            raise ArgumentError(
+                "edits", f"the edits are {got!r}; expected an object with 'version' {VERSION}"
+            )
         edits = data.get("edits")
         if not isinstance(edits, Sequence) or isinstance(edits, str) or len(edits) > MAX_EDITS:
             raise ArgumentError(
-                "edits", f"a list of at most {MAX_EDITS} edits", type(edits).__name__
+                "edits",
+                f"'edits' is a {type(edits).__name__} or too long; "
+                f"expected a list of at most {MAX_EDITS} edits",
             )
         return cls(tuple(Edit.from_json(e) for e in edits), str(data.get("photo", "")))
 

@@ -25,7 +25,7 @@ _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 def check_color(color: object) -> None:
     """Refuse what is not ``#rrggbb``."""
     if not isinstance(color, str) or not _COLOR.fullmatch(color):
-        raise ArgumentError("color", "written #rrggbb, e.g. #2060d0", color)
+        raise ArgumentError("color", f"color is {color!r}; expected #rrggbb, e.g. #2060d0")
 
 
 def parse_color(color: str) -> NDArray[np.uint8]:
@@ -50,16 +50,25 @@ class Fill:
     def __post_init__(self) -> None:
         given = [v for v in (self.color, self.gradient, self.photo) if v is not None]
         if len(given) != 1:
-            raise ArgumentError("fill", "exactly one of color, gradient and photo", len(given))
+            raise ArgumentError(
+                "fill",
+                "a fill takes exactly one of color, gradient and photo; "
+                f"it has {len(given)} of them",
+            )
         if self.color is not None:
             check_color(self.color)
         if self.gradient is not None:
             if not 2 <= len(self.gradient) <= 16:
-                raise ArgumentError("gradient", "2 to 16 colours", self.gradient)
+                raise ArgumentError(
+                    "gradient", f"gradient is {self.gradient!r}; expected 2 to 16 colours"
+                )
             for color in self.gradient:
                 check_color(color)
         if self.photo is not None and not isinstance(self.photo, str | Photo):
-            raise ArgumentError("fill photo", "a path or a Photo", type(self.photo).__name__)
+            raise ArgumentError(
+                "fill photo",
+                f"fill photo is a {type(self.photo).__name__}; expected a path or a Photo",
+            )
 
     def light(self, size_wh: tuple[int, int], space: ColorSpace, folder: Path | None) -> FloatArray:
         """The fill in linear light of ``space``, float32 ``[H,W,3]``; ``[1,1,3]`` or ``[H,1,3]``
@@ -86,16 +95,22 @@ class Fill:
         inside = PurePosixPath(name.replace("\\", "/"))
         if folder is None or inside.is_absolute() or ".." in inside.parts or ":" in name:
             expected = "a path inside the folder of the edits, and that folder to be given"
-            raise ArgumentError("fill photo", expected, name)
+            raise ArgumentError("fill photo", f"fill photo is {name!r}; expected {expected}")
         path = (folder / inside).resolve()
         if not path.is_relative_to(folder.resolve()):
-            raise ArgumentError("fill photo", "a path inside the folder of the edits", name)
+            raise ArgumentError(
+                "fill photo",
+                f"fill photo is {name!r}; expected a path inside the folder of the edits",
+            )
         return Photo.open(path)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
         if isinstance(self.photo, Photo):
-            raise ArgumentError("fill photo", "a path, to be written as JSON", "a Photo")
+            raise ArgumentError(
+                "fill photo",
+                "a fill with a Photo cannot be written as JSON; give the photo as a path",
+            )
         if self.gradient is not None:
             return {"gradient": list(self.gradient)}
         return {"color": self.color} if self.color is not None else {"photo": self.photo}
@@ -105,13 +120,15 @@ class Fill:
         """Read what :meth:`to_json` wrote."""
         known = {"color", "gradient", "photo"}
         if not isinstance(data, Mapping) or not set(data) <= known:
-            raise ArgumentError("fill", f"an object with one of {sorted(known)}", data)
+            raise ArgumentError(
+                "fill", f"fill is {data!r}; expected an object with one of {sorted(known)}"
+            )
         gradient = data.get("gradient")
         if gradient is not None and not isinstance(gradient, list):
-            raise ArgumentError("gradient", "a list of colours", gradient)
+            raise ArgumentError("gradient", f"gradient is {gradient!r}; expected a list of colours")
         photo = data.get("photo")
         if photo is not None and not isinstance(photo, str):
-            raise ArgumentError("fill photo", "a path", photo)
+            raise ArgumentError("fill photo", f"fill photo is {photo!r}; expected a path")
         return cls(data.get("color"), None if gradient is None else tuple(gradient), photo)
 
 

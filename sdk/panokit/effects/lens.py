@@ -76,7 +76,7 @@ def disc_blur(
     ``[H,W,C]`` to float64 ``[H,W,C]``. Exact: an aperture is a stack of horizontal runs, and a run
     is the difference of two running sums."""
     if radius < 0:
-        raise ArgumentError("radius", "at least 0", radius)
+        raise ArgumentError("radius", f"radius is {radius!r}; expected at least 0")
     h, w = values_hwc.shape[:2]
     spans = aperture_spans(radius, blades)
     total = np.zeros((h, w + 1, *values_hwc.shape[2:]))  # [H,W+1,C]

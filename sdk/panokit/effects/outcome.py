@@ -69,7 +69,10 @@ def check_same_photo(photo: Photo, result: PanopticResult) -> None:
     """Refuse a result of a photo of another size."""
     if result.id_map.shape != photo.rgb_hwc.shape[:2]:
         h, w = result.id_map.shape
-        raise ArgumentError("photo", f"the result's photo, {w} by {h} pixels", photo.size_wh)
+        raise ArgumentError(
+            "photo",
+            f"the photo has {photo.size_wh} pixels; expected the result's photo, {w} by {h} pixels",
+        )
 
 
 def unchanged(photo: Photo, message: str) -> EffectResult:

@@ -74,7 +74,9 @@ class Parameter:
             case "pick" | "fill":
                 kind = Pick if self.kind == "pick" else Fill
                 if not isinstance(value, kind):
-                    raise ArgumentError(self.name, f"a {kind.__name__}", value)
+                    raise ArgumentError(
+                        self.name, f"{self.name} is {value!r}; expected a {kind.__name__}"
+                    )
 
     def from_json(self, data: object) -> object:
         """The value of what :meth:`value_to_json` gave. Numbers and words are what they are."""

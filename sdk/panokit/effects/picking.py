@@ -31,20 +31,30 @@ class Pick:
     def __post_init__(self) -> None:
         given = [v for v in (self.tap, self.class_name, self.segment) if v is not None]
         if len(given) != 1:
-            raise ArgumentError("pick", "exactly one of tap, class and segment", self.to_json())
+            raise ArgumentError(
+                "pick",
+                f"the pick is {self.to_json()}; expected exactly one of tap, class and segment",
+            )
         if self.tap is not None and not (
             len(self.tap) == 2 and all(_is_number(v) and v >= 0 for v in self.tap)
         ):
-            raise ArgumentError("pick tap", "two numbers x, y of at least 0", self.tap)
+            raise ArgumentError(
+                "pick tap", f"pick tap is {self.tap!r}; expected two numbers x, y of at least 0"
+            )
         if self.class_name is not None and not (
             isinstance(self.class_name, str) and 0 < len(self.class_name) <= 200
         ):
-            raise ArgumentError("pick class", "the name of a class", self.class_name)
+            raise ArgumentError(
+                "pick class", f"pick class is {self.class_name!r}; expected the name of a class"
+            )
         for name, value in (("segment", self.segment), *(("but", v) for v in self.but)):
             if value is not None and not (
                 isinstance(value, int) and not isinstance(value, bool) and value >= 1
             ):
-                raise ArgumentError(f"pick {name}", "segment ids, whole numbers from 1", value)
+                raise ArgumentError(
+                    f"pick {name}",
+                    f"pick {name} is {value!r}; expected segment ids, whole numbers from 1",
+                )
 
     def find(self, result: PanopticResult) -> tuple[Segment, ...]:
         """The picked segments of a result; none where there is nothing. A point outside the photo,
@@ -81,10 +91,12 @@ class Pick:
         """Read what :meth:`to_json` wrote."""
         known = {"tap", "class", "segment", "but"}
         if not isinstance(data, Mapping) or not set(data) <= known:
-            raise ArgumentError("pick", f"an object with some of {sorted(known)}", data)
+            raise ArgumentError(
+                "pick", f"pick is {data!r}; expected an object with some of {sorted(known)}"
+            )
         tap, but = data.get("tap"), data.get("but", [])
         if (tap is not None and not isinstance(tap, list)) or not isinstance(but, list):
-            raise ArgumentError("pick", "lists for 'tap' and 'but'", data)
+            raise ArgumentError("pick", f"pick is {data!r}; expected lists for 'tap' and 'but'")
         return cls(
             None if tap is None else tuple(tap), data.get("class"), data.get("segment"), tuple(but)
         )

@@ -122,7 +122,9 @@ def _subject(result: PanopticResult, focus: Sequence[int] | None) -> tuple[int, 
     known = [s.id for s in result if s.is_thing]
     strange = [i for i in focus if i not in known]
     if strange or not len(focus):
-        raise ArgumentError("focus", f"ids of things, some of {known}", list(focus))
+        raise ArgumentError(
+            "focus", f"focus is {list(focus)!r}; expected ids of things, some of {known}"
+        )
     return tuple(dict.fromkeys(focus))
 
 

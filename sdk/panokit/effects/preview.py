@@ -23,7 +23,7 @@ def shrink(photo: Photo, result: PanopticResult, pixels: int) -> tuple[Photo, Pa
     from PIL import Image
 
     if pixels < 1:
-        raise ArgumentError("pixels", "at least 1", pixels)
+        raise ArgumentError("pixels", f"pixels is {pixels!r}; expected at least 1")
     w, h = photo.size_wh
     scale = (pixels / (w * h)) ** 0.5
     if scale >= 1:

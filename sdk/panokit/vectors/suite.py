@@ -114,7 +114,11 @@ def write_suite(folder: str | os.PathLike[str]) -> int:
     """Write the suite, replacing what an earlier call wrote there; returns the number of cases."""
     folder = Path(folder)
     if folder.exists() and not (folder / INDEX).is_file() and any(folder.iterdir()):
-        raise ArgumentError("folder", "new, empty or an older suite", str(folder))
+        raise ArgumentError(
+            "folder",
+            f"folder {str(folder)!r} holds other files; "
+            "expected a new or empty folder, or an older suite",
+        )
     entries = []
     with replacing_folder(folder) as partial:
         for case in all_cases():

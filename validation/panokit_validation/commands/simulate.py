@@ -105,7 +105,7 @@ def simulate(
     for f, _ in injected:
         if not f.occurs_on(segmenter.artifact.outputs["semantic"].scale is not None):
             expected = f"one that {segmenter.artifact.name} can have ({f.precision} artifacts do)"
-            raise ArgumentError("--fault", expected, f.name)
+            raise ArgumentError("--fault", f"fault {f.name!r} does not fit; expected {expected}")
     device = Simulator(segmenter, parse_noise(device_noise))
     written, skipped = _write_dumps(device, photo_paths(photos), injected, kept, out)
     described = {
@@ -129,7 +129,9 @@ def simulate(
 def _stages(text: str) -> tuple[str, ...]:
     kept = tuple(s.strip() for s in text.split(",") if s.strip())
     if not kept or any(s not in STAGES for s in kept):
-        raise ArgumentError("--stages", f"some of {', '.join(STAGES)}", text)
+        raise ArgumentError(
+            "--stages", f"--stages is {text!r}; expected some of {', '.join(STAGES)}"
+        )
     return kept
 
 

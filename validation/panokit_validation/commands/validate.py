@@ -145,7 +145,11 @@ def validate(
             for writer in writers:
                 writer.add(outcome)
         if not summary.rows and not summary.refusals:
-            raise ArgumentError("dumps", "files or folders that hold dumps", ", ".join(dumps))
+            raise ArgumentError(
+                "dumps",
+                f"there are no dumps in {', '.join(dumps)}; "
+                "expected files or folders that hold dumps",
+            )
         extra: dict[str, Any] = {"options": options}
         if history:
             changes = record.finish(summary)
@@ -192,7 +196,9 @@ def _thresholds(given: list[str]) -> dict[str, float]:
         try:
             out[name.strip()] = float(value)
         except ValueError:
-            raise ArgumentError("--threshold", "NAME=VALUE with a number", text) from None
+            raise ArgumentError(
+                "--threshold", f"--threshold is {text!r}; expected NAME=VALUE with a number"
+            ) from None
     return out
 
 

@@ -42,9 +42,13 @@ class DiagnosisConfig:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not np.isfinite(value) or value < 0:
-                raise ArgumentError(name, "a finite number from 0", value)
+                raise ArgumentError(name, f"{name} is {value!r}; expected a finite number from 0")
         if not (self.explains <= 1 and self.map_explains <= 1):
-            raise ArgumentError("explains", "from 0 to 1", (self.explains, self.map_explains))
+            raise ArgumentError(
+                "explains",
+                f"explains and map_explains are {(self.explains, self.map_explains)}; "
+                "expected numbers from 0 to 1",
+            )
 
 
 @dataclass(frozen=True)

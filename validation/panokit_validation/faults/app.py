@@ -40,7 +40,7 @@ class App:
                 fields |= {f"{fault.step}.{k}" for k in variant.change}
             if taken & fields:
                 names = [f.name for f, _ in self.causes]
-                raise ArgumentError("faults", "ones that can occur together", names)
+                raise ArgumentError("faults", f"the faults {names} cannot occur together")
             taken |= fields
 
     def having(self, *steps: Step) -> tuple[Cause, ...]:

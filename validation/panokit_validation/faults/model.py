@@ -69,9 +69,12 @@ class Fault:
 
     def __post_init__(self) -> None:
         if not self.variants:
-            raise ArgumentError("variants", "at least one", self.variants)
+            raise ArgumentError("variants", "a fault needs at least one variant, and there is none")
         if self.precision not in ("any", "integer", "float"):
-            raise ArgumentError("precision", "'any', 'integer' or 'float'", self.precision)
+            raise ArgumentError(
+                "precision",
+                f"precision is {self.precision!r}; expected 'any', 'integer' or 'float'",
+            )
 
     def occurs_on(self, quantised: bool) -> bool:
         """Whether an artifact with a quantised (or float) border can have it."""
@@ -85,7 +88,10 @@ class Fault:
             if variant.label == label:
                 return variant
         known = ", ".join(v.label for v in self.variants)
-        raise ArgumentError(f"variant of {self.name}", f"one of: {known}", label)
+        raise ArgumentError(
+            f"variant of {self.name}",
+            f"{self.name} has no variant {label!r}; expected one of: {known}",
+        )
 
     def to_json(self) -> Mapping[str, Any]:
         """What the fault is, JSON-ready."""
