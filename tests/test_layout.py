@@ -104,6 +104,12 @@ def test_public_names_are_listed_and_exist(root: Path) -> None:
         assert not isinstance(getattr(sys.modules[package], attribute), ModuleType), name
 
 
+def test_the_manual_names_no_package_index(root: Path) -> None:
+    """Panokit is on none: an install line names a checkout or a wheel."""
+    for path in [root / "README.md", *(root / "docs").rglob("*.md")]:
+        assert not re.search(r"pip install '?panokit", path.read_text(encoding="utf-8")), path
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = panokit.nonsense

@@ -42,4 +42,4 @@ def test_a_plain_install_segments_a_photo(root: Path, tmp_path: Path) -> None:
         [str(binaries / "panokit"), "export"], capture_output=True, text=True, check=False
     )
     assert absent.returncode == 2
-    assert "pip install 'panokit[export]'" in absent.stderr
+    assert f"pip install '{root}[export]'" in absent.stderr

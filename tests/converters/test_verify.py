@@ -277,5 +277,5 @@ def test_on_macos_core_ml_itself_predicts(sound: Bundle, monkeypatch: pytest.Mon
 def test_on_macos_without_coremltools(sound: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
     artifact = sound.manifest.artifact("coreml-float16")
-    with pytest.raises(MissingExtraError, match=r"panokit\[export\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e .*\[export\]"):
         CoreMlPredictor(sound.path(artifact), artifact)
