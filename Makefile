@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/quickstart
 
-.PHONY: quickstart test venv setup lint format type pytest bundle bench clean
+.PHONY: quickstart test venv setup lint format type pytest wheel bundle bench clean
 
 quickstart: setup
 	$(BIN)/python scripts/quickstart.py --out $(OUT)
@@ -40,7 +40,11 @@ type:
 	$(BIN)/mypy
 
 pytest:
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	PANOKIT_INSTALL_TESTS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+# Build the sdist and the wheel into dist/, check them, and try the wheel in a fresh environment.
+wheel: setup
+	$(BIN)/python scripts/check_wheel.py --out dist
 
 # Rebuild the bundle that ships inside the SDK from the committed weights.
 bundle: setup

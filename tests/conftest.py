@@ -30,6 +30,13 @@ def photo_set() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def installs_packages() -> None:
+    """For tests that install packages from an index: only when they are asked for."""
+    if os.environ.get("PANOKIT_INSTALL_TESTS") != "1":
+        pytest.skip("installs packages from the package index: set PANOKIT_INSTALL_TESTS=1")
+
+
 @pytest.fixture
 def taxonomy() -> Taxonomy:
     """Two things (ids 1, 3) and two kinds of stuff (ids 2, 7)."""
