@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from panokit.bundle import shipped_bundle_path
+from tests.toys.scripts import load_script
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-check_wheel = importlib.import_module("check_wheel")
-sys.path.pop(0)
+check_wheel = load_script("check_wheel")
 
 needs_hatchling = pytest.mark.skipif(
     find_spec("hatchling") is None, reason="hatchling is not installed (extra dev)"

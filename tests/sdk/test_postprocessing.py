@@ -17,7 +17,7 @@ from panokit.postprocessing import Heads, PostprocessConfig, postprocess
 from panokit.preprocessing import letterbox
 from panokit.runtime import dequantize
 from panokit.taxonomy import Category, Taxonomy
-from tests.conftest import full_frame, toy_heads
+from tests.toys.heads import full_frame, toy_heads
 from tests.toys.slow_postprocessing import slow_postprocess
 
 PERSON, SKY, DOG, ROAD = range(4)
