@@ -13,10 +13,12 @@ import asyncio
 import base64
 import io
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -82,12 +84,15 @@ def photo(side: int = 1000) -> bytes:
 
 
 def memory_mb(pid: int) -> float:
-    """Resident memory of a process and its children, shared pages counted once."""
+    """Resident memory of a process and its children, shared pages counted once; NaN where the
+    system does not tell (anywhere but on Linux)."""
+    if not Path("/proc").is_dir():
+        return math.nan
     pids = [pid, *(int(p) for p in subprocess.getoutput(f"pgrep -P {pid}").split())]
     total = 0
     for each in pids:
         try:
-            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{each}/smaps_rollup").read_text(encoding="utf-8").splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
         except OSError:
             continue
@@ -189,7 +194,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=16)
     arguments = parser.parse_args()
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"panokit-demo-{os.getpid()}.py"
+    path = Path(tempfile.gettempdir()) / f"panokit-demo-{os.getpid()}.py"
     path.write_text(SERVER)
     try:
         with subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True) as server:

@@ -42,7 +42,10 @@ def running(options: list[str]) -> Iterator[str]:
         try:
             yield server.stdout.readline().split()[3]
         finally:
-            server.send_signal(signal.SIGINT)
+            if os.name == "nt":
+                server.terminate()
+            else:
+                server.send_signal(signal.SIGINT)
 
 
 def keep(page: Any, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from panokit_datasets.labelled import load_split
 from panokit_network.cache import PhotoCache
 from panokit_network.config import Phase, TrainConfig
 from panokit_network.model import NetworkConfig, PanopticNetwork
+from panokit_network.scenes import SceneStream
 from panokit_network.train import CHECKPOINT, Trainer, learning_rate_at
 from panokit_network.validate import Validator
 from panokit_network.weights import load_weights
@@ -59,6 +61,21 @@ def trainer(
         config, cache, folder.taxonomy, out, on_step=on_step, workers=0, imagenet=False, **more
     )
     return made, losses
+
+
+def test_workers_that_are_not_forked_map_the_photos_themselves(
+    photos: tuple[PanopticFolder, PhotoCache],
+) -> None:
+    folder, cache = photos
+    stream = SceneStream(cache, folder.taxonomy, SMALL)
+    packed = pickle.dumps(stream)
+    assert len(packed) < cache.pixels.nbytes / 4
+    there = pickle.loads(packed)
+    assert isinstance(there.cache.pixels, np.memmap)
+    for got, expected in zip(vars(there[3]).values(), vars(stream[3]).values(), strict=True):
+        assert torch.equal(got, expected)
+    empty = PhotoCache([], [], np.zeros(0, np.uint8))
+    assert len(pickle.loads(pickle.dumps(empty)).pixels) == 0
 
 
 def test_same_seed_same_losses_and_resume_equals_not_stopping(

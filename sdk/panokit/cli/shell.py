@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -98,6 +99,9 @@ def _root(
 
 def main() -> None:
     """Run the program; every deliberate error becomes one sentence and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a Windows console may know no arrow: print "?"
+            stream.reconfigure(errors="replace")
     try:
         app()
     except PanokitError as error:
