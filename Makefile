@@ -22,15 +22,17 @@ $(BIN)/python:
 setup: $(VENV)/.installed
 
 # torch first and pinned, so that no other package chooses its build.
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+$(VENV)/.installed: pyproject.toml tools/js/package-lock.json | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,export,demo,dev]'
 	$(BIN)/python scripts/install_litertjs.py
+	$(BIN)/python scripts/check_js.py --install
 	touch $@
 
 lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/check_js.py
 
 format:
 	$(BIN)/ruff check --fix .
@@ -54,4 +56,4 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) out dist tools/js/node_modules .mypy_cache .ruff_cache .pytest_cache
