@@ -6,8 +6,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/quickstart
+# A file at a time to each process: what its tests share is made once.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test venv setup lint format type pytest wheel bundle bench clean
+.PHONY: quickstart test fast venv setup lint format type pytest wheel bundle bench clean
 
 quickstart: setup
 	$(BIN)/python scripts/quickstart.py --out $(OUT)
@@ -41,8 +43,12 @@ format:
 type:
 	$(BIN)/mypy
 
+# The tests of a few minutes' work: all but those marked slow.
+fast: setup
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+
 pytest:
-	PANOKIT_INSTALL_TESTS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	PANOKIT_INSTALL_TESTS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 # Build the sdist and the wheel into dist/, check them, and try the wheel in a fresh environment.
 wheel: setup

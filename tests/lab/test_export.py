@@ -39,6 +39,8 @@ from panokit_network.model import NetworkConfig, PanopticNetwork
 from panokit_network.weights import load_weights, save_weights
 from tests.toys.network import ToyNetwork, toy_photos
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 PLAIN = {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "RESIZE_BILINEAR"}
 

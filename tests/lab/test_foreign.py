@@ -20,6 +20,8 @@ from panokit_converters.tflite import odd_operators, tflite_operators
 from panokit_lab.export import ExportRequest, ExportSource, export_bundle
 from tests.toys.network import MobileNetV3Like, TinyUNet, toy_photos
 
+pytestmark = pytest.mark.slow
+
 NETWORKS: dict[str, type[nn.Module]] = {"mobilenetv3": MobileNetV3Like, "unet": TinyUNet}
 STRIDES = {"mobilenetv3": 4, "unet": 2}
 FORMATS = ("tflite", "coreml", "onnx")

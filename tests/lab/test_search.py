@@ -26,6 +26,8 @@ from panokit_lab.sensitivity import fewest_kept, sensitivity_key
 from panokit_network.source import Subject
 from tests.toys.data_folder import CATEGORIES, make_folder
 
+pytestmark = pytest.mark.slow
+
 RECIPES = "float32,int8-minmax,int8-weights"
 
 

@@ -32,6 +32,8 @@ from panokit_validation.simulate import Simulator
 from panokit_validation.thresholds import thresholds_for
 from panokit_validation.verdict import Verdict, _as_kernels_differ, validate_dump
 
+pytestmark = pytest.mark.slow
+
 # These act or not by what the network finds in a photo, so that other weights may change them.
 DEPENDS_ON_WEIGHTS = {
     "sigmoid-missing", "sigmoid-twice", "offset-swapped", "offset-unscaled", "threshold", "window",
