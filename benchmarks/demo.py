@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -65,7 +66,7 @@ if __name__ == "__main__":
     server.serve(app, "127.0.0.1", 0, announce=lambda u: print(u, flush=True), browser=False)
 """
 
-EDITS = [
+EDITS: list[dict[str, Any]] = [
     {"do": "blur_background", "strength": 0.3},
     {"do": "blur_background", "strength": 0.8},
     {"do": "pixelate", "pick": {"class": "person"}},
@@ -123,7 +124,7 @@ async def one_person(client: httpx2.AsyncClient, data: bytes, runs: int = 8) -> 
             for k in range(runs):
                 changed = dict(edit)
                 if "strength" in changed:
-                    changed["strength"] = round(float(str(edit["strength"])) + 0.01 * k, 2)
+                    changed["strength"] = round(edit["strength"] + 0.01 * k, 2)
                 started = time.perf_counter()
                 body = {"edits": {"version": 1, "edits": [changed]}, "draft": draft}
                 answer = await client.post(f"/api/sessions/{session}/effect", json=body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,9 +19,7 @@ COMMIT = "77f278a7d3a1f2f5bb6a0c8a7c3a4b8d9e0f1a2b"
 def posix(monkeypatch: pytest.MonkeyPatch) -> None:
     """A POSIX shell, and a ``pip`` on the path that is this Python's own."""
     monkeypatch.setattr(_install, "WINDOWS", False)
-    monkeypatch.setattr(
-        _install.shutil, "which", lambda name: str(Path(sys.executable).parent / name)
-    )
+    monkeypatch.setattr(shutil, "which", lambda name: str(Path(sys.executable).parent / name))
 
 
 @pytest.fixture
@@ -98,8 +97,8 @@ def test_another_pip_on_the_path_is_not_named(
     site_packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for which in (lambda name: "/usr/bin/pip", lambda name: None):
-        monkeypatch.setattr(_install.shutil, "which", which)
-        monkeypatch.setattr(_install.sys, "executable", "/home/a b/.venv/bin/python")
+        monkeypatch.setattr(shutil, "which", which)
+        monkeypatch.setattr(sys, "executable", "/home/a b/.venv/bin/python")
         command = _install.install_command("onnx")
         assert command == "'/home/a b/.venv/bin/python' -m pip install '.[onnx]'"
 
