@@ -1,3 +1,4 @@
+// @ts-nocheck: its types come with those of the edit form.
 /** The tab "Edit": tools for the selected object and the scene, the list of edits, files to keep. */
 
 import * as api from "./api.js";
