@@ -30,7 +30,8 @@ export const messageOf = (error) => /** @type {Error} */ (error).message;
  * @param {(Node | string)[]} children
  */
 export function element(name, properties = {}, children = []) {
-  const made = Object.assign(document.createElement(name), properties);
+  const made = document.createElement(name);
+  Object.assign(made, properties);
   made.append(...children);
   return made;
 }
