@@ -6,8 +6,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/quickstart
+# A file at a time to each process: what its tests share is made once.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test venv setup lint format type pytest bundle bench clean
+.PHONY: quickstart test fast venv setup lint format type pytest wheel bundle bench clean
 
 quickstart: setup
 	$(BIN)/python scripts/quickstart.py --out $(OUT)
@@ -22,15 +24,17 @@ $(BIN)/python:
 setup: $(VENV)/.installed
 
 # torch first and pinned, so that no other package chooses its build.
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+$(VENV)/.installed: pyproject.toml tools/js/package-lock.json | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,export,demo,dev]'
 	$(BIN)/python scripts/install_litertjs.py
+	$(BIN)/python scripts/check_js.py --install
 	touch $@
 
 lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/check_js.py
 
 format:
 	$(BIN)/ruff check --fix .
@@ -39,8 +43,16 @@ format:
 type:
 	$(BIN)/mypy
 
+# The tests of a few minutes' work: all but those marked slow.
+fast: setup
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+
 pytest:
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	PANOKIT_INSTALL_TESTS=1 $(BIN)/python -m pytest $(PARALLEL)
+
+# Build the sdist and the wheel into dist/, check them, and try the wheel in a fresh environment.
+wheel: setup
+	$(BIN)/python scripts/check_wheel.py --out dist
 
 # Rebuild the bundle that ships inside the SDK from the committed weights.
 bundle: setup
@@ -50,4 +62,4 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) out dist tools/js/node_modules .mypy_cache .ruff_cache .pytest_cache

@@ -13,13 +13,16 @@ import asyncio
 import base64
 import io
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -63,7 +66,7 @@ if __name__ == "__main__":
     server.serve(app, "127.0.0.1", 0, announce=lambda u: print(u, flush=True), browser=False)
 """
 
-EDITS = [
+EDITS: list[dict[str, Any]] = [
     {"do": "blur_background", "strength": 0.3},
     {"do": "blur_background", "strength": 0.8},
     {"do": "pixelate", "pick": {"class": "person"}},
@@ -82,12 +85,15 @@ def photo(side: int = 1000) -> bytes:
 
 
 def memory_mb(pid: int) -> float:
-    """Resident memory of a process and its children, shared pages counted once."""
+    """Resident memory of a process and its children, shared pages counted once; NaN where the
+    system does not tell (anywhere but on Linux)."""
+    if not Path("/proc").is_dir():
+        return math.nan
     pids = [pid, *(int(p) for p in subprocess.getoutput(f"pgrep -P {pid}").split())]
     total = 0
     for each in pids:
         try:
-            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{each}/smaps_rollup").read_text(encoding="utf-8").splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
         except OSError:
             continue
@@ -118,7 +124,7 @@ async def one_person(client: httpx2.AsyncClient, data: bytes, runs: int = 8) -> 
             for k in range(runs):
                 changed = dict(edit)
                 if "strength" in changed:
-                    changed["strength"] = round(float(str(edit["strength"])) + 0.01 * k, 2)
+                    changed["strength"] = round(edit["strength"] + 0.01 * k, 2)
                 started = time.perf_counter()
                 body = {"edits": {"version": 1, "edits": [changed]}, "draft": draft}
                 answer = await client.post(f"/api/sessions/{session}/effect", json=body)
@@ -189,7 +195,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=16)
     arguments = parser.parse_args()
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"panokit-demo-{os.getpid()}.py"
+    path = Path(tempfile.gettempdir()) / f"panokit-demo-{os.getpid()}.py"
     path.write_text(SERVER)
     try:
         with subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True) as server:

@@ -9,7 +9,6 @@ to the size, so that the peak is that effect's: imports, photo and result includ
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import time
 import numpy as np
 from PIL import Image
 
+from benchmarks.peak_memory import peak_memory
 from panokit import PanopticResult, Photo
 from panokit.effects import (
     BlurBackground,
@@ -80,7 +80,7 @@ def run(name: str, size: str) -> dict[str, float]:
         edit.apply(photo, result)
         seconds.append(time.perf_counter() - started)
         busy.append(time.process_time() - worked)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory() / 2**20
     share = float((result.id_map == 1).mean())
     figures = {"seconds": statistics.median(seconds), "cpu": statistics.median(busy)}
     return {**figures, "mib": peak, "share": share}

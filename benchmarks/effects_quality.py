@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.synthetic import Scene, scenes
 from panokit._icc import SRGB
@@ -36,7 +36,7 @@ def disc(radius: int) -> FloatArray:
     kernel = np.zeros((2 * radius + 1, 2 * radius + 1), np.float32)
     for row, width in zip(kernel, disc_half_widths(radius), strict=True):
         row[radius - width : radius + width + 1] = 1
-    return kernel / kernel.sum()
+    return _float(kernel / kernel.sum())
 
 
 def ours(scene: Scene, radius: int, quality: str = "fast") -> tuple[FloatArray, NDArray[np.uint8]]:
@@ -50,6 +50,11 @@ def ours_best(scene: Scene, radius: int) -> tuple[FloatArray, NDArray[np.uint8]]
     return ours(scene, radius, "best")
 
 
+def _float(values: ArrayLike) -> FloatArray:
+    """The same values as float32: OpenCV's types leave open what they are."""
+    return np.asarray(values, np.float32)
+
+
 def _mix(rgb: NDArray[np.uint8], alpha: FloatArray, blurred: FloatArray) -> NDArray[np.uint8]:
     a = alpha[..., None]
     return np.clip(a * rgb + (1 - a) * blurred + 0.5, 0, 255).astype(np.uint8)
@@ -59,25 +64,25 @@ def naive(scene: Scene, radius: int) -> tuple[FloatArray, NDArray[np.uint8]]:
     """The mask with an edge softened by a Gaussian, the photo blurred by a Gaussian."""
     rgb = scene.photo.rgb_hwc
     cell = max(scene.photo.size_wh) / 320
-    alpha = cv2.GaussianBlur(scene.result.mask(1).astype(np.float32), (0, 0), cell)
-    return alpha, _mix(rgb, alpha, cv2.GaussianBlur(rgb, (0, 0), radius / 2).astype(np.float32))
+    alpha = _float(cv2.GaussianBlur(_float(scene.result.mask(1)), (0, 0), cell))
+    return alpha, _mix(rgb, alpha, _float(cv2.GaussianBlur(rgb, (0, 0), radius / 2)))
 
 
 def guided(scene: Scene, radius: int) -> tuple[FloatArray, NDArray[np.uint8]]:
     """The grey guided filter of boxFilter at full resolution, a disc by filter2D."""
     rgb = scene.photo.rgb_hwc
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-    mask = scene.result.mask(1).astype(np.float32)
+    grey = _float(_float(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)) / 255)
+    mask = _float(scene.result.mask(1))
     side = 2 * round(4 * max(scene.photo.size_wh) / 320) + 1
 
     def mean(x: FloatArray) -> FloatArray:
-        return cv2.boxFilter(x, -1, (side, side))
+        return _float(cv2.boxFilter(x, -1, (side, side)))
 
     m_i, m_p = mean(grey), mean(mask)
-    a = (mean(grey * mask) - m_i * m_p) / (mean(grey * grey) - m_i * m_i + 1e-4)
+    a = _float((mean(grey * mask) - m_i * m_p) / (mean(grey * grey) - m_i * m_i + 1e-4))
     b = m_p - a * m_i
-    alpha = np.clip(mean(a) * grey + mean(b), 0, 1)
-    return alpha, _mix(rgb, alpha, cv2.filter2D(rgb.astype(np.float32), -1, disc(radius)))
+    alpha = _float(np.clip(mean(a) * grey + mean(b), 0, 1))
+    return alpha, _mix(rgb, alpha, _float(cv2.filter2D(_float(rgb), -1, disc(radius))))
 
 
 def grabcut(scene: Scene, radius: int) -> tuple[FloatArray, NDArray[np.uint8]]:
@@ -91,10 +96,11 @@ def grabcut(scene: Scene, radius: int) -> tuple[FloatArray, NDArray[np.uint8]]:
     known[cv2.erode(mask, kernel) > 0] = cv2.GC_FGD
     known[cv2.dilate(mask, kernel) == 0] = cv2.GC_BGD
     cv2.setRNGSeed(0)
-    cv2.grabCut(rgb, known, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(rgb, known, (0, 0, 1, 1), *models, 4, cv2.GC_INIT_WITH_MASK)
     cut = np.isin(known, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    alpha = cv2.GaussianBlur(cut, (0, 0), 1.0)
-    return alpha, _mix(rgb, alpha, cv2.filter2D(rgb.astype(np.float32), -1, disc(radius)))
+    alpha = _float(cv2.GaussianBlur(cut, (0, 0), 1.0))
+    return alpha, _mix(rgb, alpha, _float(cv2.filter2D(_float(rgb), -1, disc(radius))))
 
 
 PIPELINES: dict[str, Pipeline] = {

@@ -163,7 +163,7 @@ def agreement(ids: Any, panoptic: Any) -> float:
     best: dict[int, int] = {}
     for (ours, _), n in zip(pairs.T.tolist(), counts.tolist(), strict=True):
         best[ours] = max(best.get(ours, 0), n)
-    return sum(best.values()) / ids.size
+    return sum(best.values()) / int(ids.size)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from panokit import Photo, Segmenter, postprocess, preprocess
@@ -32,11 +33,11 @@ def main() -> None:
         raw = segmenter.runtime.run(image)
         heads = heads_from_raw(raw, segmenter.artifact)
         found = {
-            "decode file": milliseconds(lambda path=path: Photo.open(path)),
-            "preprocess": milliseconds(lambda photo=photo: preprocess(photo)),
-            "network": milliseconds(lambda image=image: segmenter.runtime.run(image)),
+            "decode file": milliseconds(partial(Photo.open, path)),
+            "preprocess": milliseconds(partial(preprocess, photo)),
+            "network": milliseconds(partial(segmenter.runtime.run, image)),
             "postprocess": milliseconds(
-                lambda heads=heads, t=transform: postprocess(heads, segmenter.taxonomy, t, config)
+                partial(postprocess, heads, segmenter.taxonomy, transform, config)
             ),
         }
         total = sum(found.values())

@@ -79,7 +79,7 @@ def _photo_light(name: str, size_wh: tuple[int, int], rng: np.random.Generator) 
     w, h = size_wh
     scale = max(w / rgb.width, h / rgb.height) * rng.uniform(1, 1.5)
     grown = rgb.resize((round(rgb.width * scale) + 1, round(rgb.height * scale) + 1))
-    x, y = rng.integers(0, grown.width - w + 1), rng.integers(0, grown.height - h + 1)
+    x, y = int(rng.integers(0, grown.width - w + 1)), int(rng.integers(0, grown.height - h + 1))
     cut = np.asarray(grown.crop((x, y, x + w, y + h)))
     return SRGB.to_linear(cut[:, ::-1] if rng.random() < 0.5 else cut)
 
@@ -92,7 +92,7 @@ def _drawn(kind: str, size_wh: tuple[int, int], rng: np.random.Generator) -> Flo
         t = (y / h)[..., None]
     else:
         t = ((x + 0.4 * y) % 90 < 45)[..., None].astype(float)
-    return (one + (two - one) * t).astype(np.float32)
+    return np.asarray(one + (two - one) * t, np.float32)
 
 
 def _with_lamps(light: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -129,8 +129,10 @@ def _figure(size_wh: tuple[int, int], rng: np.random.Generator) -> tuple[FloatAr
             points.append((x + length * t * np.cos(angle), y + length * t * np.sin(angle)))
             angle += bend / 24
         draw.line(points, fill=255, width=int(rng.integers(3, 9)), joint="curve")
-    parts = [np.asarray(i.reduce(FINER), np.float32) / 255 for i in (hair, body)]
-    return parts[1], np.maximum(*parts)
+    strands, trunk = (
+        np.asarray(i.reduce(FINER), np.float32) / np.float32(255) for i in (hair, body)
+    )
+    return trunk, np.maximum(strands, trunk)
 
 
 def _smooth_noise(size_hw: tuple[int, int], cells: int, rng: np.random.Generator) -> FloatArray:

@@ -23,17 +23,17 @@ RUNS = 9
 
 # The child pins itself to one core, runs the program and tells its peak memory.
 CHILD = """
-import os, resource, sys, time
+import os, sys, time
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from benchmarks.peak_memory import peak_memory
 from panokit.cli import main
 started = time.perf_counter()
 try:
     main()
 except SystemExit:
     pass
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print("measured", time.perf_counter() - started, peak, file=sys.stderr)
+print("measured", time.perf_counter() - started, peak_memory(), file=sys.stderr)
 """
 
 
@@ -96,7 +96,7 @@ def many_dumps(paths: list[Path], folder: Path, count: int = DUMPS) -> None:
         raise RuntimeError(done.stderr)
     _, seconds, peak = measured[0].split()
     judged = len(json.loads((folder / "r.json").read_text(encoding="utf-8"))["photos"])
-    mb = int(peak) / (1024 if sys.platform != "darwin" else 1024**2)
+    mb = int(peak) / 2**20
     print(
         f"{judged} dumps: {float(seconds):.1f} s, {1e3 * float(seconds) / judged:.0f} ms each, "
         f"at most {mb:.0f} MB"

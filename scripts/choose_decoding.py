@@ -88,13 +88,13 @@ def main() -> None:
 
     configs = [replace(best, min_thing_area=a) for a in THING_AREAS]
     results = [r for (r,) in qualities(things, configs, segmenter)]
-    best = configs[int(np.argmax([r.things for r in results]))]
+    best = configs[int(np.argmax([r.things or 0.0 for r in results]))]
     console.print(areas("least area of things", THING_AREAS, [cell(r) for r in results]))
 
     stuff = list(seen(segmenter, given.data, given.stuff, 2 * given.limit))
     configs = [replace(best, min_stuff_area=a) for a in STUFF_AREAS]
     results = [r for (r,) in qualities(stuff, configs, segmenter)]
-    best = configs[int(np.argmax([r.stuff for r in results]))]
+    best = configs[int(np.argmax([r.stuff or 0.0 for r in results]))]
     console.print(areas("least area of stuff", STUFF_AREAS, [f"{r.stuff:.2f}" for r in results]))
     console.print(best.to_json())
 

@@ -24,8 +24,8 @@ from playwright.sync_api import sync_playwright
 OUT = Path(__file__).parent.parent / "docs" / "images"
 PROGRAM = Path(sys.executable).with_name("panokit")
 MOST_BYTES = 600_000
-DESKTOP = {"viewport": {"width": 1280, "height": 820}}
-PHONE = {
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 820}}
+PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844},
     "device_scale_factor": 2,
     "has_touch": True,
@@ -42,7 +42,10 @@ def running(options: list[str]) -> Iterator[str]:
         try:
             yield server.stdout.readline().split()[3]
         finally:
-            server.send_signal(signal.SIGINT)
+            if os.name == "nt":
+                server.terminate()
+            else:
+                server.send_signal(signal.SIGINT)
 
 
 def keep(page: Any, name: str) -> None:

@@ -79,10 +79,10 @@ def imports(module: str, path: Path, modules: dict[str, Path]) -> Iterator[Impor
         for node in ast.walk(function)
     }
     for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        names = [a.name for a in node.names]
+        if isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 package = module if path.name == "__init__.py" else module.rpartition(".")[0]

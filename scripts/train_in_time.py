@@ -22,6 +22,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / folder) for folder in ("sdk", "datasets", "network")]
@@ -140,7 +141,7 @@ def _measure(
     cache: PhotoCache,
     folder: PackFolder,
     scratch: Path,
-    options: dict,
+    options: dict[str, Any],
     most_seconds: float,
 ) -> tuple[list[float], bool]:
     """Samples a second of each phase, and whether channels-last is the faster memory order (on a

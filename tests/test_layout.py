@@ -14,10 +14,9 @@ from types import ModuleType
 import pytest
 
 import panokit
+from tests.toys.scripts import load_script
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-structure = importlib.import_module("structure")
-sys.path.pop(0)
+structure = load_script("structure")
 
 
 @pytest.mark.parametrize("folder", structure.ROOMS)
@@ -102,6 +101,24 @@ def test_public_names_are_listed_and_exist(root: Path) -> None:
     for name in names:
         package, _, attribute = name.partition(".")
         assert not isinstance(getattr(sys.modules[package], attribute), ModuleType), name
+
+
+def test_no_test_imports_from_a_conftest(root: Path) -> None:
+    """pytest loads those files by its own rules; what tests call is in tests/toys/."""
+    for path in (root / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or "", *(a.name for a in node.names)]
+            assert not any("conftest" in n.split(".") for n in names), path
+
+
+def test_the_manual_names_no_package_index(root: Path) -> None:
+    """Panokit is on none: an install line names a checkout or a wheel."""
+    for path in [root / "README.md", *(root / "docs").rglob("*.md")]:
+        assert not re.search(r"pip install '?panokit", path.read_text(encoding="utf-8")), path
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from panokit.errors import PanokitError, PhotoError
+from panokit.errors import MissingExtraError, PanokitError, PhotoError
 from panokit_demo.limits import DemoLimits
 
 __all__ = [
@@ -186,6 +186,8 @@ def _answer(studio: Any, job: str, values: tuple[Any, ...]) -> tuple[str, Any]:
 
 def in_words(error: PanokitError) -> str:
     """An error as a sentence for the page."""
+    if isinstance(error, MissingExtraError):  # the command is for who runs the server
+        return f"{error.feature} needs the {error.extra!r} extra, which this server lacks."
     if not isinstance(error, PhotoError):
         return str(error)
     name = f"The {error.path}" if error.path in ("photo", "request", "sample") else error.path

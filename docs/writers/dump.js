@@ -4,8 +4,15 @@
 //                          { runtime: 'litert-web', device: navigator.userAgent });
 // await fs.writeFile('photo.safetensors', bytes);   // or download it as a Blob
 
-/** dtype: U8, I8, I16, I32, F16 (data as Uint16Array) or F32. data: a typed array, row by row. */
+/**
+ * dtype: U8, I8, I16, I32, F16 (data as Uint16Array) or F32. data: a typed array, row by row.
+ *
+ * @typedef {Uint8Array | Int8Array | Int16Array | Uint16Array | Int32Array | Float32Array} Data
+ * @param {Record<string, { dtype: string, shape: number[], data: Data }>} tensors
+ * @param {Record<string, string>} metadata
+ */
 export function encodeDump(tensors, metadata = {}) {
+  /** @type {Record<string, any>} */
   const header = { __metadata__: { format: 'panokit-dump/1' } };
   for (const [key, value] of Object.entries(metadata)) header.__metadata__[key] = String(value);
   const names = Object.keys(tensors);

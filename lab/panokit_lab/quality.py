@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit._files import replacing_folder
+from panokit._files import link_folder, replacing_folder
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.decoding import PostprocessConfig
 from panokit.dump import HEADS
@@ -91,7 +90,7 @@ def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch
         (folder / "annotations").mkdir()
         (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
         for name in ("images", "panoptic"):
-            os.symlink((data / name).resolve(), folder / name, target_is_directory=True)
+            link_folder(data / name, folder / name)
     return target
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "replacing_folder", "write_json"]
+__all__ = ["link_folder", "replacing", "replacing_folder", "write_json"]
 
 
 @contextmanager
@@ -45,6 +45,24 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             os.replace(old, path)
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def link_folder(folder: Path, name: Path) -> None:
+    """Make ``name`` show the files of ``folder``: a link to it; where the system allows none (as
+    Windows does without a privilege), a folder of hard links, or of copies on another disk."""
+    try:
+        name.symlink_to(folder.resolve(), target_is_directory=True)
+    except (OSError, NotImplementedError):
+        if name.exists() or not folder.is_dir():
+            raise
+        shutil.copytree(folder, name, copy_function=_hard_link)
+
+
+def _hard_link(file: str, name: str) -> None:
+    try:
+        os.link(file, name)
+    except (OSError, NotImplementedError):
+        shutil.copy2(file, name)
 
 
 def write_json(path: str | Path, data: Any) -> None:

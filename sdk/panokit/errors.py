@@ -21,6 +21,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from panokit._install import install_advice, install_command
+
 __all__ = [
     "ArgumentError",
     "BundleError",
@@ -105,5 +107,5 @@ class MissingExtraError(PanokitError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         self.feature, self.extra = feature, extra
-        self.command = f"pip install 'panokit[{extra}]'"
-        super().__init__(f"{feature} needs the {extra!r} extra. Install it with: {self.command}")
+        self.command = install_command(extra)
+        super().__init__(f"{feature} needs the {extra!r} extra. {install_advice(extra)}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
@@ -61,7 +61,7 @@ def in_order(
     *,
     attempts: int = 1,
     ray: str | None = None,
-) -> Iterator[Done[Item, Made]]:
+) -> Generator[Done[Item, Made]]:
     """What comes of each item, in the order of the items. A :class:`Done` among them, as of an
     earlier run, takes its place without being worked on.
 
@@ -92,7 +92,7 @@ def as_done(
     attempts: int = 1,
     ray: str | None = None,
     late: Callable[[Done[Item, Made]], None] | None = None,
-) -> Iterator[Done[Item, Made]]:
+) -> Generator[Done[Item, Made]]:
     """As :func:`in_order`, but each item as soon as it is done.
 
     ``late`` gets what was under way when the caller stopped asking: it is finished, not lost.

@@ -13,6 +13,8 @@ from panokit_converters.tflite import convert_tflite
 from tests.compression.test_quantize import INT8, SIZE, heads_of
 from tests.toys.network import ToyNetwork
 
+pytestmark = pytest.mark.slow
+
 BIAS = 3.0
 
 

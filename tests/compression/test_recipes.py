@@ -195,7 +195,7 @@ def test_an_unknown_recipe_names_the_known_ones(name: str, message: str) -> None
         pytest.param("nearest", 32, "0 for nearest", id="needless"),
     ],
 )
-def test_palettes_and_their_photos(rounding, photos, message: str) -> None:
+def test_palettes_and_their_photos(rounding: Any, photos: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         Palettize(4, "per_tensor", 0, rounding, photos)
 

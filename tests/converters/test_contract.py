@@ -81,7 +81,7 @@ def test_wrong_number_of_classes() -> None:
 
 
 def test_train_mode_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="eval mode"):
+    with pytest.raises(ArgumentError, match="in train mode"):
         check_contract(ToyNetwork(), SIZE)
 
 

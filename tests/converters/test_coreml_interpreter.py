@@ -46,7 +46,7 @@ def convert(
         if image:
             image["color_layout"] = getattr(ct.colorlayout, image["color_layout"])
         model = ct.convert(
-            torch.jit.trace(module.eval(), torch.zeros(shape)),  # type: ignore[no-untyped-call]
+            torch.jit.trace(module.eval(), torch.zeros(shape)),
             convert_to="mlprogram",
             minimum_deployment_target=getattr(ct.target, target),
             inputs=[kind(name="x", shape=shape, **image)],
@@ -232,6 +232,7 @@ def test_wrong_inputs_are_refused(tmp_path: Path) -> None:
         program.run({"x": noise((1, 3, 13, 18))}, keep="some")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["FLOAT32", "FLOAT16"])
 def test_our_network(precision: str, tmp_path: Path) -> None:
     torch.manual_seed(1)

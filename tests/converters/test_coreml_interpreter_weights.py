@@ -101,6 +101,7 @@ RUNS = [(name, "FLOAT16") for name in CASES]
 RUNS += [(name, "FLOAT32") for name in ("int8", "int4_blocks", "palette_4", "sparse_int8")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "precision"), RUNS)
 def test_agrees_with_coremltools(name: str, precision: str, tmp_path: Path) -> None:
     target, compress, operator = CASES[name]

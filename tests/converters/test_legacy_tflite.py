@@ -40,8 +40,9 @@ np.savez(out, **heads)
 
 
 @pytest.fixture(scope="session")
-def legacy_python() -> Path:
-    """The Python of an environment with tflite-runtime; PANOKIT_LEGACY_PYTHON names one."""
+def legacy_python(request: pytest.FixtureRequest) -> Path:
+    """The Python of an environment with tflite-runtime; PANOKIT_LEGACY_PYTHON names one, and
+    PANOKIT_INSTALL_TESTS=1 lets the tests make one."""
     if given := os.environ.get("PANOKIT_LEGACY_PYTHON"):
         return Path(given)
     if sys.version_info[:2] != (3, 11) or sys.platform != "linux":
@@ -49,6 +50,7 @@ def legacy_python() -> Path:
     home = Path(sys.prefix) / "legacy-tflite"
     python, ready = home / "bin" / "python", home / ".ready"
     if not ready.is_file():
+        request.getfixturevalue("installs_packages")
         commands = (
             [sys.executable, "-m", "venv", "--clear", str(home)],
             [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",

@@ -63,6 +63,7 @@ def with_transposes() -> bytes:
         return convert_tflite(ToyNetwork().eval(), (SIZE, SIZE))
 
 
+@pytest.mark.slow
 def test_left_over_layout_changes(tmp_path: Path, with_transposes: bytes) -> None:
     report = lint_path(written(tmp_path, with_transposes), PHOTOS)
     assert rules(report) == {"transpose"}

@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 
 from panokit.bundle import Bundle
 from panokit.errors import ArgumentError, BundleError, MissingExtraError
-from panokit_converters import runners
 from panokit_converters.commands import verify as cli_verify
 from panokit_converters.measure import Thresholds, thresholds_for
 from panokit_converters.runners import CoreMlInterpreter, CoreMlPredictor, open_artifact
@@ -239,7 +238,8 @@ class FakeCoreMl(types.ModuleType):
 
     def __init__(self, program: Any) -> None:
         super().__init__("coremltools")
-        seen = self.seen = []
+        self.seen: list[tuple[str, str]] = []
+        seen = self.seen
         self.ComputeUnit = types.SimpleNamespace(ALL="all units", CPU_ONLY="cpu")
 
         class MLModel:
@@ -261,7 +261,7 @@ def test_on_macos_core_ml_itself_predicts(sound: Bundle, monkeypatch: pytest.Mon
     assert isinstance(here, CoreMlInterpreter)
     fake = FakeCoreMl(here.program)
     monkeypatch.setitem(sys.modules, "coremltools", fake)
-    monkeypatch.setattr(runners.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     there = open_artifact(sound, artifact)
     assert isinstance(there, CoreMlPredictor)
     assert fake.seen == [(str(sound.path(artifact)), "all units")]
@@ -276,5 +276,5 @@ def test_on_macos_core_ml_itself_predicts(sound: Bundle, monkeypatch: pytest.Mon
 def test_on_macos_without_coremltools(sound: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
     artifact = sound.manifest.artifact("coreml-float16")
-    with pytest.raises(MissingExtraError, match=r"panokit\[export\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e .*\[export\]"):
         CoreMlPredictor(sound.path(artifact), artifact)

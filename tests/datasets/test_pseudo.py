@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,9 @@ def test_labels_of_another_folder_go_first(folder: PanopticFolder, tmp_path: Pat
     assert photo.decode().record.segments == (SegmentRecord(SKY, False, score=0.5),)
 
 
-def decoded(segment_map: object, segments: tuple = (), absent: tuple = ()) -> DecodedPhoto:
+def decoded(
+    segment_map: object, segments: tuple[Any, ...] = (), absent: tuple[int, ...] = ()
+) -> DecodedPhoto:
     a = np.array(segment_map, np.uint16)
     record = PhotoRecord("x/a.png", "x", a.shape[::-1], segments, absent, False)
     return DecodedPhoto(record, np.zeros((*a.shape, 3), np.uint8), a)

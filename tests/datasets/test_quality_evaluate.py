@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +169,15 @@ def test_progress_sees_every_photo_and_must_hand_them_on(
     tmp_path: Path, taxonomy: Taxonomy
 ) -> None:
     root = make_split(tmp_path, taxonomy, [FULL, FULL])
-    segment, seen = fake(*[(HALF, {1: PERSON, 2: SKY})] * 2), []
-    evaluate(
-        segment, root, "val", taxonomy, progress=lambda p: (seen.append(t.name) or t for t in p)
-    )
+    segment = fake(*[(HALF, {1: PERSON, 2: SKY})] * 2)
+    seen: list[str] = []
+
+    def progress(photos: Iterable[Any]) -> Iterator[Any]:
+        for photo in photos:
+            seen.append(photo.name)
+            yield photo
+
+    evaluate(segment, root, "val", taxonomy, progress=progress)
     assert seen == ["0.png", "1.png"]
     with pytest.raises(
         ArgumentError, match="handed on 1 photos; expected a function that hands on all 2 photos"

@@ -279,7 +279,7 @@ def scenes(draw: st.DrawFn) -> tuple[Any, ...]:
 
 @settings(max_examples=150, deadline=None)
 @given(scenes())
-def test_agrees_with_plain_loops(scene: tuple[Any, ...]) -> None:
+def test_agrees_with_plain_loops(scene: tuple[Any, Any, Any, Any]) -> None:
     counts = count_segments(*scene, channels=4)
     expected = slow_counts(*scene)
     for c, (tp, fp, fn, iou) in expected.items():

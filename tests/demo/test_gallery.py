@@ -220,5 +220,5 @@ def test_wrong_places_are_refused(tmp_path: Path) -> None:
 
 def test_without_jinja2_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'panokit\[demo\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e .*\[demo\]"):
         write_gallery([save(tmp_path / "a.png")], tmp_path, FakeSegmenter())

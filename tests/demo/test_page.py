@@ -21,6 +21,8 @@ from panokit.samples import sample_photos
 from panokit_demo.litertjs import find_litertjs
 from tests.toys.chromium import open_browser, open_page
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("fastapi")
 pytest.importorskip("skimage")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zipfile
 import zlib
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panokit.errors import ArgumentError, PhotoError
+from panokit.errors import ArgumentError, MissingExtraError, PhotoError
 from panokit_demo.limits import DemoLimits
 from panokit_demo.uploads import check_name, open_upload, sniff
+from panokit_demo.workers import in_words
 
 LIMITS = DemoLimits()
 
@@ -177,3 +179,14 @@ def test_limits_refuse_what_is_no_limit() -> None:
     with pytest.raises(ArgumentError, match="workers"):
         DemoLimits(workers=0)
     assert DemoLimits(**LIMITS.to_json()) == LIMITS
+
+
+def test_heic_without_its_extra_tells_the_page_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = heic()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(MissingExtraError) as caught:
+        open_upload(data, "a.heic", LIMITS)
+    assert "pip install" in str(caught.value)
+    assert in_words(caught.value) == (
+        "Reading HEIC photos needs the 'demo' extra, which this server lacks."
+    )

@@ -24,6 +24,8 @@ from panokit_converters.coreml_interpreter import CoreMLProgram
 from panokit_converters.tflite_metadata import ModelInfo
 from panokit_lab.artifacts import Maker, palettes_for
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 
 

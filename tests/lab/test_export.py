@@ -41,6 +41,8 @@ from panokit_network.source import NetworkSource
 from panokit_network.weights import load_weights, save_weights
 from tests.toys.network import ToyNetwork, toy_photos
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 PLAIN = {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "RESIZE_BILINEAR"}
 

@@ -113,6 +113,7 @@ def test_the_old_bundle_stays_and_its_successor_replaces_it(
     assert hash_path(export_bundle(request_onnx, source=source).root) == before  # same bytes again
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_process_that_gets_a_signal(

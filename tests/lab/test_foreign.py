@@ -21,6 +21,8 @@ from panokit_lab.export import ExportRequest, export_bundle
 from panokit_network.source import NetworkSource
 from tests.toys.network import MobileNetV3Like, TinyUNet, toy_photos
 
+pytestmark = pytest.mark.slow
+
 NETWORKS: dict[str, type[nn.Module]] = {"mobilenetv3": MobileNetV3Like, "unet": TinyUNet}
 STRIDES = {"mobilenetv3": 4, "unet": 2}
 FORMATS = ("tflite", "coreml", "onnx")

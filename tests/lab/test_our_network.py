@@ -18,6 +18,8 @@ from panokit_network.model import NetworkConfig, PanopticNetwork
 from panokit_network.weights import load_weights, save_weights
 from tests.toys.data_folder import CATEGORIES, make_folder
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 PRUNE = Prune(0.93, "taylor", rounds=1)
 FINETUNE = Finetune(samples=4, size=SIZE, batch=2, learning_rate=1e-3, distil=0.5)

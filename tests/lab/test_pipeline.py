@@ -29,6 +29,8 @@ from tests.toys.data_folder import CATEGORIES, make_folder
 from tests.toys.network import toy_photos
 from tests.toys.user_network import SIZE, NoOffset, TinyPanoptic
 
+pytestmark = pytest.mark.slow
+
 TAXONOMY = Taxonomy.from_json({"name": "toy", "categories": CATEGORIES})
 PRUNE = Prune(0.6, "taylor", rounds=2, multiple_of=2)
 FINETUNE = Finetune(samples=32, size=64, batch=4, learning_rate=1e-2, distil=1.0)

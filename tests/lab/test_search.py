@@ -29,6 +29,8 @@ from panokit_network.source import NetworkSource
 from tests.toys.data_folder import CATEGORIES, make_folder
 from tests.toys.results import RESULT_JSON
 
+pytestmark = pytest.mark.slow
+
 RECIPES = "float32,int8-minmax,int8-weights"
 
 

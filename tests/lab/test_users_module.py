@@ -17,6 +17,8 @@ from tests.toys.data_folder import CATEGORIES
 from tests.toys.network import toy_photos
 from tests.toys.user_network import SIZE
 
+pytestmark = pytest.mark.slow
+
 BUILD = "tests.toys.user_network:build"
 RECIPE = Recipe(
     "small",

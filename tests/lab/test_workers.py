@@ -41,7 +41,7 @@ def test_here(tmp_path: Path) -> None:
     done: list[tuple[str, Any]] = []
     given = jobs(tmp_path, wrong="job1")
     failures = run_jobs(note, given, lambda n, r: done.append((n, r)))
-    assert [(f.name, "to be right" in f.reason) for f in failures] == [("job1", True)]
+    assert [(f.name, "is wrong" in f.reason) for f in failures] == [("job1", True)]
     assert [n for n, _ in done] == ["job0", "job2", "job3", "job4"]
 
 

@@ -28,6 +28,8 @@ def network() -> PanopticNetwork:
     network = PanopticNetwork().eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.2, 3)
             nn.init.uniform_(module.weight, 0.3, 1.5)
@@ -111,8 +113,10 @@ def test_fuse_leaves_the_original_alone(network: PanopticNetwork) -> None:
     after = network.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert before.keys() == after.keys()
+    first = fused.get_submodule("backbone.stem.conv")
+    assert isinstance(first, nn.Conv2d)
     with torch.no_grad():
-        fused.backbone.stem.conv.weight.zero_()
+        first.weight.zero_()
     assert network.backbone.stem.conv.weight.abs().max() > 0
 
 

@@ -25,6 +25,8 @@ from panokit_network.training.validate import Validator
 from tests.network.test_train import SMALL
 from tests.toys.data_folder import make_folder
 
+pytestmark = pytest.mark.slow
+
 # float32, so that only the order of sums can differ between one process and two.
 # A low rate: Adam turns a rounding of a small gradient into a whole step.
 # Large enough that batch normalisation averages over many cells: with four, a rounding explodes.

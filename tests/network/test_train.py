@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from panokit_datasets.labelled import load_split
 from panokit_network.model import NetworkConfig, PanopticNetwork
 from panokit_network.training.cache import PhotoCache
 from panokit_network.training.config import Phase, TrainConfig
+from panokit_network.training.scenes import SceneStream
 from panokit_network.training.trainer import CHECKPOINT, Trainer, learning_rate_at
 from panokit_network.training.validate import Validator
 from panokit_network.weights import load_weights
@@ -61,6 +63,22 @@ def trainer(
     return made, losses
 
 
+def test_workers_that_are_not_forked_map_the_photos_themselves(
+    photos: tuple[PanopticFolder, PhotoCache],
+) -> None:
+    folder, cache = photos
+    stream = SceneStream(cache, folder.taxonomy, SMALL)
+    packed = pickle.dumps(stream)
+    assert len(packed) < cache.pixels.nbytes / 4
+    there = pickle.loads(packed)
+    assert isinstance(there.cache.pixels, np.memmap)
+    for got, expected in zip(vars(there[3]).values(), vars(stream[3]).values(), strict=True):
+        assert torch.equal(got, expected)
+    empty = PhotoCache([], [], np.zeros(0, np.uint8))
+    assert len(pickle.loads(pickle.dumps(empty)).pixels) == 0
+
+
+@pytest.mark.slow
 def test_same_seed_same_losses_and_resume_equals_not_stopping(
     photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
 ) -> None:
@@ -101,6 +119,7 @@ def test_photos_without_things_or_labels_are_learnt_from(tmp_path: Path) -> None
     assert np.isfinite(losses).all()
 
 
+@pytest.mark.slow
 def test_a_batch_can_be_learnt(photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path) -> None:
     config = replace(SMALL, phases=(Phase(64, 4, 200),), cooldown_samples=1)
     made, _ = trainer(photos, tmp_path, config)
@@ -198,6 +217,7 @@ def test_learning_rate_warms_up_stays_and_falls_to_nothing() -> None:
     assert learning_rate_at(c, 60) == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_train_command_trains_resumes_and_knows_its_own_config(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps(SMALL.to_json()))
     make_folder(tmp_path / "data")
@@ -221,6 +241,8 @@ def test_train_command_trains_resumes_and_knows_its_own_config(tmp_path: Path) -
 def says_sky() -> PanopticNetwork:
     """A network that says "sky" everywhere, and never a centre."""
     network = PanopticNetwork(SMALL.network).eval()
+    assert network.semantic_head.bias is not None
+    assert network.center_head.bias is not None
     with torch.no_grad():
         network.semantic_head.weight.zero_()
         network.semantic_head.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))

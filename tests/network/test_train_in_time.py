@@ -20,6 +20,8 @@ from panokit_network.weights import load_weights
 from tests.network.test_train import SMALL
 from tests.toys.data_folder import make_folder
 
+pytestmark = pytest.mark.slow
+
 CONFIG = replace(
     SMALL,
     phases=(Phase(32, 4, 4000), Phase(64, 2, 1000, freeze_statistics=True)),

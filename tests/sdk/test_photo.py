@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from panokit.errors import ArgumentError, PhotoError
@@ -345,12 +347,12 @@ def test_saving_refuses_what_it_cannot_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("space", ["srgb", "p3"])
-def test_codes_survive_linear_light(dtype: type, space: str) -> None:
+def test_codes_survive_linear_light(dtype: type[np.uint8 | np.uint16], space: str) -> None:
     from panokit._icc import SRGB, parse_profile
 
     chosen = SRGB if space == "srgb" else parse_profile(display_p3())
     assert chosen is not None
-    codes = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
+    codes: NDArray[Any] = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
     back = chosen.to_codes(chosen.to_linear(codes), dtype)
     if space == "srgb" or dtype == np.uint8:
         np.testing.assert_array_equal(back[5:], codes[5:])

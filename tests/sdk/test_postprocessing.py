@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from panokit.bundle import TensorSpec
 from panokit.decoding import Heads, PostprocessConfig, postprocess
@@ -17,7 +19,7 @@ from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import letterbox
 from panokit.runtime import dequantize
 from panokit.taxonomy import Category, Taxonomy
-from tests.conftest import full_frame, toy_heads
+from tests.toys.heads import full_frame, toy_heads
 from tests.toys.slow_postprocessing import slow_postprocess
 
 PERSON, SKY, DOG, ROAD = range(4)
@@ -264,9 +266,9 @@ KINDS = ["random", "tied", "saturated", "huge", "empty", "constant", "int8"]
 
 def random_heads(seed: int, h: int, w: int, kind: str) -> Heads:
     rng = np.random.default_rng(seed)
-    semantic = rng.normal(0, 2, (h, w, 4)).astype(np.float32)
-    center = rng.normal(-1, 2, (h, w)).astype(np.float32)
-    offset = rng.normal(0, 8, (h, w, 2)).astype(np.float32)
+    semantic: NDArray[Any] = rng.normal(0, 2, (h, w, 4)).astype(np.float32)
+    center: NDArray[Any] = rng.normal(-1, 2, (h, w)).astype(np.float32)
+    offset: NDArray[Any] = rng.normal(0, 8, (h, w, 2)).astype(np.float32)
     if kind == "tied":  # few values, so that everything ties with something
         semantic, center, offset = np.round(semantic), np.round(center), np.round(offset / 4) * 4
     elif kind == "saturated":
@@ -344,8 +346,8 @@ def test_the_nearest_centre_is_that_of_a_full_search(
     seed: int, centers: int, size: tuple[int, int], kind: str
 ) -> None:
     rng = np.random.default_rng(seed)
-    at = (rng.random((centers, 2)) * size).astype(np.float32)
-    points = (rng.random((1500, 2)) * size).astype(np.float32)
+    at: NDArray[Any] = (rng.random((centers, 2)) * size).astype(np.float32)
+    points: NDArray[Any] = (rng.random((1500, 2)) * size).astype(np.float32)
     if kind == "lattice":  # distances tie
         at, points = np.round(at / 8) * 8, np.round(points / 4) * 4
     elif kind == "one place":

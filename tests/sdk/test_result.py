@@ -351,7 +351,7 @@ def test_without_supervision_the_command_is_told(
     result: PanopticResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'panokit\[supervision\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e .*\[supervision\]"):
         result.to_supervision()
 
 

@@ -37,5 +37,5 @@ def test_finding_them_imports_no_package() -> None:
 
 def test_without_them_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'panokit\[demo\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install -e .*\[demo\]"):
         samples.sample_photos()

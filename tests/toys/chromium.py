@@ -14,14 +14,20 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
-@contextmanager
-def open_browser() -> Iterator[Any]:
-    """A headless browser. Tests without Chromium or playwright are skipped."""
+def find_chromium() -> str:
+    """The program: PANOKIT_CHROMIUM, or one on the path. Without one the test is skipped."""
     program = os.environ.get("PANOKIT_CHROMIUM") or next(
         filter(None, map(shutil.which, NAMES)), None
     )
     if program is None:
         pytest.skip(f"no Chromium is installed ({', '.join(NAMES)})")
+    return program
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """A headless browser. Tests without Chromium or playwright are skipped."""
+    program = find_chromium()
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
@@ -39,10 +45,12 @@ def open_page(browser: Any, **options: Any) -> Iterator[Any]:
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda message: "Content Security Policy" in message.text and errors.append(message.text),
-    )
+
+    def listen(message: Any) -> None:
+        if "Content Security Policy" in message.text:
+            errors.append(message.text)
+
+    page.on("console", listen)
     try:
         yield page
     finally:

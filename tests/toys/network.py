@@ -130,6 +130,8 @@ def _liven(network: nn.Module) -> None:
     """Batch norms with statistics, as after training, and signals that do not die out."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.weight, 1, 2)
             nn.init.uniform_(module.bias, -0.5, 0.5)
             nn.init.uniform_(module.running_mean, -0.1, 0.1)

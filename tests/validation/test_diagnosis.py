@@ -37,6 +37,8 @@ from panokit_validation.thresholds import thresholds_for
 from panokit_validation.verdict import Verdict, validate_dump
 from tests.toys.crowded_heads import crowded_heads
 
+pytestmark = pytest.mark.slow
+
 # These act or not by what the network finds in a photo: they are shown on heads drawn by hand.
 OF_DECODING = {
     "sigmoid-missing", "sigmoid-twice", "offset-swapped", "offset-unscaled", "threshold", "window",

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import full_frame
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,6 +27,7 @@ from panokit_validation.faults.decode import AppDecoding, DecodingReplay
 from panokit_validation.faults.heads import HeadSet
 from panokit_validation.faults.layout import KERNELS, Layout, lay_out
 from panokit_validation.faults.orientation import ignore_exif
+from tests.toys.heads import full_frame
 
 INT8 = TensorSpec("image", (1, 32, 32, 3), "int8", "nhwc", 1.0, -128)
 FLOAT = TensorSpec("image", (1, 32, 32, 3), "float32", "nhwc")

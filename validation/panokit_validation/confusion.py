@@ -7,7 +7,7 @@ is a line of a file, from which a stopped run goes on.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -147,7 +147,7 @@ class Confusion:
 
 def run(
     plan: Plan, state: Path, jobs: int = 1, faults: Sequence[str] = ()
-) -> Iterator[tuple[int, int, Confusion]]:
+) -> Generator[tuple[int, int, Confusion], None, None]:
     """Run what ``state`` does not hold yet; yields tasks done, all tasks, and the cases so far.
 
     ``faults`` limits the tasks to these (and clean devices). A state of another bundle or other

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.errors import MissingExtraError
+
 __all__ = ["Board", "open_board"]
 
 log = logging.getLogger(__name__)
@@ -47,5 +49,6 @@ def open_board(folder: Path) -> Board | None:
     try:
         return Board(folder)
     except ImportError:
-        log.info("no TensorBoard (pip install 'panokit[train]'); figures go to metrics.jsonl alone")
+        missing = MissingExtraError("TensorBoard", "train")
+        log.info("%s Until then figures go to metrics.jsonl alone.", missing)
         return None

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,17 @@ class PhotoCache:
         if self.has_person[index]:
             person = self.pixels[at + 5 * n : at + 6 * n].reshape(h, w)
         return DecodedPhoto(record, image, segments, person)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process gets where it is not forked (Windows, macOS): the name of the file
+        of pixels, which it maps itself."""
+        file = getattr(self.pixels, "filename", None)
+        return self.__dict__ | ({"pixels": Path(file)} if file else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["pixels"], Path):
+            state = state | {"pixels": np.memmap(state["pixels"], np.uint8, "r")}
+        self.__dict__.update(state)
 
     @classmethod
     def build(
@@ -102,7 +114,7 @@ def _write(
             parts += [photo.person] if photo.person is not None else []
             for part in parts:
                 file.write(np.ascontiguousarray(part).tobytes())
-    partial.rename(pixels_path)
+    partial.replace(pixels_path)
     index = {
         "photos": [r.to_json(taxonomy) for r in records],
         "offsets": offsets,
@@ -111,7 +123,7 @@ def _write(
     }
     partial_index = index_path.with_suffix(".part")
     partial_index.write_text(json.dumps(index), encoding="utf-8")
-    partial_index.rename(index_path)
+    partial_index.replace(index_path)
 
 
 def _decode(photo: LabelledPhoto) -> DecodedPhoto | str:

@@ -11,6 +11,7 @@ import ast
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -135,6 +136,9 @@ def _root(
 
 def main() -> None:
     """Run the program; every deliberate error becomes one sentence and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a Windows console may know no arrow: print "?"
+            stream.reconfigure(errors="replace")
     try:
         app()
     except PanokitError as error:

@@ -4,15 +4,16 @@ import * as api from "./api.js";
 import { showDevicePanel } from "./device_panel.js";
 import { showEditPanel } from "./edit_panel.js";
 import { Editor } from "./editor.js";
-import { byId, clearComplaint, complain, element, megabytes, readable, say } from "./page.js";
+import { byId, clearComplaint, complain, element, known, megabytes, messageOf, readable, say, target } from "./page.js";
 import { hoverInList, listSegments, summary } from "./segment_list.js";
 import { Stage } from "./stage.js";
 import { colorsLike, insidePoint, makeResult, title } from "./views.js";
 
+/** @type {Panokit.State} */
 const state = {
-  info: null, // what the server offers
+  info: notYet(), // what the server offers
   photo: null, // {session, name, size, full, picture}
-  artifact: null, // id of the chosen one
+  artifact: notYet(), // id of the chosen one
   results: new Map(), // by artifact id
   device: null, // this device's result
   edited: null, // {picture, transparent, …} or null
@@ -25,16 +26,26 @@ const state = {
   sides: { left: null, right: null }, // chosen layers, null: what suits the tab
 };
 
+/** @type {Map<string, string>} */
 const busyWith = new Map(); // who is busy, and with what
 
-const result = () => state.results.get(state.artifact);
-const offerOf = (id) => state.info.artifacts.find((a) => a.id === id);
+/** @type {Panokit.Side[]} */
+const SIDES = ["left", "right"];
+
+/** What start() and begin() fill in. */
+function notYet() {
+  return /** @type {any} */ (null);
+}
+
+const result = () => known(state.results.get(state.artifact));
+/** @param {string} id */
+const offerOf = (id) => known(state.info.artifacts.find((a) => a.id === id));
 
 const stage = new Stage({ onSelect: select, onHover: hoverInList });
 const editor = new Editor({
   onChange: () => editPanel.update(),
   onBusy: (busy) => setBusy("edit", busy ? "Editing" : null),
-  onError: (error) => complain(error.message),
+  onError: (error) => complain(messageOf(error)),
   isSlow: (edit) => Boolean(state.info.edits[edit.do]?.slow),
   onPicture(edited) {
     state.edited = edited;
@@ -49,20 +60,27 @@ const devicePanel = showDevicePanel({ state, offerOf, setBusy, onResult: showDev
 
 // What is shown.
 
-/** The layers that can be compared: id → {label, picture, result}. */
+/**
+ * The layers that can be compared: id → {label, picture, result}.
+ * @returns {Record<string, Panokit.Layer>}
+ */
 function layers() {
-  const { picture } = state.photo;
+  const { picture } = known(state.photo);
+  /** @type {Record<string, Panokit.Layer>} */
   const found = { photo: { label: "Photo", picture, result: null } };
   for (const offer of state.info.artifacts.filter((a) => a.runs_here)) {
-    const known = state.results.get(offer.id) ?? null;
-    found[`segments:${offer.id}`] = { label: `Segments · ${offer.id}`, picture, result: known };
+    const segmented = state.results.get(offer.id) ?? null;
+    found[`segments:${offer.id}`] = { label: `Segments · ${offer.id}`, picture, result: segmented };
   }
   if (state.edited) found.edited = { label: "Edited", picture: state.edited.picture, result: null };
   if (state.device) found.device = { label: "This device", picture, result: state.device };
   return found;
 }
 
-/** The layers that suit the tab. */
+/**
+ * The layers that suit the tab.
+ * @returns {Record<Panokit.Side, string>}
+ */
 function suited() {
   const segments = `segments:${state.artifact}`;
   if (state.tab === "edit") return { left: "photo", right: state.edited ? "edited" : "photo" };
@@ -75,9 +93,12 @@ function draw() {
   const all = layers();
   const chosen = { ...suited() };
   if (state.compare) {
-    for (const side of ["left", "right"]) if (all[state.sides[side]]) chosen[side] = state.sides[side];
+    for (const side of SIDES) {
+      const wanted = state.sides[side];
+      if (wanted && all[wanted]) chosen[side] = wanted;
+    }
   }
-  for (const side of ["left", "right"]) fillSelect(byId(side), all, chosen[side]);
+  for (const side of SIDES) fillSelect(byId(side), all, chosen[side]);
   const right = all[chosen.right];
   byId("opacity-field").hidden = !right.result && !(state.compare && all[chosen.left].result);
   stage.show({
@@ -92,15 +113,24 @@ function draw() {
   });
 }
 
-function fillSelect(select, all, value) {
+/**
+ * @param {HTMLSelectElement} field
+ * @param {Record<string, Panokit.Layer>} all
+ * @param {string} value
+ */
+function fillSelect(field, all, value) {
   const wanted = Object.entries(all).map(([id, { label }]) => `${id}\n${label}`).join("\n");
-  if (select.dataset.filled !== wanted) {
-    select.replaceChildren(...Object.entries(all).map(([id, { label }]) => new Option(label, id)));
-    select.dataset.filled = wanted;
+  if (field.dataset.filled !== wanted) {
+    field.replaceChildren(...Object.entries(all).map(([id, { label }]) => new Option(label, id)));
+    field.dataset.filled = wanted;
   }
-  select.value = value;
+  field.value = value;
 }
 
+/**
+ * @param {string} who
+ * @param {string | null} text
+ */
 function setBusy(who, text) {
   busyWith.delete(who);
   if (text) busyWith.set(who, text);
@@ -110,17 +140,23 @@ function setBusy(who, text) {
 }
 
 function list() {
+  /** @type {(id: number) => void} */
   const onSelect = (id) => select(id, null);
+  /** @type {(id: number) => void} */
   const onHover = (id) => stage.hover(id);
   const { results, selected } = state;
   listSegments(result(), { results, offerOf, selected, onSelect, onHover });
 }
 
+/**
+ * @param {number} id
+ * @param {Panokit.Pair | null} point where it was tapped, in 0..1
+ */
 function select(id, point) {
   state.selected = id;
   state.outlined = true;
   state.tap = id && point ? point : null;
-  for (const row of document.querySelectorAll(".segment")) {
+  for (const row of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".segment"))) {
     row.setAttribute("aria-pressed", String(Number(row.dataset.id) === id));
   }
   const segment = result()?.byId.get(id);
@@ -129,26 +165,35 @@ function select(id, point) {
   draw();
 }
 
-/** The selected segment as a pick of edits.json: a tap in pixels of the whole photo. */
+/**
+ * The selected segment as a pick of edits.json: a tap in pixels of the whole photo.
+ * @param {number} id
+ * @returns {Panokit.EditPick}
+ */
 function pickOf(id) {
   const [x, y] = state.tap ?? insidePoint(result(), id);
-  const [w, h] = state.photo.full;
+  const [w, h] = known(state.photo).full;
   return { tap: [Math.round(10 * x * w) / 10, Math.round(10 * y * h) / 10] };
 }
 
-/** What a pick is about, in words. */
+/**
+ * What a pick is about, in words.
+ * @param {Panokit.EditPick} pick
+ */
 function nameAt({ tap, class: name, segment: id }) {
   const found = result();
   if (name) return readable(name);
-  const at = tap && [tap[0] / state.photo.full[0], tap[1] / state.photo.full[1]];
+  const { full } = known(state.photo);
+  const at = tap && [tap[0] / full[0], tap[1] / full[1]];
   const [w, h] = found.size;
   const hit = at ? found.ids[Math.floor(at[1] * h) * w + Math.floor(at[0] * w)] : id;
-  const segment = found.byId.get(hit);
+  const segment = found.byId.get(/** @type {number} */ (hit));
   return segment ? title(segment) : "";
 }
 
 // Opening photos, artifacts, tabs.
 
+/** @param {{ file?: File, sample?: string }} source */
 async function open(source) {
   clearComplaint();
   const most = state.info.limits.upload_bytes;
@@ -164,13 +209,17 @@ async function open(source) {
     if (state.photo) api.close(state.photo.session);
     begin(answer, picture);
   } catch (error) {
-    complain(error.message);
+    complain(messageOf(error));
   } finally {
     setBusy("open", null);
     document.body.classList.remove("opening");
   }
 }
 
+/**
+ * @param {Panokit.SessionAnswer} answer
+ * @param {Panokit.Picture} picture
+ */
 function begin(answer, picture) {
   const { session, name } = answer;
   const [w, h] = answer.full_wh;
@@ -191,21 +240,24 @@ function begin(answer, picture) {
   say(`Found ${summary(result())}`);
 }
 
+/** @param {Panokit.Answer} answer */
 function keep(answer) {
-  const made = makeResult(answer, offerOf(answer.artifact).taxonomy, state.photo.size);
+  const made = makeResult(answer, offerOf(answer.artifact).taxonomy, known(state.photo).size);
   state.results.set(answer.artifact, made);
 }
 
+/** @param {string} artifact */
 async function resultOf(artifact) {
   if (state.results.has(artifact)) return;
   setBusy("segment", `Running ${artifact}`);
   try {
-    keep(await api.segment(state.photo.session, artifact));
+    keep(await api.segment(known(state.photo).session, artifact));
   } finally {
     setBusy("segment", null);
   }
 }
 
+/** @param {string} id */
 async function chooseArtifact(id) {
   const before = state.artifact;
   try {
@@ -220,14 +272,16 @@ async function chooseArtifact(id) {
     draw();
   } catch (error) {
     byId("artifact").value = before;
-    complain(error.message);
+    complain(messageOf(error));
   }
 }
 
+/** @param {Panokit.DeviceAnswer | null} found */
 function showDevice(found) {
   if (found) {
     const reference = result();
-    const made = makeResult({ ...found, colors: {} }, offerOf(found.artifact).taxonomy, state.photo.size);
+    const answer = /** @type {Panokit.Answer} */ ({ ...found, colors: {} });
+    const made = makeResult(answer, offerOf(found.artifact).taxonomy, known(state.photo).size);
     made.colors = colorsLike(made.segments, reference);
     state.device = made;
     state.compare = byId("compare").checked = true;
@@ -236,50 +290,62 @@ function showDevice(found) {
   draw();
 }
 
+/**
+ * @param {string} name
+ * @param {boolean} focus
+ */
 function chooseTab(name, focus = false) {
   state.tab = name;
   state.sides = { left: null, right: null };
-  for (const tab of document.querySelectorAll("[role=tab]")) {
+  for (const tab of tabs()) {
     const chosen = tab.id === `tab-${name}`;
     tab.setAttribute("aria-selected", String(chosen));
     tab.tabIndex = chosen ? 0 : -1;
-    byId(tab.getAttribute("aria-controls")).hidden = !chosen;
+    byId(known(tab.getAttribute("aria-controls"))).hidden = !chosen;
     if (chosen && focus) tab.focus();
   }
   byId("views").hidden = name === "edit" && !state.compare;
   draw();
 }
 
+/** @returns {NodeListOf<HTMLElement>} */
+function tabs() {
+  return document.querySelectorAll("[role=tab]");
+}
+
 function listenToTabs() {
-  const tabs = [...document.querySelectorAll("[role=tab]")];
-  for (const [i, tab] of tabs.entries()) {
+  const all = [...tabs()];
+  for (const [i, tab] of all.entries()) {
     tab.addEventListener("click", () => chooseTab(tab.id.slice(4)));
     tab.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1, Home: -i, End: tabs.length - 1 - i }[event.key];
+      /** @type {Record<string, number | undefined>} */
+      const steps = { ArrowRight: 1, ArrowLeft: -1, Home: -i, End: all.length - 1 - i };
+      const step = steps[event.key];
       if (step === undefined) return;
       event.preventDefault();
-      chooseTab(tabs[(i + step + tabs.length) % tabs.length].id.slice(4), true);
+      chooseTab(all[(i + step + all.length) % all.length].id.slice(4), true);
     });
   }
 }
 
 function listenToViewer() {
   byId("views").addEventListener("change", (event) => {
-    state.view = event.target.value;
+    state.view = /** @type {Panokit.View} */ (target(event).value);
     draw();
   });
-  const setOpacity = () => byId("stage").style.setProperty("--opacity", byId("opacity").value / 100);
+  const setOpacity = () => byId("stage").style.setProperty("--opacity", String(Number(byId("opacity").value) / 100));
   byId("opacity").addEventListener("input", setOpacity);
   setOpacity();
   byId("compare").addEventListener("change", (event) => {
-    state.compare = event.target.checked;
+    state.compare = target(event).checked;
     chooseTab(state.tab);
   });
-  for (const side of ["left", "right"]) {
+  for (const side of SIDES) {
     byId(side).addEventListener("change", async (event) => {
-      state.sides[side] = event.target.value;
-      const [kind, artifact] = event.target.value.split(/:(.*)/s);
-      if (kind === "segments") await resultOf(artifact).catch((error) => complain(error.message));
+      const { value } = target(event);
+      state.sides[side] = value;
+      const [kind, artifact] = value.split(/:(.*)/s);
+      if (kind === "segments") await resultOf(artifact).catch((error) => complain(messageOf(error)));
       list();
       draw();
     });
@@ -289,11 +355,12 @@ function listenToViewer() {
 function listenToFiles() {
   for (const id of ["file", "camera", "file-again"]) {
     byId(id).addEventListener("change", (event) => {
-      const [file] = event.target.files;
+      const [file] = target(event).files ?? [];
       if (file) open({ file });
-      event.target.value = "";
+      target(event).value = "";
     });
   }
+  /** @param {boolean} on */
   const dragging = (on) => document.body.classList.toggle("dragging", on);
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -303,17 +370,17 @@ function listenToFiles() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     dragging(false);
-    const [file] = event.dataTransfer.files;
+    const [file] = event.dataTransfer?.files ?? [];
     if (file) open({ file });
   });
   document.addEventListener("paste", (event) => {
-    const file = [...event.clipboardData.files].find((f) => f.type.startsWith("image/"));
+    const file = [...(event.clipboardData?.files ?? [])].find((f) => f.type.startsWith("image/"));
     if (file) open({ file });
   });
   byId("start-again").addEventListener("click", () => {
     byId("bench").hidden = true;
     byId("welcome").hidden = false;
-    document.querySelector(".samples button")?.focus();
+    /** @type {HTMLElement | null} */ (document.querySelector(".samples button"))?.focus();
   });
 }
 
@@ -337,7 +404,7 @@ async function start() {
   try {
     state.info = await api.info();
   } catch (error) {
-    return complain(error.message);
+    return complain(messageOf(error));
   }
   const { artifacts, samples } = state.info;
   editPanel.offer();
@@ -347,14 +414,16 @@ async function start() {
     ...options.map((a) => new Option(`${named(a)} · ${megabytes(a.bytes)}`, a.id))
   );
   byId("artifact").value = state.artifact;
-  byId("artifact").addEventListener("change", (event) => chooseArtifact(event.target.value));
+  byId("artifact").addEventListener("change", (event) => chooseArtifact(target(event).value));
   byId("samples-title").hidden = !samples.length;
   byId("samples").replaceChildren(...samples.map(sampleButton));
   document.body.dataset.ready = "yes";
 }
 
+/** @param {Panokit.Offer} offer */
 const named = ({ id, precision }) => (id.includes(precision) ? id : `${id} · ${precision}`);
 
+/** @param {string} name */
 function sampleButton(name) {
   const image = element("img", { src: `/api/samples/${encodeURIComponent(name)}`, alt: "", loading: "lazy" });
   const button = element("button", { type: "button" }, [image, element("span", { textContent: readable(name) })]);

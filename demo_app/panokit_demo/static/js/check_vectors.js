@@ -14,17 +14,31 @@ import { HeadError, idsOnPhoto, makeHeads, postprocess } from "./postprocessing.
 import { preprocess, quantizeImage } from "./preprocessing.js";
 import { readSafetensors, writeSafetensors } from "./safetensors.js";
 
+/** @type {(data: Panokit.Stored, shape: number[]) => Panokit.Tensor} */
 const f32 = (data, shape) => ({ dtype: "F32", shape, data });
+/** @type {(data: Panokit.Stored, shape: number[]) => Panokit.Tensor} */
 const i32 = (data, shape) => ({ dtype: "I32", shape, data });
 
-/** Tensors by stage, and what the suite's `expected` describes. */
+/** @typedef {Record<string, Panokit.Tensor>} Tensors */
+
+/**
+ * Tensors by stage, and what the suite's `expected` describes.
+ * @param {Panokit.Case} entry
+ * @param {Tensors} tensors
+ * @returns {[Tensors, Panokit.Outcome]}
+ */
 function compute(entry, tensors) {
   return entry.kind === "preprocess" ? runPreprocess(entry, tensors) : runDecode(entry, tensors);
 }
 
+/**
+ * @param {Panokit.PreprocessCase} entry
+ * @param {Tensors} tensors
+ * @returns {[Tensors, Panokit.Outcome]}
+ */
 function runPreprocess(entry, tensors) {
   const [h0, w0] = tensors["in.photo"].shape;
-  const { input, transform } = preprocess(tensors["in.photo"].data, [w0, h0], entry.size_wh);
+  const { input, transform } = preprocess(/** @type {Uint8Array} */ (tensors["in.photo"].data), [w0, h0], entry.size_wh);
   const shape = [entry.size_wh[1], entry.size_wh[0], 3];
   const quantized = quantizeImage(input, entry.quantization);
   const dtype = { int8: "I8", uint8: "U8", int16: "I16" }[entry.quantization.dtype];
@@ -34,7 +48,13 @@ function runPreprocess(entry, tensors) {
   ];
 }
 
+/**
+ * @param {Panokit.DecodeCase} entry
+ * @param {Tensors} tensors
+ * @returns {[Tensors, Panokit.Outcome]}
+ */
 function runDecode(entry, tensors) {
+  /** @type {Record<string, any>} */
   const raw = Object.fromEntries(
     ["semantic", "center", "offset"].map((name) => [name, tensors[`in.${name}`]])
   );
@@ -47,6 +67,7 @@ function runDecode(entry, tensors) {
   }
   const { taxonomy, transform, postprocessing } = entry;
   const found = postprocess(heads, taxonomy, transform, postprocessing, true);
+  const resized = /** @type {Panokit.Resized} */ (found.resized);
   const { h, w, channels } = heads;
   const [H, W] = found.shape;
   const [w0, h0] = transform.photo_wh;
@@ -56,8 +77,8 @@ function runDecode(entry, tensors) {
       "real.semantic": f32(heads.semantic, [h, w, channels]),
       "real.center": f32(heads.center, [h, w]),
       "real.offset": f32(heads.offset, [h, w, 2]),
-      semantic: f32(found.resized.semantic, [H, W, channels]),
-      offset: f32(found.resized.offset, [H, W, 2]),
+      semantic: f32(resized.semantic, [H, W, channels]),
+      offset: f32(resized.offset, [H, W, 2]),
       class_map: i32(found.class_map, [H, W]),
       scores: f32(found.scores, [h, w]),
       centers: i32(Int32Array.from(found.centers.flatMap((c) => c.cell)), [n, 2]),
@@ -70,7 +91,14 @@ function runDecode(entry, tensors) {
   ];
 }
 
-/** The first difference as text, or "". */
+/**
+ * The first difference as text, or "".
+ * @param {Panokit.Case} entry
+ * @param {Tensors} expected
+ * @param {Tensors} found
+ * @param {Panokit.Outcome} described
+ * @param {number} tolerance
+ */
 function compare(entry, expected, found, described, tolerance) {
   const wanted = entry.expected;
   if (wanted.error) return same(wanted.error, described.error) ? "" : "error: another or none";
@@ -81,7 +109,7 @@ function compare(entry, expected, found, described, tolerance) {
     if (at >= 0) return `${stage}: at ${at} expected ${truth.data[at]}, got ${data[at]}`;
   }
   for (const key of wanted.transform ? ["photo_wh", "input_wh", "content_wh", "left", "top"] : []) {
-    if (!same(wanted.transform[key], described.transform[key])) return `transform: ${key}`;
+    if (!same(wanted.transform?.[key], described.transform?.[key])) return `transform: ${key}`;
   }
   const [theirs, ours] = [wanted.segments ?? [], described.segments ?? []];
   if (theirs.length !== ours.length) return `segments: ${theirs.length}, got ${ours.length}`;
@@ -94,13 +122,16 @@ function compare(entry, expected, found, described, tolerance) {
   return "";
 }
 
+/** @type {(a: unknown, b: unknown) => boolean} */
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
+/** @param {string[]} words of the command line */
 function main([suite, results]) {
   if (!suite) {
     console.error("usage: node check_vectors.js SUITE [RESULTS]");
     return 2;
   }
+  /** @type {Panokit.Suite} */
   const index = JSON.parse(readFileSync(join(suite, "suite.json"), "utf-8"));
   if (index.format !== "panokit-vectors/1") throw new Error(`unknown format ${index.format}`);
   if (results) mkdirSync(results, { recursive: true });

@@ -2,13 +2,22 @@
 
 import * as api from "./api.js";
 import { editButtons, percentOf, portraitOf, words } from "./edit_form.js";
-import { byId, complain, element, save } from "./page.js";
+import { byId, complain, element, known, messageOf, save, target } from "./page.js";
 import { title } from "./views.js";
 
 const MAX_EDITS_FILE = 200_000;
 
-/** Make the tab work. `offer()` makes its tools once the server has said what there is; `update()`
- * redraws it; `said(picture)` shows what the last drawing did. */
+/**
+ * Make the tab work. `offer()` makes its tools once the server has said what there is; `update()`
+ * redraws it; `said(picture)` shows what the last drawing did.
+ * @param {{
+ *   state: Panokit.State,
+ *   editor: import("./editor.js").Editor,
+ *   pickOf: (id: number) => Panokit.EditPick | undefined,
+ *   nameAt: (pick: Panokit.EditPick) => string,
+ *   select: (id: number, tap: Panokit.Pair | null) => void,
+ * }} page
+ */
 export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
   const selected = () => state.results.get(state.artifact)?.byId.get(state.selected);
 
@@ -18,6 +27,11 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
     }
   }
 
+  /**
+   * @param {string} name
+   * @param {Panokit.EditKind} kind
+   * @param {Record<string, Panokit.EditValue>} settings
+   */
   function add(name, kind, settings) {
     const pick = kind.parameters.some((p) => p.kind === "pick") && selected();
     const edit = { do: name, ...settings, ...(pick ? { pick: pickOf(state.selected) } : {}) };
@@ -28,7 +42,7 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
   let sliding = false; // the first move of a slide is a new step, the others change it
   byId("blur").addEventListener("input", () => {
     const { name, parameter } = portraitOf(state.info.edits);
-    const share = byId("blur").value / 100;
+    const share = Number(byId("blur").value) / 100;
     const strength = parameter.low + (parameter.high - parameter.low) * share;
     const others = editor.edits.filter((e) => e.do !== name);
     const old = editor.edits.find((e) => e.do === name);
@@ -51,18 +65,18 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
     else editor.undo();
   });
 
-  const stem = () => state.photo.name.replace(/\.[^.]*$/, "");
+  const stem = () => known(state.photo).name.replace(/\.[^.]*$/, "");
   for (const kind of ["png", "jpg"]) {
     byId(`save-${kind}`).addEventListener("click", async (event) => {
-      event.target.disabled = true;
+      target(event).disabled = true;
       byId("save-about").textContent = "Drawing the whole photo …";
       try {
-        const blob = await api.download(editor.session, editor.toJson(), state.artifact, kind);
+        const blob = await api.download(known(editor.session), editor.toJson(), state.artifact, kind);
         save(blob, `${stem()}-edited.${kind}`);
         byId("save-about").textContent = "Saved at full size, with the photo's profile and EXIF.";
       } catch (error) {
         byId("save-about").textContent = "";
-        complain(error.message);
+        complain(messageOf(error));
       } finally {
         update();
       }
@@ -73,8 +87,8 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
     save(new Blob([text], { type: "application/json" }), "edits.json");
   });
   byId("load-edits").addEventListener("change", async (event) => {
-    const [file] = event.target.files;
-    event.target.value = "";
+    const [file] = known(target(event).files);
+    target(event).value = "";
     if (!file) return;
     try {
       if (file.size > MAX_EDITS_FILE) throw new Error(`${file.name} is too large to be an edits.json.`);
@@ -82,7 +96,7 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
       if (!Array.isArray(edits)) throw new Error(`${file.name} holds no list of edits.`);
       editor.set(edits);
     } catch (error) {
-      complain(error instanceof SyntaxError ? `${file.name} is not JSON.` : error.message);
+      complain(error instanceof SyntaxError ? `${file.name} is not JSON.` : messageOf(error));
     }
   });
 
@@ -109,6 +123,7 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
     if (transparent) byId("save-about").textContent = "A lifted object is transparent, so it is saved as PNG.";
   }
 
+  /** @param {Panokit.Edited | null} edited */
   function said(edited) {
     byId("edit-message").textContent = edited?.message ?? "";
     byId("save-about").textContent = "";

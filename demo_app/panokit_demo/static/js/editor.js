@@ -1,22 +1,47 @@
 /** Edits of the photo: a list with undo and redo, drawn by the server, the latest wish first. */
 
 import * as api from "./api.js";
+import { known } from "./page.js";
 
 const MOST_STEPS = 200;
 
+/**
+ * @typedef {{
+ *   onChange: (editor: Editor) => void,
+ *   onPicture: (edited: Panokit.Edited | null) => void,
+ *   onBusy: (busy: boolean) => void,
+ *   onError: (error: Error) => void,
+ *   isSlow: (edit: Panokit.Edit) => boolean,
+ * }} Listeners
+ */
+
 export class Editor {
+  /** @type {Panokit.Edit[][]} */
   #steps = [[]];
   #at = 0;
   #running = false;
   #wanted = false;
   #draft = false; // while a slider moves, and before slow edits: smaller pictures, sooner
+  /** @type {AbortController | null} */
   #finishing = null; // ends the drawing of a whole picture that is wanted no more
 
-  /** `onChange(editor)` after every step; `onPicture({picture, …} | null)` when one is drawn.
-   * `isSlow(edit)`: whether the whole picture takes a second, so that a smaller one comes first. */
+  // What is edited, and whose segments the edits are about.
+  /** @type {string | null} */
+  session = null;
+  name = "";
+  artifact = "";
+
+  /**
+   * `onChange(editor)` after every step; `onPicture({picture, …} | null)` when one is drawn.
+   * `isSlow(edit)`: whether the whole picture takes a second, so that a smaller one comes first.
+   * @param {Listeners} listeners
+   */
   constructor({ onChange, onPicture, onBusy, onError, isSlow }) {
-    Object.assign(this, { onChange, onPicture, onBusy, onError, isSlow });
-    this.session = null;
+    this.onChange = onChange;
+    this.onPicture = onPicture;
+    this.onBusy = onBusy;
+    this.onError = onError;
+    this.isSlow = isSlow;
   }
 
   get edits() {
@@ -31,20 +56,35 @@ export class Editor {
     return this.#at < this.#steps.length - 1;
   }
 
-  /** Begin with another photo. */
+  /**
+   * Begin with another photo.
+   * @param {string} session
+   * @param {string} name
+   * @param {string} artifact
+   */
   begin(session, name, artifact) {
     this.#steps = [[]];
     this.#at = 0;
-    Object.assign(this, { session, name, artifact });
+    this.session = session;
+    this.name = name;
+    this.artifact = artifact;
     this.onChange(this);
   }
 
-  /** The file edits.json. */
+  /**
+   * The file edits.json.
+   * @param {Panokit.Edit[]} edits
+   * @returns {Panokit.EditsFile}
+   */
   toJson(edits = this.edits) {
     return { version: 1, photo: this.name, edits };
   }
 
-  /** A new step. With `live`, it takes the place of the last one, which was live too. */
+  /**
+   * A new step. With `live`, it takes the place of the last one, which was live too.
+   * @param {Panokit.Edit[]} edits
+   * @param {{ live?: boolean, first?: boolean }} options
+   */
   set(edits, { live = false, first = false } = {}) {
     if (live && !first && this.#at > 0) this.#steps[this.#at] = edits;
     else {
@@ -70,6 +110,7 @@ export class Editor {
     this.#changed();
   }
 
+  /** @param {string} artifact */
   useArtifact(artifact) {
     this.artifact = artifact;
     if (this.edits.length) this.#changed();
@@ -94,16 +135,17 @@ export class Editor {
       this.#finishing = draft ? null : new AbortController();
       try {
         const wish = { edits: this.toJson(edits), artifact, draft };
-        const drawn = edits.length ? await api.effect(session, wish, this.#finishing?.signal) : null;
+        const drawn = edits.length ? await api.effect(known(session), wish, this.#finishing?.signal) : null;
         const picture = drawn && (await createImageBitmap(drawn.blob));
         // While a slider moves, what is behind it is shown too; after an undo it is not.
         const current = edits.length === this.edits.length;
-        if (session === this.session && current) this.onPicture(drawn && { ...drawn, picture });
+        if (session === this.session && current) this.onPicture(drawn && { ...drawn, picture: known(picture) });
         if (draft && !this.#wanted) {
           this.#draft = false;
           this.#wanted = true;
         }
-      } catch (error) {
+      } catch (caught) {
+        const error = /** @type {api.Refused} */ (caught);
         if (session === this.session && error.name !== "AbortError") this.#takeBack(error, edits);
       }
     }
@@ -112,7 +154,11 @@ export class Editor {
     this.onBusy(false);
   }
 
-  /** An edit that was refused leaves the list again. */
+  /**
+   * An edit that was refused leaves the list again.
+   * @param {api.Refused} error
+   * @param {Panokit.Edit[]} edits
+   */
   #takeBack(error, edits) {
     this.onError(error);
     if (error.status === 422 && this.edits === edits && this.#at > 0) {

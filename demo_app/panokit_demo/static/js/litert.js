@@ -8,9 +8,12 @@
 
 import { getGlobalLiteRt, loadLiteRt } from "@litertjs/core";
 
+/** @type {Record<string, { new (buffer: ArrayBuffer): Panokit.Numbers }>} */
 const ARRAYS = { float32: Float32Array, uint8: Uint8Array, int8: Int8Array };
+/** @type {Record<string, number>} */
 const CODES = { float32: 1, uint8: 3, int8: 9 };
 
+/** @type {Promise<any> | null} */
 let loading = null;
 
 /** The WebAssembly part, loaded once. */
@@ -22,6 +25,7 @@ async function load() {
   return (await loading) ?? getGlobalLiteRt();
 }
 
+/** @param {any} vector of the bindings */
 const toArray = (vector) => {
   const out = Array.from({ length: vector.size() }, (_, i) => vector.get(i));
   vector.delete();
@@ -29,13 +33,21 @@ const toArray = (vector) => {
 };
 
 export class Network {
+  // What the bindings below the package give; it has no types.
+  /** @type {any} */
   #wasm;
+  /** @type {any} */
   #environment;
+  /** @type {any} */
   #model;
+  /** @type {any} */
   #compiled;
-  #pointer;
+  #pointer = 0;
 
-  /** Compile a file's bytes. */
+  /**
+   * Compile a file's bytes.
+   * @param {Uint8Array} bytes
+   */
   static async open(bytes) {
     const lite = await load();
     const network = new Network();
@@ -58,6 +70,9 @@ export class Network {
   /**
    * Heads by name, `{dtype, shape, data}` as the artifact gives them. `image` is a typed array of
    * the input's type; `specs` are the artifact's tensors as the server describes them.
+   * @param {Panokit.Numbers} image
+   * @param {Panokit.Offer["tensors"]} specs
+   * @returns {Promise<Record<string, Panokit.Raw>>}
    */
   async run(image, { image: input, ...heads }) {
     const buffer = this.#input(image, input);
@@ -70,10 +85,14 @@ export class Network {
     const signature = this.#model.getSignature(0);
     const names = toArray(signature.outputNames());
     signature.delete();
-    const read = outputs.map((output, i) => this.#read(output, names[i]));
+    const read = outputs.map((/** @type {any} */ output, /** @type {number} */ i) => this.#read(output, names[i]));
     return Object.fromEntries(Object.entries(heads).map(([head, spec]) => [head, find(read, spec)]));
   }
 
+  /**
+   * @param {Panokit.Numbers} image
+   * @param {Panokit.TensorSpec} spec
+   */
   #input(image, spec) {
     const wasm = this.#wasm;
     const type = this.#model.getInputTensorType(0, 0);
@@ -92,6 +111,11 @@ export class Network {
     }
   }
 
+  /**
+   * @param {any} output of the bindings
+   * @param {string} name
+   * @returns {Output}
+   */
   #read(output, name) {
     const wasm = this.#wasm;
     const type = output.tensorType();
@@ -114,8 +138,15 @@ export class Network {
   }
 }
 
-/** The output that a head's description fits: by name, else the only one of its shape. */
+/** @typedef {{ name: string, shape: number[], code: number, bytes: Uint8Array<ArrayBuffer> }} Output */
+
+/**
+ * The output that a head's description fits: by name, else the only one of its shape.
+ * @param {Output[]} outputs
+ * @param {Panokit.TensorSpec} spec
+ */
 function find(outputs, { name, shape, dtype }) {
+  /** @type {(o: Output) => boolean} */
   const fits = (o) => o.code === CODES[dtype] && o.shape.join() === shape.join();
   const alike = outputs.filter(fits);
   const found = alike.find((o) => o.name === name) ?? (alike.length === 1 ? alike[0] : null);

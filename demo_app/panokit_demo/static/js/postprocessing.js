@@ -9,10 +9,16 @@
 
 const f32 = Math.fround;
 const LIMIT = f32(1e38); // larger magnitudes could overflow when subtracted from one another
+/** @type {Record<Panokit.HeadName, number>} */
 const HEADS = { semantic: 3, center: 2, offset: 3 };
 
 /** A head that cannot be decoded; `head` and `position` say where. */
 export class HeadError extends Error {
+  /**
+   * @param {string} head
+   * @param {string} reason
+   * @param {number[]} position
+   */
   constructor(head, reason, position = []) {
     super(`head '${head}': ${reason}`);
     this.head = head;
@@ -20,7 +26,11 @@ export class HeadError extends Error {
   }
 }
 
-/** Real float32 values of one head: (q - zero_point)·scale for whole numbers, else as they are. */
+/**
+ * Real float32 values of one head: (q - zero_point)·scale for whole numbers, else as they are.
+ * @param {Panokit.Numbers} data
+ * @param {Panokit.Quantization | undefined} quantization
+ */
 export function dequantize(data, quantization) {
   if (!quantization) return data instanceof Float32Array ? data : Float32Array.from(data);
   const scale = f32(quantization.scale);
@@ -28,10 +38,15 @@ export function dequantize(data, quantization) {
   return Float32Array.from(data, (q) => (q - zero) * scale);
 }
 
-/** Heads by name from tensors `{shape, data}` with or without a batch axis; checks every value. */
+/**
+ * Heads by name from tensors `{shape, data}` with or without a batch axis; checks every value.
+ * @param {Record<string, Panokit.NumberTensor>} tensors
+ * @param {Record<string, Panokit.Quantization>} quantization
+ * @returns {Panokit.Heads}
+ */
 export function makeHeads(tensors, quantization = {}) {
-  const heads = {};
-  for (const name of Object.keys(HEADS)) {
+  const heads = /** @type {Panokit.Heads} */ ({});
+  for (const name of /** @type {Panokit.HeadName[]} */ (Object.keys(HEADS))) {
     if (!tensors[name]) throw new HeadError(name, "is missing");
     let { shape, data } = tensors[name];
     if (shape.length === 4 && shape[0] === 1) shape = shape.slice(1);
@@ -40,6 +55,7 @@ export function makeHeads(tensors, quantization = {}) {
     const values = dequantize(data, quantization[name]);
     const bad = values.findIndex((v) => !(Math.abs(v) <= LIMIT)); // NaN compares false: bad too
     if (bad >= 0) {
+      /** @type {number[]} */
       const position = [];
       for (let i = shape.length - 1, rest = bad; i >= 0; i--) {
         position.unshift(rest % shape[i]);
@@ -57,7 +73,11 @@ export function makeHeads(tensors, quantization = {}) {
   return heads;
 }
 
-/** Half-pixel bilinear taps of one axis: two inputs and the second one's weight. */
+/**
+ * Half-pixel bilinear taps of one axis: two inputs and the second one's weight.
+ * @param {number} nIn
+ * @param {number} nOut
+ */
 function axisTaps(nIn, nOut) {
   const low = new Int32Array(nOut);
   const high = new Int32Array(nOut);
@@ -71,9 +91,19 @@ function axisTaps(nIn, nOut) {
   return { low, high, f };
 }
 
+/** @type {(a: number, b: number, f: number) => number} */
 const mix = (a, b, f) => f32(a + f32(f32(b - a) * f));
 
-/** Rows of values [h][w][n] resized to H×W: `row(y)` gives [W][n], along x first, then y. */
+/**
+ * Rows of values [h][w][n] resized to H×W: `row(y)` gives [W][n], along x first, then y.
+ * @param {Float32Array} values
+ * @param {number} h
+ * @param {number} w
+ * @param {number} n
+ * @param {number} H
+ * @param {number} W
+ * @returns {(y: number) => Float32Array}
+ */
 function makeResizer(values, h, w, n, H, W) {
   if (h === H && w === W) return (y) => values.subarray(y * w * n, (y + 1) * w * n);
   const xs = axisTaps(w, W);
@@ -95,10 +125,18 @@ function makeResizer(values, h, w, n, H, W) {
   };
 }
 
-/** One axis of a grid of n cells: centres in input pixels, and the cells [from, to) on the photo. */
+/**
+ * One axis of a grid of n cells: centres in input pixels, and the cells [from, to) on the photo.
+ * @param {number} n
+ * @param {number} size
+ * @param {number} start
+ * @param {number} length
+ * @returns {Panokit.Axis}
+ */
 function axis(n, size, start, length) {
   const step = f32(size / n);
   const centers = Float32Array.from({ length: n }, (_, i) => f32(i + 0.5) * step);
+  /** @type {(i: number) => boolean} */
   const inside = (i) =>
     (2 * i + 1) * size >= 2 * n * start && (2 * i + 1) * size < 2 * n * (start + length);
   let from = 0;
@@ -108,7 +146,13 @@ function axis(n, size, start, length) {
   return { centers, from, to };
 }
 
-/** Both axes of an h×w grid over the input of a transform record. */
+/**
+ * Both axes of an h×w grid over the input of a transform record.
+ * @param {Panokit.Transform} transform
+ * @param {number} h
+ * @param {number} w
+ * @returns {Panokit.Grid}
+ */
 function makeGrid({ input_wh: [W, H], content_wh: [cw, ch], ...transform }, h, w) {
   return { h, w, y: axis(h, H, transform.top, ch), x: axis(w, W, transform.left, cw) };
 }
@@ -117,6 +161,12 @@ function makeGrid({ input_wh: [W, H], content_wh: [cw, ch], ...transform }, h, w
  * Decode heads. `taxonomy` is an array of `{id, isthing}`, one per channel; `transform` a transform
  * record; `config` the manifest's postprocessing parameters. Gives `ids` (Int32Array [H][W], 0 =
  * void), `shape`, `segments` and the intermediates; `explain` adds the resized heads (large).
+ * @param {Panokit.Heads} heads
+ * @param {Panokit.Class[]} taxonomy
+ * @param {Panokit.Transform} transform
+ * @param {Panokit.Postprocessing} config
+ * @param {boolean} explain
+ * @returns {Panokit.Decoding}
  */
 export function postprocess(heads, taxonomy, transform, config, explain = false) {
   if (heads.channels !== taxonomy.length) {
@@ -125,22 +175,30 @@ export function postprocess(heads, taxonomy, transform, config, explain = false)
   const cells = makeGrid(transform, heads.h, heads.w);
   const [W, H] = transform.input_wh;
   const grid = config.grid === "head" ? cells : makeGrid(transform, H, W);
+  /** @type {(n: number) => Float32Array} */
   const plane = (n) => new Float32Array(grid.h * grid.w * n);
   const resized = explain ? { semantic: plane(heads.channels), offset: plane(2) } : null;
   const classes = classify(heads, grid, resized);
   const scores = Float32Array.from(heads.center, sigmoid);
   const centers = findCenters(scores, cells, config);
   const votes = vote(heads, grid, classes.channel, taxonomy, centers, resized);
-  const found = assemble(heads, grid, classes, votes, centers, taxonomy, config);
+  const found = assemble(grid, classes, votes, centers, taxonomy, config);
   const details = { class_map: classes.channel, scores, centers, votes, resized };
   return { shape: [grid.h, grid.w], ...found, ...details };
 }
 
+/** @param {number} x */
 function sigmoid(x) {
   return 1 / (1 + Math.exp(-Math.min(Math.max(x, -700), 700))); // rounded once, when it is stored
 }
 
-/** First channel with the highest logit (-1 off the photo), that logit, and the sum of exponents. */
+/**
+ * First channel with the highest logit (-1 off the photo), that logit, and the sum of exponents.
+ * @param {Panokit.Heads} heads
+ * @param {Panokit.Grid} grid
+ * @param {Panokit.Resized | null} resized
+ * @returns {Panokit.Classes}
+ */
 function classify({ semantic, h, w, channels: n }, grid, resized) {
   const count = grid.h * grid.w;
   const channel = new Int32Array(count).fill(-1);
@@ -166,10 +224,16 @@ function classify({ semantic, h, w, channels: n }, grid, resized) {
   return { channel, peak, total, row };
 }
 
-/** Centres, best first: cell (row, column), its score and its position in input pixels. */
+/**
+ * Centres, best first: cell (row, column), its score and its position in input pixels.
+ * @param {Float32Array} scores
+ * @param {Panokit.Grid} cells
+ * @param {Panokit.Postprocessing} config
+ */
 function findCenters(scores, cells, { threshold, window, top_k: most }) {
   const r = (window - 1) / 2;
   const least = f32(threshold);
+  /** @type {Panokit.Center[]} */
   const found = [];
   for (let y = cells.y.from; y < cells.y.to; y++) {
     for (let x = cells.x.from; x < cells.x.to; x++) {
@@ -183,6 +247,13 @@ function findCenters(scores, cells, { threshold, window, top_k: most }) {
   return found.slice(0, most);
 }
 
+/**
+ * @param {Float32Array} scores
+ * @param {Panokit.Grid} cells
+ * @param {number} y
+ * @param {number} x
+ * @param {number} r
+ */
 function isPeak(scores, { h, w }, y, x, r) {
   const i = y * w + x;
   for (let v = Math.max(0, y - r); v <= Math.min(h - 1, y + r); v++) {
@@ -194,7 +265,15 @@ function isPeak(scores, { h, w }, y, x, r) {
   return true;
 }
 
-/** For every thing pixel the rank of the centre nearest to its position plus offset, else -1. */
+/**
+ * For every thing pixel the rank of the centre nearest to its position plus offset, else -1.
+ * @param {Panokit.Heads} heads
+ * @param {Panokit.Grid} grid
+ * @param {Int32Array} channel
+ * @param {Panokit.Class[]} taxonomy
+ * @param {Panokit.Center[]} centers
+ * @param {Panokit.Resized | null} resized
+ */
 function vote({ offset, h, w }, grid, channel, taxonomy, centers, resized) {
   const votes = new Int32Array(grid.h * grid.w).fill(-1);
   const row = makeResizer(offset, h, w, 2, grid.h, grid.w);
@@ -224,8 +303,16 @@ function vote({ offset, h, w }, grid, channel, taxonomy, centers, resized) {
   return votes;
 }
 
-/** Ids and segments: things in centre order, then stuff by category id. */
-function assemble(heads, grid, classes, votes, centers, taxonomy, config) {
+/**
+ * Ids and segments: things in centre order, then stuff by category id.
+ * @param {Panokit.Grid} grid
+ * @param {Panokit.Classes} classes
+ * @param {Int32Array} votes
+ * @param {Panokit.Center[]} centers
+ * @param {Panokit.Class[]} taxonomy
+ * @param {Panokit.Postprocessing} config
+ */
+function assemble(grid, classes, votes, centers, taxonomy, config) {
   const n = taxonomy.length;
   const { channel } = classes;
   const counts = centers.map(() => new Int32Array(n));
@@ -236,10 +323,12 @@ function assemble(heads, grid, classes, votes, centers, taxonomy, config) {
   });
   const byId = [...taxonomy.keys()].sort((a, b) => taxonomy[a].id - taxonomy[b].id);
   const top = counts.map((of) => byId.reduce((best, c) => (of[c] > of[best] ? c : best)));
-  const sums = probabilitySums(heads, grid, classes, votes, top, n);
+  const sums = probabilitySums(grid, classes, votes, top, n);
+  /** @type {Panokit.Decoded[]} */
   const segments = [];
   const idOfRank = new Int32Array(centers.length);
   const idOfChannel = new Int32Array(n);
+  /** @type {(c: number, area: number, score: number, center_yx: Panokit.Pair | null) => number} */
   const add = (c, area, score, center_yx) => {
     const { id: category_id, isthing } = taxonomy[c];
     return segments.push({ id: segments.length + 1, category_id, isthing, area, score, center_yx });
@@ -259,8 +348,15 @@ function assemble(heads, grid, classes, votes, centers, taxonomy, config) {
   return { ids, segments };
 }
 
-/** Sums of the segments' class probabilities, by centre rank and by channel of stuff. */
-function probabilitySums(heads, grid, { channel, peak, total, row }, votes, top, n) {
+/**
+ * Sums of the segments' class probabilities, by centre rank and by channel of stuff.
+ * @param {Panokit.Grid} grid
+ * @param {Panokit.Classes} classes
+ * @param {Int32Array} votes
+ * @param {number[]} top
+ * @param {number} n
+ */
+function probabilitySums(grid, { channel, peak, total, row }, votes, top, n) {
   const sums = { rank: new Float64Array(top.length), channel: new Float64Array(n) };
   for (let y = grid.y.from; y < grid.y.to; y++) {
     let logits = null; // of this row, made only where a voter differs from its instance's class
@@ -280,11 +376,17 @@ function probabilitySums(heads, grid, { channel, peak, total, row }, votes, top,
   return sums;
 }
 
-/** The ids on the photo, Int32Array [h0][w0]: the pixel that holds each photo pixel's centre. */
+/**
+ * The ids on the photo, Int32Array [h0][w0]: the pixel that holds each photo pixel's centre.
+ * @param {Int32Array} ids
+ * @param {Panokit.Pair} shape
+ * @param {Panokit.Transform} transform
+ */
 export function idsOnPhoto(ids, [h, w], transform) {
   const [w0, h0] = transform.photo_wh;
   const [W, H] = transform.input_wh;
   const [cw, ch] = transform.content_wh;
+  /** @type {(n0: number, content: number, start: number, size: number, n: number) => Int32Array} */
   const along = (n0, content, start, size, n) =>
     Int32Array.from({ length: n0 }, (_, i) => {
       const at = start + Math.floor(((2 * i + 1) * content) / (2 * n0));

@@ -7,8 +7,14 @@
 const PRECISION = 22; // bits of a coefficient's fraction: 32 - 8 of a pixel - 2 of headroom
 const HALF = 2 ** (PRECISION - 1);
 
-/** Where a photo lies in an input: scale to fit, centred, the odd pixel right and below. */
+/**
+ * Where a photo lies in an input: scale to fit, centred, the odd pixel right and below.
+ * @param {Panokit.Pair} photoWh
+ * @param {Panokit.Pair} inputWh
+ * @returns {Panokit.Transform}
+ */
 export function letterbox([w0, h0], [w, h]) {
+  /** @type {(a: number, b: number) => number} */
   const round = (a, b) => Math.floor((2 * a + b) / (2 * b)); // round half up of a / b
   const content = w * h0 <= h * w0 ? [w, round(h0 * w, w0)] : [round(w0 * h, h0), h];
   const [cw, ch] = content.map((side) => Math.max(1, side));
@@ -25,7 +31,12 @@ export function letterbox([w0, h0], [w, h]) {
   };
 }
 
-/** The input, RGB [H][W][3], of a photo's pixels with 3 or 4 channels (alpha is left out). */
+/**
+ * The input, RGB [H][W][3], of a photo's pixels with 3 or 4 channels (alpha is left out).
+ * @param {Panokit.Bytes} pixels
+ * @param {Panokit.Pair} photoWh
+ * @param {Panokit.Pair} inputWh
+ */
 export function preprocess(pixels, photoWh, inputWh) {
   const channels = pixels.length / (photoWh[0] * photoWh[1]);
   if (channels !== 3 && channels !== 4) {
@@ -42,11 +53,25 @@ export function preprocess(pixels, photoWh, inputWh) {
   return { input, transform };
 }
 
-/** Pixels resized as Pillow's BILINEAR does; RGB comes out whatever comes in. */
+/**
+ * Pixels resized as Pillow's BILINEAR does; RGB comes out whatever comes in.
+ * @param {Panokit.Bytes} pixels
+ * @param {Panokit.Pair} size
+ * @param {number} channels
+ * @param {Panokit.Pair} to
+ */
 export function resize(pixels, [w0, h0], channels, [w, h]) {
   return resizeHeight(resizeWidth(pixels, w0, h0, channels, w), w, h0, h);
 }
 
+/**
+ * @param {Panokit.Bytes} pixels
+ * @param {number} w0
+ * @param {number} h0
+ * @param {number} channels
+ * @param {number} w
+ * @returns {Panokit.Bytes}
+ */
 function resizeWidth(pixels, w0, h0, channels, w) {
   if (w === w0 && channels === 3) return pixels;
   const out = new Uint8Array(w * h0 * 3);
@@ -69,6 +94,13 @@ function resizeWidth(pixels, w0, h0, channels, w) {
   return out;
 }
 
+/**
+ * @param {Panokit.Bytes} pixels
+ * @param {number} w
+ * @param {number} h0
+ * @param {number} h
+ * @returns {Panokit.Bytes}
+ */
 function resizeHeight(pixels, w, h0, h) {
   if (h === h0) return pixels;
   const row = w * 3;
@@ -87,11 +119,16 @@ function resizeHeight(pixels, w, h0, h) {
   return out;
 }
 
+/** @param {number} sum */
 function clip(sum) {
   return Math.min(sum >> PRECISION, 255);
 }
 
-/** For each output the first input, the number of inputs and their fixed-point weights. */
+/**
+ * For each output the first input, the number of inputs and their fixed-point weights.
+ * @param {number} nIn
+ * @param {number} nOut
+ */
 function coefficients(nIn, nOut) {
   const scale = nIn / nOut;
   const widening = Math.max(scale, 1); // the triangle widens when it shrinks
@@ -103,6 +140,7 @@ function coefficients(nIn, nOut) {
     const center = (i + 0.5) * scale;
     const start = Math.max(0, Math.trunc(center - widening + 0.5));
     const end = Math.min(nIn, Math.trunc(center + widening + 0.5));
+    /** @type {number[]} */
     const real = [];
     let total = 0;
     for (let x = start; x < end; x++) {
@@ -119,11 +157,17 @@ function coefficients(nIn, nOut) {
   return { starts, counts, weights, most };
 }
 
-/** The input tensor of a quantised model: round(value / scale) half to even, + zero point. */
+/**
+ * The input tensor of a quantised model: round(value / scale) half to even, + zero point.
+ * @param {Panokit.Numbers} image
+ * @param {Panokit.InputQuantization} quantization
+ */
 export function quantizeImage(image, { dtype, scale, zero_point: zero }) {
-  const [Type, least, most] = {
+  /** @type {Record<string, [Panokit.WholeNumbers, number, number]>} */
+  const types = {
     int8: [Int8Array, -128, 127], uint8: [Uint8Array, 0, 255], int16: [Int16Array, -32768, 32767],
-  }[dtype];
+  };
+  const [Type, least, most] = types[dtype];
   const step = Math.fround(scale);
   return Type.from(image, (value) => {
     const real = Math.fround(value / step);

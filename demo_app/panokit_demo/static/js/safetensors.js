@@ -8,13 +8,20 @@
  * array in row-major order. Half floats are read as Float32Array and written from one.
  */
 
+/** @type {Record<string, { new (buffer: ArrayBuffer): Panokit.Stored, BYTES_PER_ELEMENT: number }>} */
 const TYPES = {
   F64: Float64Array, F32: Float32Array, I64: BigInt64Array, U64: BigUint64Array, I32: Int32Array,
   U32: Uint32Array, I16: Int16Array, U16: Uint16Array, I8: Int8Array, U8: Uint8Array,
   BOOL: Uint8Array, F16: Uint16Array,
 };
 
-/** Tensors and metadata of a file (ArrayBuffer or Uint8Array); throws on anything malformed. */
+/** @typedef {{ dtype: string, shape: number[], data_offsets: Panokit.Pair }} Entry */
+
+/**
+ * Tensors and metadata of a file; throws on anything malformed.
+ * @param {ArrayBuffer | Uint8Array} file
+ * @returns {{ tensors: Record<string, Panokit.Tensor>, metadata: Record<string, string> }}
+ */
 export function readSafetensors(file) {
   // A plain view, also of Node's Buffer, whose slice() would not copy.
   const bytes = file instanceof Uint8Array
@@ -24,15 +31,23 @@ export function readSafetensors(file) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
   if (length > bytes.length - 8) throw new Error("safetensors: the header is longer than the file");
+  /** @type {Record<string, Entry> & { __metadata__?: Record<string, string> }} */
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
   const body = bytes.subarray(8 + length);
+  /** @type {Record<string, Panokit.Tensor>} */
   const tensors = {};
   for (const [name, entry] of Object.entries(header)) {
-    if (name !== "__metadata__") tensors[name] = readTensor(name, entry, body);
+    if (name !== "__metadata__") tensors[name] = readTensor(name, /** @type {Entry} */ (entry), body);
   }
   return { tensors, metadata: header.__metadata__ ?? {} };
 }
 
+/**
+ * @param {string} name
+ * @param {Entry} entry
+ * @param {Uint8Array} body
+ * @returns {Panokit.Tensor}
+ */
 function readTensor(name, { dtype, shape, data_offsets: [start, end] }, body) {
   const Type = TYPES[dtype];
   if (!Type) throw new Error(`safetensors: tensor ${name} has the unknown type ${dtype}`);
@@ -42,11 +57,18 @@ function readTensor(name, { dtype, shape, data_offsets: [start, end] }, body) {
     throw new Error(`safetensors: tensor ${name} does not fit the file`);
   }
   const data = new Type(body.slice(start, end).buffer); // a copy: offsets need not be aligned
-  return { dtype, shape, data: dtype === "F16" ? Float32Array.from(data, halfToNumber) : data };
+  return dtype === "F16"
+    ? { dtype, shape, data: Float32Array.from(/** @type {Uint16Array} */ (data), halfToNumber) }
+    : { dtype, shape, data };
 }
 
-/** A file as Uint8Array from `{name: {dtype, shape, data}}` and metadata (texts by name). */
+/**
+ * A file from `{name: {dtype, shape, data}}` and metadata (texts by name).
+ * @param {Record<string, Panokit.Tensor>} tensors
+ * @param {Record<string, string>} metadata
+ */
 export function writeSafetensors(tensors, metadata = {}) {
+  /** @type {Record<string, object>} */
   const header = Object.keys(metadata).length ? { __metadata__: metadata } : {};
   // Wide types first, so that every tensor lies aligned; then by name, so that files are equal.
   const names = Object.keys(tensors).sort(
@@ -56,7 +78,9 @@ export function writeSafetensors(tensors, metadata = {}) {
   let end = 0;
   for (const name of names) {
     const { dtype, shape, data } = tensors[name];
-    const stored = dtype === "F16" ? Uint16Array.from(data, numberToHalf) : data;
+    const stored = dtype === "F16"
+      ? Uint16Array.from(/** @type {Float32Array} */ (data), numberToHalf)
+      : data;
     if (!(stored instanceof (TYPES[dtype] ?? Array))) {
       throw new Error(`safetensors: tensor ${name}: ${dtype} does not fit its array`);
     }
@@ -67,7 +91,7 @@ export function writeSafetensors(tensors, metadata = {}) {
     parts.push(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
     end += stored.byteLength;
   }
-  let text = new TextEncoder().encode(JSON.stringify(header));
+  const text = new TextEncoder().encode(JSON.stringify(header));
   const padded = Math.ceil(text.length / 8) * 8;
   const file = new Uint8Array(8 + padded + end).fill(32, 8, 8 + padded);
   new DataView(file.buffer).setBigUint64(0, BigInt(padded), true);
@@ -80,11 +104,15 @@ export function writeSafetensors(tensors, metadata = {}) {
   return file;
 }
 
+/** @param {{ dtype: string }} tensor */
 function width({ dtype }) {
   return TYPES[dtype]?.BYTES_PER_ELEMENT ?? 0;
 }
 
-/** The number that an IEEE half stands for, from its 16 bits. */
+/**
+ * The number that an IEEE half stands for, from its 16 bits.
+ * @param {number} bits
+ */
 export function halfToNumber(bits) {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
@@ -94,7 +122,10 @@ export function halfToNumber(bits) {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** The 16 bits of the half nearest to a number, ties to even. */
+/**
+ * The 16 bits of the half nearest to a number, ties to even.
+ * @param {number} value
+ */
 export function numberToHalf(value) {
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
   const size = Math.abs(value);

@@ -1,22 +1,35 @@
 /** The stage: two panes of picture and overlay, a divider between them, names, outlines, taps. */
 
-import { byId, percent } from "./page.js";
+import { byId, known, percent } from "./page.js";
 import { drawNames, idAt, outline, paintOverlay, title } from "./views.js";
 
 const stage = byId("stage");
 const marks = byId("marks");
 const cut = byId("cut");
+/** @type {Record<string, number | undefined>} */
+const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+
+/** @typedef {[Panokit.Picture?, (Panokit.Result | null)?, Panokit.View?]} Painted */
 
 /**
  * What a pane shows: `{label, picture, result}` (`picture` an ImageBitmap, `result` or null).
  * `show({left, right, names, selected, view})` draws; `left` null means no comparison.
  */
 export class Stage {
+  /** @type {Panokit.Scene | null} */
   #scene = null;
   #hovered = 0;
+  /** @type {Record<Panokit.Side, Painted>} */
   #painted = { left: [], right: [] };
+  /** @type {Panokit.Pair} */
   #size = [1, 1];
 
+  /**
+   * @param {{
+   *   onSelect: (id: number, point: Panokit.Pair | null) => void,
+   *   onHover: (id: number) => void,
+   * }} listeners
+   */
   constructor({ onSelect, onHover }) {
     this.onSelect = onSelect;
     this.onHover = onHover;
@@ -30,19 +43,24 @@ export class Stage {
     this.#listenToDivider();
   }
 
-  /** Fit the stage to a photo of this size. */
+  /**
+   * Fit the stage to a photo of this size.
+   * @param {Panokit.Pair} size
+   */
   fit(size) {
     this.#size = size;
     this.#painted = { left: [], right: [] };
-    stage.style.setProperty("--ratio", size[0] / size[1]);
+    stage.style.setProperty("--ratio", String(size[0] / size[1]));
     this.setCut(0.5);
   }
 
+  /** @param {number} share of the width that the left pane has */
   setCut(share) {
     cut.value = String(Math.round(1000 * Math.min(1, Math.max(0, share))));
-    stage.style.setProperty("--cut", `${cut.value / 10}%`);
+    stage.style.setProperty("--cut", `${Number(cut.value) / 10}%`);
   }
 
+  /** @param {Panokit.Scene} scene */
   show(scene) {
     this.#scene = scene;
     const comparing = scene.left !== null;
@@ -50,7 +68,7 @@ export class Stage {
     byId("divider").hidden = !comparing;
     byId("compare-row").hidden = !comparing;
     byId("pane-left").hidden = !comparing;
-    for (const side of ["left", "right"]) {
+    for (const side of /** @type {Panokit.Side[]} */ (["left", "right"])) {
       const layer = scene[side];
       byId(`tag-${side}`).hidden = !comparing;
       if (layer === null) continue;
@@ -61,6 +79,7 @@ export class Stage {
     this.#drawMarks();
   }
 
+  /** @param {number} id */
   hover(id) {
     if (id === this.#hovered) return;
     this.#hovered = id;
@@ -69,12 +88,17 @@ export class Stage {
     if (!id) byId("tip").hidden = true;
   }
 
+  /**
+   * @param {Panokit.Side} side
+   * @param {Panokit.Layer} layer
+   * @param {Panokit.View} view
+   */
   #paint(side, layer, view) {
     const [base, overlay] = byId(`pane-${side}`).querySelectorAll("canvas");
     const painted = this.#painted[side];
     if (painted[0] !== layer.picture) {
       [base.width, base.height] = this.#size;
-      base.getContext("2d").drawImage(layer.picture, 0, 0, ...this.#size);
+      known(base.getContext("2d")).drawImage(layer.picture, 0, 0, ...this.#size);
     }
     if (painted[1] !== layer.result || painted[2] !== view) {
       if (layer.result) paintOverlay(overlay, layer.result, view);
@@ -90,8 +114,9 @@ export class Stage {
     const box = stage.getBoundingClientRect();
     marks.width = Math.max(1, Math.round(box.width * ratio));
     marks.height = Math.max(1, Math.round(box.height * ratio));
-    const context = marks.getContext("2d");
+    const context = known(marks.getContext("2d"));
     const [sx, sy] = [marks.width / this.#size[0], marks.height / this.#size[1]];
+    /** @type {(id: number, veil: number) => void} */
     const draw = (id, veil) => {
       const line = id && outline(result, id, { veil });
       if (!line) return;
@@ -103,19 +128,25 @@ export class Stage {
     if (names) drawNames(context, result, view, ratio);
   }
 
+  /**
+   * @param {MouseEvent} event
+   * @returns {Panokit.Pair}
+   */
   #point(event) {
     const box = stage.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   }
 
+  /** @param {MouseEvent} event */
   #idAt(event) {
     return this.#scene ? idAt(this.#scene.result, ...this.#point(event)) : 0;
   }
 
+  /** @param {PointerEvent} event */
   #hover(event) {
     const id = this.#idAt(event);
     this.hover(id);
-    const segment = id && this.#scene.result.byId.get(id);
+    const segment = id ? this.#scene?.result.byId.get(id) : undefined;
     const tip = byId("tip");
     tip.hidden = !segment;
     if (!segment) return;
@@ -128,11 +159,12 @@ export class Stage {
     tip.style.transform = `translate(${Math.max(2, x)}px, ${Math.max(2, y)}px)`;
   }
 
+  /** @param {KeyboardEvent} event */
   #key(event) {
     if (!this.#scene) return;
     const order = this.#scene.result.segments.map((s) => s.id);
     const at = order.indexOf(this.#scene.selected);
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const step = STEPS[event.key];
     if (event.key === "Escape") this.onSelect(0, null);
     else if (step && order.length) {
       const next = at < 0 ? (step > 0 ? 0 : order.length - 1) : (at + step + order.length) % order.length;
@@ -143,7 +175,7 @@ export class Stage {
 
   #listenToDivider() {
     const divider = byId("divider");
-    cut.addEventListener("input", () => this.setCut(cut.value / 1000));
+    cut.addEventListener("input", () => this.setCut(Number(cut.value) / 1000));
     divider.addEventListener("pointerdown", (event) => {
       divider.setPointerCapture(event.pointerId);
       event.preventDefault();
