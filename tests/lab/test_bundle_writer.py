@@ -141,7 +141,7 @@ def test_parts_that_make_no_bundle(
     few = dataclasses.replace(part, raw=dict(list(part.raw.items())[:2]))
     parts = {"none": [], "twice": [part, part], "few-vectors": [few]}[case]
     message = {
-        "none": "at least one artifact", "twice": "expected them to differ", "few-vectors": "at least 3"
+        "none": "at least one artifact", "twice": "to differ", "few-vectors": "at least 3"
     }[case]  # fmt: skip
     with pytest.raises(ArgumentError, match=message):
         write_bundle(tmp_path / "toy.panokit", manifest, parts, PHOTOS)
