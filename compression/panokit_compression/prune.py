@@ -59,32 +59,13 @@ def prune(
     tp = _tool()
     module.eval().requires_grad_(True)
     before = count_macs(module, size), _parameters(module)
-    example = torch.zeros(1, 3, size, size)
-    kept = protected_layers(module, example, step.protected)
     taylor = step.importance == "taylor"
     if taylor and not images:
         raise ArgumentError(
             "calibration images",
             "there are no calibration images; Taylor importance needs at least one",
         )
-    importance = _limited(
-        _taylor_importance(tp, layer_macs(module, size))
-        if taylor
-        else tp.importance.GroupMagnitudeImportance(),
-        step,
-    )
-    pruner = tp.pruner.BasePruner(
-        module,
-        example,
-        importance=importance,
-        global_pruning=True,
-        pruning_ratio=0.99,
-        max_pruning_ratio=step.largest_cut,
-        iterative_steps=STEPS,
-        ignored_layers=kept,
-        round_to=step.multiple_of,
-        output_transform=lambda heads: [heads[name] for name in sorted(heads)],
-    )
+    pruner = _pruner(tp, module, step, size)
     macs, round_number = before[0], 0
     for _ in range(STEPS):
         if macs <= step.macs * before[0]:
@@ -106,6 +87,27 @@ def prune(
             f"{macs / before[0]:.0%} is the least with what is protected",
         )
     return PruneResult(before[0], macs, before[1], _parameters(module))
+
+
+def _pruner(tp: Any, module: nn.Module, step: Prune, size: int) -> Any:
+    example = torch.zeros(1, 3, size, size)
+    importance = (
+        _taylor_importance(tp, layer_macs(module, size))
+        if step.importance == "taylor"
+        else tp.importance.GroupMagnitudeImportance()
+    )
+    return tp.pruner.BasePruner(
+        module,
+        example,
+        importance=_limited(importance, step),
+        global_pruning=True,
+        pruning_ratio=0.99,
+        max_pruning_ratio=step.largest_cut,
+        iterative_steps=STEPS,
+        ignored_layers=protected_layers(module, example, step.protected),
+        round_to=step.multiple_of,
+        output_transform=lambda heads: [heads[name] for name in sorted(heads)],
+    )
 
 
 def protected_layers(

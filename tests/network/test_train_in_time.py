@@ -1,4 +1,4 @@
-"""Training on a lent machine, rehearsed: from a folder that holds only what would travel."""
+"""Training within a given time, rehearsed: from a folder that holds only what would travel."""
 
 from __future__ import annotations
 

@@ -169,8 +169,7 @@ def train(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     source = PhotoSource.open(data, taxonomy, pseudo)
     settings = _settings(config, source.taxonomy)
-    left_out = set(exclude or ())
-    photos = [p for p in source.photos(train_splits, "_train") if p.source not in left_out]
+    photos = [p for p in source.photos(train_splits, "_train") if p.source not in (exclude or ())]
     where = cache or out / "cache"
     with process_group() as (rank, world), _progress(rank) as bar:
         cached, validator = in_turn(
@@ -197,12 +196,10 @@ def train(
         result = _run(trainer, stop_after, minutes)
         if board:
             board.close()
-    if rank:
-        return
-    _console.print(f"{result.samples} samples in {result.step} steps; weights: {result.weights}")
-    if json:
-        processes = {"processes": world, "skipped": cached.skipped}
-        write_json(json, {**write_settings(result), **processes})
+    if rank == 0:
+        _console.print(f"{result.samples} samples in {result.step} steps; weights {result.weights}")
+    if rank == 0 and json:
+        write_json(json, write_settings(result) | {"processes": world, "skipped": cached.skipped})
 
 
 def _run(trainer: Trainer, stop_after: int | None, minutes: float | None) -> TrainResult:

@@ -144,12 +144,7 @@ def validate(
             record.add(outcome)
             for writer in writers:
                 writer.add(outcome)
-        if not summary.rows and not summary.refusals:
-            raise ArgumentError(
-                "dumps",
-                f"there are no dumps in {', '.join(dumps)}; "
-                "expected files or folders that hold dumps",
-            )
+        _require_some(summary, dumps)
         extra: dict[str, Any] = {"options": options}
         if history:
             changes = record.finish(summary)
@@ -161,6 +156,13 @@ def validate(
     _print(summary, changes if history else None)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _require_some(summary: RunSummary, dumps: list[str]) -> None:
+    if not summary.rows and not summary.refusals:
+        where = ", ".join(dumps)
+        sentence = f"there are no dumps in {where}; expected files or folders that hold dumps"
+        raise ArgumentError("dumps", sentence)
 
 
 class _Record:
