@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from panokit._files import write_json
+from panokit.cli.options import DO, INPUT, OUTPUT
 from panokit.errors import MissingExtraError, UsageError
 from panokit.photo import PHOTO_SUFFIXES, photo_paths
 from panokit.samples import sample_photos
@@ -34,18 +35,28 @@ def demo(
     gallery: Annotated[
         bool,
         typer.Option(
-            "--gallery", help="Write one self-contained HTML page about photos; no server."
+            "--gallery",
+            help="Write one self-contained HTML page about photos, and start no server.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
     bundle: Annotated[
         list[Path] | None,
-        typer.Option("--bundle", help="Bundle folder, or several; the shipped one without it."),
+        typer.Option(
+            "--bundle",
+            help="Bundle folder. Repeatable. Default: the bundle that comes with Panokit.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     artifact: Annotated[
-        str | None, typer.Option("--artifact", help="Artifact to begin with, e.g. tflite-int8.")
+        str | None,
+        typer.Option(
+            "--artifact", help="Artifact to begin with, e.g. tflite-int8.", rich_help_panel=INPUT
+        ),
     ] = None,
     port: Annotated[
-        int, typer.Option("--port", help="Port of the server; 0 takes a free one.")
+        int,
+        typer.Option("--port", help="Port of the server. 0 takes a free one.", rich_help_panel=DO),
     ] = 8008,
     host: Annotated[
         str,
@@ -53,22 +64,35 @@ def demo(
             "--host",
             help="Address to listen at. The default is this computer alone; 0.0.0.0 lets phones "
             "in the same network in, and everybody else there.",
+            rich_help_panel=DO,
         ),
     ] = "127.0.0.1",
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+        bool,
+        typer.Option(
+            "--browser/--no-browser", help="Open the page in the browser.", rich_help_panel=DO
+        ),
     ] = True,
     install_litertjs: Annotated[
         bool,
         typer.Option(
-            "--install-litertjs", help="Install LiteRT.js with npm, for runs in the browser; end."
+            "--install-litertjs",
+            help="Install LiteRT.js with npm, for runs in the browser, and end.",
+            rich_help_panel=DO,
         ),
     ] = False,
     json: Annotated[
-        Path | None, typer.Option("--json", help="With --gallery: write the results as JSON.")
+        Path | None,
+        typer.Option(
+            "--json", help="With --gallery: write the results as JSON.", rich_help_panel=OUTPUT
+        ),
     ] = None,
 ) -> None:
-    """Show what the network sees: a page to tap, edit and compare in, or a gallery."""
+    """Show what the network sees: a page to tap, edit and compare in, or a gallery.
+
+    Example: panokit demo
+    Example: panokit demo --gallery samples gallery.html
+    """
     if install_litertjs:
         _install_litertjs()
     elif gallery:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from panokit._files import write_json
 from panokit.bundle import Artifact, Bundle
+from panokit.cli.options import DO, INPUT, OUTPUT
 from panokit.dump import HEADS
 from panokit.errors import ArgumentError, UsageError
 from panokit.photo import Photo
@@ -40,33 +41,58 @@ _console = Console(stderr=True)
 
 Photos = Annotated[
     list[Path] | None,
-    typer.Option("--photos", help="Photos or folders; the sample photos without it."),
+    typer.Option(
+        "--photos", help="Photos or folders. Default: the sample photos.", rich_help_panel=INPUT
+    ),
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the results to this JSON file.", rich_help_panel=OUTPUT),
+]
 
 
 def verify(
     bundle: Annotated[
-        Path | None, typer.Argument(help="Bundle folder; the shipped one without it.")
+        Path | None,
+        typer.Argument(help="Bundle folder. Default: the bundle that comes with Panokit."),
     ] = None,
     photos: Photos = None,
     artifact: Annotated[
-        list[str] | None, typer.Option("--artifact", help="Only this one; may be repeated.")
+        list[str] | None,
+        typer.Option("--artifact", help="Only this one. Repeatable.", rich_help_panel=INPUT),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option("--reference", help="Bundle whose float32 artifact is the reference."),
+        typer.Option(
+            "--reference",
+            help="Bundle whose float32 artifact is the reference.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     golden_only: Annotated[
-        bool, typer.Option("--golden-only", help="Check golden vectors, run no photos.")
+        bool,
+        typer.Option(
+            "--golden-only", help="Check golden vectors, run no photos.", rich_help_panel=DO
+        ),
     ] = False,
     bisect: Annotated[
-        bool, typer.Option("--bisect", help="Name the first bad operator of what fails.")
+        bool,
+        typer.Option(
+            "--bisect", help="Name the first bad operator of what fails.", rich_help_panel=DO
+        ),
     ] = False,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of LiteRT.")] = 2,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="Threads of LiteRT.", rich_help_panel=DO)
+    ] = 2,
     json: JsonOption = None,
 ) -> None:
-    """Verify a bundle: every artifact against its golden vectors and the float reference."""
+    """Check that every artifact of a bundle computes what it should.
+
+    Example: panokit verify my.panokit --bisect
+
+    Each artifact is compared with its golden vectors and with the float32 artifact.
+    Exit code 1: one fails.
+    """
     opened = Bundle.open(bundle)
     other = _float_artifact(Bundle.open(reference)) if reference else None
     chosen = None if golden_only else load_photos(photos)
@@ -178,7 +204,7 @@ def _bisect_failures(
 def _sound_twin(
     bundle: Bundle, artifact: Artifact, passing: set[str]
 ) -> tuple[Bundle, Artifact] | None:
-    """The most precise artifact that passes and is not the one to be examined."""
+    """The most precise artifact that passes and is not the one in question."""
     order = ("float32", "float16")
     sound = [
         a for a in bundle.manifest.artifacts
@@ -194,18 +220,32 @@ def bisect(
     ],
     reference: Annotated[
         str | None,
-        typer.Argument(help="The same; without it the float32 artifact of the candidate's bundle."),
+        typer.Argument(
+            help="What to compare with, named the same way. Default: float32 of its bundle."
+        ),
     ] = None,
     photo: Annotated[
-        Path | None, typer.Option("--photo", help="A photo; the first sample photo without it.")
+        Path | None,
+        typer.Option(
+            "--photo", help="Photo to run. Default: the first sample photo.", rich_help_panel=INPUT
+        ),
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option("--precision", help="Of a candidate outside a bundle: float32, int8, …"),
+        typer.Option(
+            "--precision",
+            help="Precision of a candidate outside a bundle: float32, int8, …",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Name the first operator of an artifact whose result leaves the tolerance."""
+    """Find the first operator at which an artifact goes wrong.
+
+    Example: panokit bisect my.panokit:tflite-int8
+
+    Exit code 1: an operator leaves the tolerance.
+    """
     bundle, artifact = _open_target(candidate)
     other = _float_artifact(bundle) if reference is None and bundle else _open_target(reference)
     photos = load_photos([photo] if photo else None)
@@ -285,10 +325,14 @@ def lint(
     ] = None,
     photos: Photos = None,
     no_ranges: Annotated[
-        bool, typer.Option("--no-ranges", help="Look at the file only, run no photos.")
+        bool,
+        typer.Option(
+            "--no-ranges", help="Look at the file only, run no photos.", rich_help_panel=DO
+        ),
     ] = False,
     fail_on: Annotated[
-        Severity, typer.Option("--fail-on", help="Exit with 1 from this severity on.")
+        Severity,
+        typer.Option("--fail-on", help="Exit with 1 from this severity on.", rich_help_panel=DO),
     ] = Severity.ERROR,
     json: JsonOption = None,
 ) -> None:

@@ -13,7 +13,7 @@ from rich.progress import track
 from rich.table import Table
 
 from panokit._files import write_json
-from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Threads
+from panokit.cli.options import INPUT, OUTPUT, ArtifactOption, BundleOption, JsonOption, Threads
 from panokit.errors import MissingExtraError, UsageError
 from panokit.segmenter import Segmenter
 from panokit_datasets.quality import EvaluationResult, TruthPhoto, predictor, write_sheet
@@ -23,24 +23,40 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="COCO-panoptic folder.")],
-    split: Annotated[str, typer.Option("--split", help="Stem of DATA/annotations/SPLIT.json.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="COCO-panoptic folder.", rich_help_panel=INPUT)
+    ],
+    split: Annotated[
+        str,
+        typer.Option("--split", help="Stem of DATA/annotations/SPLIT.json.", rich_help_panel=INPUT),
+    ],
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="A weight file instead of a bundle.")
+        Path | None,
+        typer.Option("--weights", help="A weight file instead of a bundle.", rich_help_panel=INPUT),
     ] = None,
     threads: Threads = 2,
     sheet: Annotated[
         Path | None,
-        typer.Option("--sheet", help="Write a PNG of the best, median and worst photos."),
+        typer.Option(
+            "--sheet",
+            help="Write a PNG of the best, median and worst photos.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     details: Annotated[
-        bool, typer.Option("--details", help="Figures of every photo in the JSON.")
+        bool,
+        typer.Option(
+            "--details", help="Figures of every photo in the JSON.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     json: JsonOption = None,
 ) -> None:
-    """Measure PQ, mIoU and person IoU on a labelled split."""
+    """Measure how right a network is on labelled photos: PQ, mIoU and person IoU.
+
+    Example: panokit evaluate --data my-photos --split my_val --sheet worst.png
+    """
     if weights is not None and bundle is not None:
         raise UsageError("--weights and --bundle exclude each other; give one of them.")
     segmenter = _from_weights(weights) if weights else Segmenter.open(bundle, artifact, threads)

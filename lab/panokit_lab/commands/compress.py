@@ -14,7 +14,7 @@ from rich.table import Table
 
 from panokit._files import write_json
 from panokit.bundle import shipped_bundle_path
-from panokit.cli.options import JsonOption
+from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption
 from panokit.errors import ArgumentError
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_lab import bench as timing
@@ -38,26 +38,52 @@ compress = typer.Typer(
     help="Make a network smaller and faster, and see what it costs in panoptic quality.",
 )
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for results; a run goes on where it was.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", help="Folder for results. A stopped run goes on in it.", rich_help_panel=OUTPUT
+    ),
+]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Weight file. Default: the network that comes with Panokit."),
+    typer.Option(
+        "--weights",
+        help="Weight file. Default: the network that comes with Panokit.",
+        rich_help_panel=INPUT,
+    ),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="COCO-panoptic folder: calibration, training, quality."),
+    typer.Option(
+        "--data",
+        help="COCO-panoptic folder: calibration, training, quality.",
+        rich_help_panel=INPUT,
+    ),
 ]
 SplitOption = Annotated[
-    str, typer.Option("--split", help="Split of DATA to measure quality on. Default: none.")
+    str,
+    typer.Option(
+        "--split", help="Split of DATA to measure quality on. Default: none.", rich_help_panel=INPUT
+    ),
 ]
-Limit = Annotated[int, typer.Option("--limit", min=0, help="Photos of the split; 0: all.")]
+Limit = Annotated[
+    int, typer.Option("--limit", min=0, help="Photos of the split. 0: all.", rich_help_panel=INPUT)
+]
 CoremlPhotos = Annotated[
     int,
-    typer.Option(min=0, help="Photos that Core ML packages are judged on; seconds a photo."),
+    typer.Option(
+        min=0,
+        help="Photos that Core ML packages are judged on. A photo takes seconds.",
+        rich_help_panel=DO,
+    ),
 ]
 Photos = Annotated[
     list[Path] | None,
-    typer.Option("--photos", help="Photos to calibrate with instead of DATA's training photos."),
+    typer.Option(
+        "--photos",
+        help="Photos to calibrate with instead of DATA's training photos.",
+        rich_help_panel=INPUT,
+    ),
 ]
 
 
@@ -91,7 +117,10 @@ def run(
     size: SizeOption = 320,
     json: JsonOption = None,
 ) -> None:
-    """Run recipes: artifacts, the compressed network and its figures, in OUT/RECIPE each."""
+    """Compress a network by recipes: artifacts, weights and figures, in OUT/RECIPE each.
+
+    Example: panokit compress run int8,coreml-palette4 --out runs
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     chosen = _recipes(recipes)
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
@@ -139,31 +168,46 @@ def _number(value: float | None, digits: int, scale: float = 1.0) -> str:
 @compress.command("sensitivity")
 def sensitivity(
     out: Out,
-    data: Annotated[Path, typer.Option("--data", help="COCO-panoptic folder.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="COCO-panoptic folder.", rich_help_panel=INPUT)
+    ],
     split: Annotated[
-        str, typer.Option("--split", help="Labelled split to choose on; not one you report on.")
+        str,
+        typer.Option(
+            "--split",
+            help="Labelled split to choose on. Report on another one.",
+            rich_help_panel=INPUT,
+        ),
     ],
     recipe: Annotated[
-        str, typer.Option("--recipe", help="Recipe that quantizes activations.")
+        str,
+        typer.Option("--recipe", help="Recipe that quantizes activations.", rich_help_panel=INPUT),
     ] = "int8",
     limit: Limit = 16,
     budget: Annotated[
         float,
         typer.Option(
-            help="Keep costly layers in higher precision until PQ is at most this far below float."
+            help="Keep costly layers in higher precision until PQ is at most this far below float.",
+            rich_help_panel=DO,
         ),
     ] = 0.5,
     keep_precision: Annotated[
-        Literal["float32", "int16x8"], typer.Option(help="Precision of kept layers.")
+        Literal["float32", "int16x8"],
+        typer.Option(help="Precision of kept layers.", rich_help_panel=DO),
     ] = "float32",
-    top: Annotated[int, typer.Option(min=0, help="Layers whose PQ is measured as well.")] = 8,
+    top: Annotated[
+        int, typer.Option(min=0, help="Layers whose PQ is measured as well.", rich_help_panel=DO)
+    ] = 8,
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
     size: SizeOption = 320,
     json: JsonOption = None,
 ) -> None:
-    """Which layer costs how much when quantized, and which to keep in higher precision."""
+    """Tell which layer costs how much when quantized, and which to keep in higher precision.
+
+    Example: panokit compress sensitivity --data my-photos --split my_val --out layers
+    """
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, size=size)
     (chosen,) = _recipes([recipe])
     with _resumable(out), _console.status("opening") as status:
@@ -186,13 +230,21 @@ def search(
         list[str] | None, typer.Argument(help="Recipes, by name or JSON file.")
     ] = None,
     grid: Annotated[
-        Path | None, typer.Option("--grid", help='JSON: {"base": RECIPE, "vary": {...}}.')
+        Path | None,
+        typer.Option(
+            "--grid", help='JSON: {"base": RECIPE, "vary": {...}}.', rich_help_panel=INPUT
+        ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Parallel processes.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Parallel processes.", rich_help_panel=DO)
+    ] = 1,
     ray_address: Annotated[
-        str | None, typer.Option(help="Ray cluster to fan out over; 'local' starts one here.")
+        str | None,
+        typer.Option(help="Ray cluster to run on. 'local' starts one here.", rich_help_panel=DO),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Seconds of timing per number of threads.")] = 20,
+    seconds: Annotated[
+        float, typer.Option(help="Seconds of timing per number of threads.", rich_help_panel=DO)
+    ] = 20,
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
@@ -204,7 +256,10 @@ def search(
     size: SizeOption = 320,
     json: JsonOption = None,
 ) -> None:
-    """Run many recipes and draw the Pareto front of size, MACs, latency and PQ."""
+    """Run many recipes and draw the best trade-offs of size, MACs, latency and PQ.
+
+    Example: panokit compress search float16,int8,int8-weights --out runs
+    """
     chosen = _recipes(recipes or []) + (grid_recipes(grid) if grid else [])
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
                                 tuple(photos or ()), size)  # fmt: skip
@@ -224,17 +279,29 @@ def search(
 def report(
     runs: Annotated[Path, typer.Argument(help="Folder that `compress run` or `search` wrote.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the report. Default: RUNS/report.")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder of the report. Default: RUNS/report.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     data: Data = None,
     beside: Annotated[
         list[Path] | None,
-        typer.Option("--beside", help="Other TFLite files or bundles to time in the same run."),
+        typer.Option(
+            "--beside",
+            help="Other TFLite files or bundles to time in the same run.",
+            rich_help_panel=DO,
+        ),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Seconds of timing per number of threads.")] = 20,
+    seconds: Annotated[
+        float, typer.Option(help="Seconds of timing per number of threads.", rich_help_panel=DO)
+    ] = 20,
     json: JsonOption = None,
 ) -> None:
-    """One page of all recipes: size, MACs, memory, latency, quality, worst photos."""
+    """Write a page of all recipes: size, MACs, memory, latency, quality, worst photos.
+
+    Example: panokit compress report runs
+    """
     with _console.status("reporting") as status:
         found = write_report(
             runs, out or runs / "report", data, seconds, status.update, beside or ()
@@ -251,11 +318,18 @@ def bench(
             help="TFLite files or bundles. Default: the bundle that comes with Panokit."
         ),
     ] = None,
-    threads: Annotated[str, typer.Option(help="Numbers of threads, comma separated.")] = "1,2",
-    seconds: Annotated[float, typer.Option(help="Seconds per number of threads.")] = 10.0,
+    threads: Annotated[
+        str, typer.Option(help="Numbers of threads, comma separated.", rich_help_panel=DO)
+    ] = "1,2",
+    seconds: Annotated[
+        float, typer.Option(help="Seconds per number of threads.", rich_help_panel=DO)
+    ] = 10.0,
     json: JsonOption = None,
 ) -> None:
-    """Latency of artifacts side by side: in turns, medians, ratios to the first."""
+    """Time artifacts side by side: in turns, with medians and ratios to the first.
+
+    Example: panokit bench --threads 1,4 --seconds 5
+    """
     try:
         counts = [int(v) for v in threads.split(",")]
     except ValueError:

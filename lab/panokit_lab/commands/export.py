@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from panokit._files import write_json
-from panokit.cli.options import JsonOption
+from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption
 from panokit.dump import HEADS
 from panokit.errors import UsageError
 from panokit.taxonomy import Taxonomy
@@ -34,14 +34,24 @@ __all__ = ["export"]
 _console = Console(stderr=True)
 
 
-Out = Annotated[Path, typer.Option("--out", help="Bundle to write: NAME.panokit.")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="Weight file (.safetensors).")]
+Out = Annotated[
+    Path, typer.Option("--out", help="Bundle to write: NAME.panokit.", rich_help_panel=OUTPUT)
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Weight file (.safetensors).", rich_help_panel=INPUT),
+]
 Recipes = Annotated[
     list[str] | None,
-    typer.Option("--recipe", help="Recipe, by name or JSON file; several with commas."),
+    typer.Option(
+        "--recipe", help="Recipe, by name or JSON file; several with commas.", rich_help_panel=INPUT
+    ),
 ]
 Formats = Annotated[
-    str, typer.Option("--formats", help="tflite, coreml, onnx, coreai; several with commas.")
+    str,
+    typer.Option(
+        "--formats", help="tflite, coreml, onnx, coreai; several with commas.", rich_help_panel=DO
+    ),
 ]
 Input = Annotated[
     str,
@@ -49,21 +59,29 @@ Input = Annotated[
         "--input",
         help="Image that TFLite and ONNX take: uint8 (camera bytes), float32 (0..255), or "
         "native (int8 for int8 recipes, else float32).",
+        rich_help_panel=DO,
     ),
 ]
 CalibrationData = Annotated[
     Path | None,
-    typer.Option("--calibration-data", help="COCO-panoptic folder; its training photos."),
+    typer.Option(
+        "--calibration-data",
+        help="COCO-panoptic folder; its training photos.",
+        rich_help_panel=INPUT,
+    ),
 ]
 Photos = Annotated[
     list[Path] | None,
-    typer.Option("--photos", help="Photos or folders for checks and golden vectors."),
+    typer.Option(
+        "--photos", help="Photos or folders for checks and golden vectors.", rich_help_panel=INPUT
+    ),
 ]
 Strict = Annotated[
     bool,
     typer.Option(
         "--strict/--no-strict",
         help="Fail where an artifact misses its thresholds, or write it and say so.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 
@@ -82,7 +100,10 @@ def export(
     strict: Strict = True,
     json: JsonOption = None,
 ) -> None:
-    """Export weights to a bundle: TFLite, Core ML, ONNX, each checked against torch."""
+    """Make the files a phone runs: TFLite, Core ML and ONNX, each checked against torch.
+
+    Example: panokit export --weights mine.safetensors --out mine.panokit
+    """
     started = time.monotonic()
     source = None
     if module:

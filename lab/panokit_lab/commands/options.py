@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 
+from panokit.cli.options import INPUT
+
 __all__ = ["ModuleOption", "SizeOption", "TaxonomyOption"]
 
 ModuleOption = Annotated[
-    str, typer.Option("--module", help="A network of your own: package.module:function.")
+    str,
+    typer.Option(
+        "--module", help="A network of your own: package.module:function.", rich_help_panel=INPUT
+    ),
 ]
 TaxonomyOption = Annotated[
-    Path | None, typer.Option("--taxonomy", help="Taxonomy JSON of --module.")
+    Path | None,
+    typer.Option("--taxonomy", help="Taxonomy JSON of --module.", rich_help_panel=INPUT),
 ]
-SizeOption = Annotated[int, typer.Option("--size", help="Side of the input, a multiple of 32.")]
+SizeOption = Annotated[
+    int, typer.Option("--size", help="Side of the input, a multiple of 32.", rich_help_panel=INPUT)
+]

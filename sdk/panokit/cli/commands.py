@@ -13,7 +13,15 @@ from rich.table import Table
 
 from panokit import coco
 from panokit._files import replacing, write_json
-from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Photos, Threads
+from panokit.cli.options import (
+    DO,
+    OUTPUT,
+    ArtifactOption,
+    BundleOption,
+    JsonOption,
+    Photos,
+    Threads,
+)
 from panokit.dump import dump_stages, write_dump
 from panokit.errors import PanokitError, PhotoError
 from panokit.photo import photo_paths
@@ -42,16 +50,21 @@ def _summary(result: PanopticResult) -> str:
 
 def segment(
     photos: Photos,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the results.", rich_help_panel=OUTPUT)
+    ],
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
     classes: Annotated[
-        str, typer.Option("--classes", help="Keep only these, e.g. person,dog.")
+        str, typer.Option("--classes", help="Keep only these, e.g. person,dog.", rich_help_panel=DO)
     ] = "",
     threads: Threads = 2,
     json: JsonOption = None,
 ) -> None:
-    """Segment photos: for each an id map (COCO panoptic PNG + JSON) and an overlay."""
+    """Find every object and surface in photos: an id map (COCO panoptic) and a picture for each.
+
+    Example: panokit segment photo.jpg --out found
+    """
     segmenter = Segmenter.open(bundle, artifact, threads)
     wanted = tuple(c.strip() for c in classes.split(",") if c.strip())
     for name in wanted:
@@ -77,13 +90,18 @@ def segment(
 
 def dump(
     photos: Photos,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the dumps.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the dumps.", rich_help_panel=OUTPUT)
+    ],
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
     threads: Threads = 2,
     json: JsonOption = None,
 ) -> None:
-    """Write what the artifact computes here, stage by stage, as device dumps."""
+    """Write what the artifact computes here, stage by stage, as a device would.
+
+    Example: panokit dump photo.jpg --out dumps
+    """
     segmenter = Segmenter.open(bundle, artifact, threads)
     written: list[dict[str, Any]] = []
     failures: list[PanokitError] = []

@@ -86,7 +86,7 @@ def edit(
 ) -> None:
     """Edit objects of a photo: remove, lift, recolor, highlight … Edits can be replayed and undone.
 
-    The photo itself is never written. Example: panokit edit party.jpg --tap 410,300 --do remove
+    Example: panokit edit party.jpg --tap 410,300 --do remove
     --out without.jpg --edits edits.json
     """
     _check_out(out)

@@ -24,10 +24,13 @@ vectors = typer.Typer(
 
 @vectors.command()
 def write(
-    folder: Annotated[Path, typer.Argument(help="Folder for the suite.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the vectors.")],
     json: JsonOption = None,
 ) -> None:
-    """Write the suite: suite.json and a safetensors file for every case."""
+    """Write the vectors: suite.json, and a safetensors file for every case.
+
+    Example: panokit vectors write vectors
+    """
     count = write_suite(folder)
     Console(stderr=True).print(f"{count} cases → {folder}", highlight=False, soft_wrap=True)
     if json is not None:
@@ -36,14 +39,21 @@ def write(
 
 @vectors.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="The suite's folder.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that `vectors write` wrote.")],
     results: Annotated[
         Path | None,
-        typer.Argument(help="Folder with the port's NAME.safetensors; without it Panokit itself."),
+        typer.Argument(
+            help="Folder with the port's NAME.safetensors. Default: check Panokit itself."
+        ),
     ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Check a port's results: exit code 1 and the first stage that differs, case by case."""
+    """Check what a port computed: the first stage that differs, case by case.
+
+    Example: panokit vectors check vectors results
+
+    Exit code 1: a case differs.
+    """
     checks = check_suite(folder, results)
     wrong = [c for c in checks if not c.good]
     console = Console(stderr=True)
