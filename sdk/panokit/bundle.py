@@ -112,8 +112,7 @@ class Manifest:
         for artifact in self.artifacts:
             if artifact.name == name:
                 return artifact
-        known = ", ".join(a.name for a in self.artifacts) or "none"
-        raise ArgumentError("artifact", f"there is no artifact {name!r}; expected one of: {known}")
+        raise ArgumentError.unknown("artifact", name, (a.name for a in self.artifacts))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""

@@ -18,6 +18,8 @@ A message says what was expected, what came, and what to do about it.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,15 @@ class ArgumentError(PanokitError, ValueError):
     def __init__(self, name: str, sentence: str) -> None:
         super().__init__(sentence)
         self.name = name
+
+    @classmethod
+    def unknown(cls, what: str, name: object, known: Iterable[str]) -> ArgumentError:
+        """``name`` is none of ``known``; the sentence suggests the nearest of them."""
+        names = tuple(known)
+        near = difflib.get_close_matches(str(name), names, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        one_of = ", ".join(names) or "none"
+        return cls(what, f"there is no {what} {name!r}{hint}; expected one of: {one_of}")
 
 
 class UsageError(PanokitError, ValueError):

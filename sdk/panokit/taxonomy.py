@@ -122,10 +122,7 @@ class Taxonomy:
             for category in self.categories:
                 if category.name == which:
                     return category
-            names = ", ".join(c.name for c in self.categories)
-            raise ArgumentError(
-                "category", f"there is no class {which!r}; expected one of: {names}"
-            )
+            raise ArgumentError.unknown("class", which, (c.name for c in self.categories))
         return self.categories[self.channel(which)]
 
     def to_json(self) -> dict[str, Any]:

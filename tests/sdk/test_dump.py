@@ -212,13 +212,13 @@ NPZ: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "code for a header": (
         lambda: npz({"input.npy": npy("__import__('os').system('true')")}),
-        "expected an npz dump",
+        "is not an npz file",
     ),
     "other compression": (
         lambda: npz({"input.npy": npy(F4 % "(1, 1, 1)", bytes(4))}, zipfile.ZIP_LZMA),
         "packed in a way",
     ),
-    "no zip": (lambda: b"PK nonsense", "expected an npz dump"),
+    "no zip": (lambda: b"PK nonsense", "is not an npz file"),
     "metadata as numbers": (
         lambda: npz({"metadata.npy": npy(F4 % "(1,)", bytes(4))}),
         "metadata: expected JSON",

@@ -22,3 +22,12 @@ def test_errors_are_the_same_in_another_process(error: errors.PanokitError) -> N
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert vars(again) == vars(error)
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    error = errors.ArgumentError.unknown("fault", "brg", ("rotated", "bgr"))
+    wanted = "there is no fault 'brg' (did you mean 'bgr'?); expected one of: rotated, bgr"
+    assert (error.name, str(error)) == ("fault", wanted)
+    assert str(errors.ArgumentError.unknown("class", 7, ())) == (
+        "there is no class 7; expected one of: none"
+    )

@@ -269,8 +269,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     elif text in recipe_names():
         content = (resources.files(__name__) / f"{text}.json").read_text(encoding="utf-8")
     else:
-        expected = f"one of: {', '.join(recipe_names())}; or a path to a JSON file"
-        raise ArgumentError("recipe", f"there is no recipe {text!r}; expected {expected}")
+        raise ArgumentError.unknown("recipe", text, (*recipe_names(), "a path to a JSON file"))
     try:
         data = json.loads(content)
     except ValueError as error:

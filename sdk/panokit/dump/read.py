@@ -156,7 +156,7 @@ def _read_npz(path: Path, label: str) -> Dump:
                     else:
                         tensors[name] = _npy(member, info.file_size, label, name)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        raise DumpError(label, f"expected an npz dump, but {error}: damaged") from None
+        raise DumpError(label, f"is not an npz file, or damaged ({error}); dump it again") from None
     except (NotImplementedError, RuntimeError) as error:
         raise DumpError(label, f"expected an npz dump, but {error}") from None
     return make_dump(label, tensors, metadata)

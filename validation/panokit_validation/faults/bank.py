@@ -22,7 +22,5 @@ def fault(name: str) -> tuple[Fault, Variant]:
     """A fault and its variant from ``NAME`` or ``NAME:VARIANT``."""
     stem, _, label = name.partition(":")
     if stem not in FAULTS:
-        raise ArgumentError(
-            "fault", f"there is no fault {name!r}; expected one of: {', '.join(FAULTS)}"
-        )
+        raise ArgumentError.unknown("fault", name, FAULTS)
     return FAULTS[stem], FAULTS[stem].variant(label)
