@@ -132,7 +132,7 @@ def _network_step(
         sparsify(module, step)
         return replace(current, module=module)
     if setup.stream is None:
-        raise UsageError(f"{step.kind} trains: give photos to train on with --data.")
+        raise UsageError(f"{step.kind} trains: name photos to train on with --data.")
     things = torch.from_numpy(current.taxonomy.thing_mask)
     taught_by = teacher.with_folded().module  # a third faster without batch norms
     if isinstance(step, Finetune):

@@ -304,7 +304,7 @@ def test_input_by_choice(work: Path, bundle: Bundle, kind: InputType) -> None:
         pytest.param({"formats": ("onnx9",)}, "some of: tflite, coreml", id="format"),
         pytest.param({"formats": ()}, "some of", id="no-format"),
         pytest.param({"recipes": ()}, "at least one", id="no-recipe"),
-        pytest.param({"recipes": ("int8", "int8")}, "each named once", id="twice"),
+        pytest.param({"recipes": ("int8", "int8")}, "expected each once", id="twice"),
         pytest.param({"size": 100}, "a multiple of 32", id="size"),
         pytest.param({"input": "int4"}, "native, uint8, float32", id="input"),
         pytest.param({"out": Path("x")}, "ends in .panokit", id="out"),
@@ -328,7 +328,7 @@ def test_too_few_photos_for_golden_vectors(work: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "formats", "message"),
     [
-        pytest.param("coreml-palette4", ("tflite",), "the recipes have a form in", id="no-form"),
+        pytest.param("coreml-palette4", ("tflite",), "no recipe has a form in", id="no-form"),
         pytest.param("prune45-int8", ("tflite",), "compress run prune45-int8", id="untrained"),
         pytest.param("int9", ("tflite",), "one of: ", id="unknown"),
     ],

@@ -84,7 +84,7 @@ def test_the_sdk_runs_tflite_and_onnx_alike(foreign: tuple[str, Bundle]) -> None
 
 def test_a_module_needs_no_weight_file_and_a_request_needs_one(tmp_path: Path) -> None:
     request = ExportRequest(weights=None, out=tmp_path / "x.panokit")
-    with pytest.raises(ValueError, match="a weight file, or a source"):
+    with pytest.raises(ValueError, match="give a weight file or a source"):
         export_bundle(request)
     assert dataclasses.replace(request, size=64).size_wh == (64, 64)
     assert np.all([not path.exists() for path in (request.out,)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from panokit.errors import ArgumentError, DataError
+from panokit.errors import ArgumentError, DataError, UsageError
 from panokit.taxonomy import Taxonomy
 from panokit_compression.recipes import Finetune, Prune, Qat, Recipe
 from panokit_lab.pipeline import compress_network
@@ -112,8 +112,8 @@ def test_damaged_widths_are_a_data_error(wanted: ExperimentRequest, tmp_path: Pa
     ("change", "message"),
     [
         pytest.param({"size": 100}, "a multiple of 32", id="size"),
-        pytest.param({"module": "a:b"}, "module of one's own", id="no-taxonomy"),
-        pytest.param({"data": None, "split": "x"}, "given with a split", id="no-data"),
+        pytest.param({"module": "a:b"}, "--module needs --taxonomy", id="no-taxonomy"),
+        pytest.param({"data": None, "split": "x"}, "needs --data", id="no-data"),
     ],
 )
 def test_options_that_do_not_fit(
@@ -121,5 +121,5 @@ def test_options_that_do_not_fit(
 ) -> None:
     from dataclasses import replace
 
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises((ArgumentError, UsageError), match=message):
         replace(wanted, **change)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from panokit.errors import ArgumentError, ExportError, HeadError
+from panokit.errors import ArgumentError, ExportError, HeadError, UsageError
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_compression import calibration_from_photos
@@ -208,7 +208,7 @@ def test_nan_weights_are_refused(setup: ExperimentSetup, tmp_path: Path) -> None
     with torch.no_grad():
         module.classes.weight[0] = float("nan")
     bad = replace(setup, source=NetworkSource.from_module(module, TAXONOMY))
-    with pytest.raises(ArgumentError, match=r"finite numbers.*classes\.weight"):
+    with pytest.raises(ArgumentError, match=r"classes\.weight.*finite numbers"):
         run_recipe(bad, Recipe("float32"), tmp_path)
     assert not (tmp_path / "float32").exists()
 
@@ -216,7 +216,9 @@ def test_nan_weights_are_refused(setup: ExperimentSetup, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("count", "size", "message"),
     [
-        pytest.param(1, SIZE, "1 of them; expected .*at least 16 inputs for int8", id="one-photo"),
+        pytest.param(
+            1, SIZE, "1 calibration images; expected .*at least 16 inputs for int8", id="one-photo"
+        ),
         pytest.param(16, 32, r"input size \(64, 64, 3\)", id="wrong-size"),
     ],
 )
@@ -233,13 +235,13 @@ def test_calibration_that_does_not_fit(
 
 def test_no_calibration_at_all(setup: ExperimentSetup, tmp_path: Path) -> None:
     bad = replace(setup, calibration=None)
-    with pytest.raises(ArgumentError, match="0 of them"):
+    with pytest.raises(ArgumentError, match="0 calibration images"):
         run_recipe(bad, Recipe("int8", (Quantize("int8", 16, "mean"),)), tmp_path)
 
 
 def test_training_without_photos_says_so(setup: ExperimentSetup, tmp_path: Path) -> None:
     bad = replace(setup, stream=None, cache=tmp_path / "cache")
-    with pytest.raises(ArgumentError, match="photos to train on"):
+    with pytest.raises(UsageError, match="photos to train on"):
         run_recipe(bad, Recipe("f", (FINETUNE,)), tmp_path)
 
 
