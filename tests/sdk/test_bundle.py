@@ -80,9 +80,7 @@ def test_a_whole_bundle_opens_and_round_trips(bundle: Path) -> None:
     assert Manifest.from_json(json.loads(json.dumps(opened.manifest.to_json()))) == opened.manifest
     assert opened.manifest.artifact().name == "tflite-int8"
     assert opened.path(opened.manifest.artifact("coreml-fp16")).is_dir()
-    with pytest.raises(
-        ArgumentError, match="no artifact 'tflite'; expected one of: coreml-fp16, tflite-int8"
-    ):
+    with pytest.raises(ArgumentError, match=r"no artifact 'tflite' .*; expected one of"):
         opened.manifest.artifact("tflite")
 
 
