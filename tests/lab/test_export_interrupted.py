@@ -122,8 +122,9 @@ def test_a_process_that_gets_a_signal(
     """The command itself, stopped by a real signal while it writes golden vectors."""
     (tmp_path / "m.onnx").write_bytes(converted)
     script = f"""
-import os, sys, tempfile
+import os, signal, sys, tempfile
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background shells ignore it
 from panokit_lab import artifacts, bundle_writer, export
 from panokit_lab.commands import export as cli
 artifacts.convert_onnx = lambda module, size_wh: Path({str(tmp_path / "m.onnx")!r}).read_bytes()
