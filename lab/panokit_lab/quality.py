@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._files import link_folder, replacing_folder
+from panokit.agreement import decibel
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.decoding import PostprocessConfig
 from panokit.dump import HEADS
@@ -28,7 +28,6 @@ from panokit_lab.results import QualityFigures
 
 __all__ = ["Split", "first_photos", "head_sqnr", "manifest_around", "quality_figures"]
 
-PERFECT_DB = 300.0  # stands for infinity, which JSON does not have
 
 Image = NDArray[np.uint8]
 Heads = Mapping[str, NDArray[Any]]
@@ -149,13 +148,4 @@ def head_sqnr(
             want = reference[name][head].astype(np.float64)
             signal[head] += float(np.sum(want * want))
             noise[head] += float(np.sum((values - want) ** 2))
-    return {head: decibel(signal[head], noise[head]) for head in HEADS}
-
-
-def decibel(signal: float, noise: float) -> float:
-    """10·log10(signal / noise), bounded to ±300."""
-    if noise <= 0:
-        return PERFECT_DB
-    if signal <= 0:
-        return -PERFECT_DB
-    return round(max(-PERFECT_DB, min(PERFECT_DB, 10 * math.log10(signal / noise))), 2)
+    return {head: round(decibel(signal[head], noise[head]), 2) for head in HEADS}

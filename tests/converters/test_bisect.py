@@ -1,4 +1,4 @@
-"""Planted faults are found at their operator, and named."""
+"""Injected faults are found at their operator, and named."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def test_a_planted_fault_is_found_and_named(fault: str, tmp_path: Path, referenc
     assert first is not None, [op.to_json() for op in result.operators]
     assert first.agreement.operator.type == kind
     assert words in str(first)
-    planted = _where(toy_tflite(recipe), bad)
-    assert first.agreement.operator.place == planted
+    injected = _where(toy_tflite(recipe), bad)
+    assert first.agreement.operator.place == injected
 
 
 def _where(sound: bytes, bad: bytes) -> str:
@@ -130,7 +130,7 @@ def _where(sound: bytes, bad: bytes) -> str:
             same = s.data is None or (t.data is not None and np.array_equal(s.data, t.data))
             if not same or not np.array_equal(s.scale, t.scale):
                 return f"operator {x.index}"
-    raise AssertionError("nothing was planted")
+    raise AssertionError("nothing was injected")
 
 
 def _edit_package(package: Path, change: Callable[[Any, dict[str, Any]], None]) -> None:

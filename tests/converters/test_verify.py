@@ -1,4 +1,4 @@
-"""Verification of bundles: sound ones pass, planted faults fail and are named; no torch."""
+"""Verification of bundles: sound ones pass, injected faults fail and are named; no torch."""
 
 from __future__ import annotations
 

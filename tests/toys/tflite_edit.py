@@ -1,4 +1,4 @@
-"""Changing a TFLite file through the schema's own classes: planted faults for tests."""
+"""Changing a TFLite file through the schema's own classes: injected faults for tests."""
 
 from __future__ import annotations
 

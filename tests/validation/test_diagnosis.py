@@ -1,4 +1,4 @@
-"""The diagnosis names what was planted, keeps quiet about clean devices, and does not guess."""
+"""The diagnosis names what was injected, keeps quiet about clean devices, and does not guess."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def names(diagnosis: Diagnosis) -> list[str]:
 def test_the_planted_fault_is_named_first(
     name: str, segmenter: Segmenter, device: Simulator, photos: list[Photo]
 ) -> None:
-    planted = fault(name)
-    found = diagnose(device.simulate(photos[1], [planted], other=photos[0]), segmenter)
+    injected = fault(name)
+    found = diagnose(device.simulate(photos[1], [injected], other=photos[0]), segmenter)
     assert names(found)[0] == name
     cause = found.causes[0]
     assert cause.explained > (0.5 if name == "stale-photo" else 0.99)
-    assert cause.variant == planted[1].label or planted[0].step in (Step.PHOTO, Step.ARTIFACT)
-    assert cause.stage == planted[0].step.stage or (name, cause.stage) == ("stale-photo", "heads")
+    assert cause.variant == injected[1].label or injected[0].step in (Step.PHOTO, Step.ARTIFACT)
+    assert cause.stage == injected[0].step.stage or (name, cause.stage) == ("stale-photo", "heads")
     assert cause.advice
     assert found.alarm == (name != "fp16-rounding")
 
@@ -115,7 +115,7 @@ def test_a_planted_fault_of_the_decoding_acts_and_is_named(name: str, segmenter:
     assert changed or dump.metadata["segments"] != clean.metadata["segments"]
     causes = diagnose(dump, segmenter).causes
     assert causes[0].explained == 1
-    # Whatever explains it all gives the very same map, and the planted fault is among it.
+    # Whatever explains it all gives the very same map, and the injected fault is among it.
     best = {c.name: c for c in causes if c.explained == 1}
     assert name in best
     for other in best.values():
@@ -153,15 +153,15 @@ def test_faults_are_found_without_the_input(
 def test_pairs_are_named_together(
     pair: tuple[str, str], segmenter: Segmenter, device: Simulator, photos: list[Photo]
 ) -> None:
-    planted = [fault(n) for n in pair]
-    found = diagnose(device.simulate(photos[1], planted), segmenter)
+    injected = [fault(n) for n in pair]
+    found = diagnose(device.simulate(photos[1], injected), segmenter)
     concluded = {c.name for f in found.findings for c in f.causes}
-    wanted = {f.name for f, _ in planted}
+    wanted = {f.name for f, _ in injected}
     if "offset-swapped" in wanted and len(found.findings) == 1:
         wanted.remove("offset-swapped")  # one object, or none: without effect
     assert concluded == wanted
     assert set(names(found)[: len(wanted)]) == wanted
-    same_stage = len({f.step.stage for f, _ in planted}) == 1
+    same_stage = len({f.step.stage for f, _ in injected}) == 1
     assert bool(found.causes[0].together) == same_stage
 
 

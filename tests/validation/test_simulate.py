@@ -168,10 +168,10 @@ def test_half_precision_noise_is_small_and_repeatable() -> None:
 # The confusion run.
 
 
-def case(planted: str, named: tuple[str, ...], view: str = "all", **other: object) -> Case:
+def case(injected: str, named: tuple[str, ...], view: str = "all", **other: object) -> Case:
     values = {"variant": "", "photo": "p", "noise": "threads=1", "alarm": bool(named)}
     explained = tuple(1.0 if i < 2 else 0.5 for i in range(len(named)))
-    return Case(view, "a", planted, **{**values, **other}, named=named, explained=explained)  # type: ignore[arg-type]
+    return Case(view, "a", injected, **{**values, **other}, named=named, explained=explained)  # type: ignore[arg-type]
 
 
 def toy_confusion() -> Confusion:
@@ -238,8 +238,8 @@ def test_a_run_goes_on_where_it_stopped(photos: Path, tmp_path: Path) -> None:
         file.write('{"view": "all", "cut')  # a process that was killed while it wrote
     done, tasks, found = next(confusion.run(plan, state, faults=["bgr"]))
     assert (done, tasks) == (5, 5)
-    planted = found.select("all", planted="bgr")
-    assert [c.rank for c in planted] == [1]
+    injected = found.select("all", injected="bgr")
+    assert [c.rank for c in injected] == [1]
     assert not any(c.alarm for c in found.clean())
     assert all(asdict(c)["artifact"] == "tflite-int8" for c in found.cases)
     other = Plan(plan.bundle, plan.artifacts, files[:2], plan.counts, clean=1)

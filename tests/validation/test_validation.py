@@ -1,4 +1,4 @@
-"""Agreement passes; each planted fault fails at its own stage, and ties are no faults."""
+"""Agreement passes; each injected fault fails at its own stage, and ties are no faults."""
 
 from __future__ import annotations
 

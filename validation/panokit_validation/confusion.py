@@ -1,4 +1,4 @@
-"""How often the diagnosis is right: every fault planted on many photos, and clean devices.
+"""How often the diagnosis is right: every fault injected on many photos, and clean devices.
 
 The work is split into tasks (one fault, or one kind of noise, on one artifact); each finished task
 is a line of a file, from which a stopped run goes on.
@@ -90,12 +90,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Case:
-    """One dump: what was ``planted`` on which ``photo`` under which ``noise``, and what was
+    """One dump: what was ``injected`` on which ``photo`` under which ``noise``, and what was
     ``named``, best first, with the share that each explains. No name: nothing differed."""
 
     view: str
     artifact: str
-    planted: str
+    injected: str
     variant: str
     photo: str
     noise: str
@@ -106,12 +106,12 @@ class Case:
     @property
     def acts(self) -> bool:
         """Whether anything differed by more than rounding (which is a fault of its own here)."""
-        return self.alarm or (self.planted == "fp16-rounding" and bool(self.named))
+        return self.alarm or (self.injected == "fp16-rounding" and bool(self.named))
 
     @property
     def rank(self) -> int | None:
-        """The place of the planted fault, from 1; None if it was not named."""
-        return self.named.index(self.planted) + 1 if self.planted in self.named else None
+        """The place of the injected fault, from 1; None if it was not named."""
+        return self.named.index(self.injected) + 1 if self.injected in self.named else None
 
     @property
     def tied(self) -> bool:
@@ -126,23 +126,23 @@ class Confusion:
 
     cases: list[Case] = field(default_factory=list)
 
-    def select(self, view: str, artifact: str | None = None, planted: str = "") -> list[Case]:
+    def select(self, view: str, artifact: str | None = None, injected: str = "") -> list[Case]:
         """The cases of a view, an artifact and a fault (or of all)."""
         return [
             c
             for c in self.cases
             if c.view == view
             and (artifact is None or c.artifact == artifact)
-            and (not planted or c.planted == planted)
+            and (not injected or c.injected == injected)
         ]
 
-    def planted(self, view: str) -> list[Case]:
+    def injected(self, view: str) -> list[Case]:
         """The cases with a fault."""
-        return [c for c in self.select(view) if c.planted != CLEAN]
+        return [c for c in self.select(view) if c.injected != CLEAN]
 
     def clean(self, view: str = "all") -> list[Case]:
         """The cases without one."""
-        return self.select(view, planted=CLEAN)
+        return self.select(view, injected=CLEAN)
 
 
 def run(
@@ -219,7 +219,7 @@ def _task(plan: Plan, task: Task) -> list[Case]:
     """One fault (or clean device) on the photos, until it acted on as many as wanted."""
     view, artifact, name, count = task
     segmenter, devices = _devices(plan, artifact)
-    planted, _, noise = name.partition(":")
+    injected, _, noise = name.partition(":")
     cases: list[Case] = []
     acting = 0
     for i, path in enumerate(plan.photos):
@@ -227,7 +227,7 @@ def _task(plan: Plan, task: Task) -> list[Case]:
             break
         photo = Photo.open(path)
         kind = noise or NOISES[i % len(NOISES)]
-        fault = FAULTS.get(planted)
+        fault = FAULTS.get(injected)
         faults = [] if fault is None else [(fault, fault.variants[i % len(fault.variants)])]
         # Not the neighbour: it may be the next frame of the same scene.
         other = Photo.open(plan.photos[(i + len(plan.photos) // 2) % len(plan.photos)])
@@ -236,7 +236,7 @@ def _task(plan: Plan, task: Task) -> list[Case]:
         case = Case(
             view=view,
             artifact=artifact,
-            planted=planted,
+            injected=injected,
             variant=faults[0][1].label if faults else "",
             photo=photo.name,
             noise=kind,
@@ -245,5 +245,5 @@ def _task(plan: Plan, task: Task) -> list[Case]:
             alarm=found.alarm,
         )
         cases.append(case)
-        acting += case.acts or planted == CLEAN
+        acting += case.acts or injected == CLEAN
     return cases

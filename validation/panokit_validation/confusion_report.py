@@ -30,7 +30,7 @@ def summary(confusion: Confusion) -> dict[str, Any]:
     without those; for clean devices ``quiet``, the share without an alarm."""
     out: dict[str, Any] = {}
     for view in VIEWS:
-        cases = [c for c in confusion.planted(view) if c.acts]
+        cases = [c for c in confusion.injected(view) if c.acts]
         if cases:
             out[view] = {
                 **_figures(cases),
@@ -109,11 +109,11 @@ def _clean_lines(confusion: Confusion) -> list[str]:
 
 def _table(confusion: Confusion, view: str) -> list[str]:
     lines = [
-        "| planted | photos tried | acts on | first | first three | tied | named instead |",
+        "| injected | photos tried | acts on | first | first three | tied | named instead |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in FAULTS:
-        tried = confusion.select(view, planted=name)
+        tried = confusion.select(view, injected=name)
         if not tried:
             continue
         cases = [c for c in tried if c.acts]
@@ -144,7 +144,7 @@ def _with_bank(text: str) -> str:
 
 
 def picture(confusion: Confusion, path: Path, view: str = "all") -> None:
-    """A heat map: planted down, named first across, as shares of the cases that act (PNG)."""
+    """A heat map: injected down, named first across, as shares of the cases that act (PNG)."""
     try:
         import matplotlib as mpl
 
@@ -152,11 +152,11 @@ def picture(confusion: Confusion, path: Path, view: str = "all") -> None:
         from matplotlib import pyplot as plt
     except ImportError as error:
         raise MissingExtraError("The picture of the confusion table", "demo") from error
-    names = [n for n in FAULTS if confusion.select(view, planted=n)]
+    names = [n for n in FAULTS if confusion.select(view, injected=n)]
     columns = [*names, UNKNOWN]
     shares = [[0.0] * len(columns) for _ in names]
     for row, name in enumerate(names):
-        cases = [c for c in confusion.select(view, planted=name) if c.acts]
+        cases = [c for c in confusion.select(view, injected=name) if c.acts]
         for case in cases:
             first = case.named[0]
             if first in columns:
@@ -166,7 +166,7 @@ def picture(confusion: Confusion, path: Path, view: str = "all") -> None:
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set_xlabel("named first")
-    axes.set_ylabel("planted")
+    axes.set_ylabel("injected")
     axes.set_xticks([i - 0.5 for i in range(1, len(columns))], minor=True)
     axes.set_yticks([i - 0.5 for i in range(1, len(names))], minor=True)
     axes.grid(which="minor", color="#dddddd", linewidth=0.4)
@@ -180,7 +180,7 @@ def picture(confusion: Confusion, path: Path, view: str = "all") -> None:
 def write_into(path: Path, confusion: Confusion, image: Path | None = None, note: str = "") -> None:
     """Put the section between the marks of a document, and the picture beside it; ``note`` says
     what a reader has to know of the run."""
-    if not any(c.planted != CLEAN for c in confusion.cases):
+    if not any(c.injected != CLEAN for c in confusion.cases):
         raise ArgumentError(
             "confusion", "the confusion has no cases with a fault; expected at least one"
         )

@@ -7,7 +7,7 @@ from panokit_validation.device import real_heads
 from panokit_validation.diagnosis.cause import UNKNOWN, Cause, Finding
 from panokit_validation.diagnosis.hypotheses import (
     INPUT_STEPS,
-    Planted,
+    Injected,
     Score,
     conclude,
     hypotheses,
@@ -95,7 +95,7 @@ def explain_heads(x: Replay) -> Finding | None:
     return finding
 
 
-def _saturated(x: Replay, judge: _Judge) -> list[Planted]:
+def _saturated(x: Replay, judge: _Judge) -> list[Injected]:
     """The cut-off that the heads themselves show."""
     limits = {
         name: limit

@@ -13,7 +13,7 @@ from panokit_validation.faults.model import Fault, Step, Variant
 
 __all__ = [
     "INPUT_STEPS",
-    "Planted",
+    "Injected",
     "Score",
     "Scored",
     "conclude",
@@ -25,7 +25,7 @@ __all__ = [
 INPUT_STEPS = (Step.ORIENTATION, Step.COLOR, Step.LAYOUT, Step.TENSOR)
 """Steps before the network."""
 
-Planted = tuple[Fault, Variant]
+Injected = tuple[Fault, Variant]
 PROMISING = 0.02
 """The share that one fault of a pair has to explain by itself."""
 FITTING = 0.6
@@ -44,14 +44,14 @@ class Score:
 class Scored:
     """A hypothesis and its score."""
 
-    planted: tuple[Planted, ...]
+    injected: tuple[Injected, ...]
     score: Score
 
 
 Judge = Callable[[App], Score]
 
 
-def hypotheses(steps: Iterable[Step], quantised: bool) -> list[Planted]:
+def hypotheses(steps: Iterable[Step], quantised: bool) -> list[Injected]:
     """Every variant of every fault at these steps that the artifact can have."""
     wanted = set(steps)
     return [
@@ -65,7 +65,7 @@ def hypotheses(steps: Iterable[Step], quantised: bool) -> list[Planted]:
 def conclude(
     stage: str,
     base: float,
-    singles: Sequence[Planted],
+    singles: Sequence[Injected],
     judge: Judge,
     config: DiagnosisConfig,
     least: float,
@@ -104,7 +104,7 @@ def conclude(
 
 
 def _pairs(
-    scored: Sequence[Scored], singles: Sequence[Planted], judge: Judge, beam: int
+    scored: Sequence[Scored], singles: Sequence[Injected], judge: Judge, beam: int
 ) -> list[Scored]:
     """Pairs of a promising fault with any other."""
     found: list[Scored] = []
@@ -127,11 +127,11 @@ def _pairs(
     return found
 
 
-def _leaders(scored: Sequence[Scored], count: int) -> list[Planted]:
+def _leaders(scored: Sequence[Scored], count: int) -> list[Injected]:
     """The best variants, one of each fault."""
-    leaders: dict[str, Planted] = {}
+    leaders: dict[str, Injected] = {}
     for s in scored:
-        leaders.setdefault(s.planted[0][0].name, s.planted[0])
+        leaders.setdefault(s.injected[0][0].name, s.injected[0])
     return list(leaders.values())[:count]
 
 
@@ -140,7 +140,7 @@ def _explained(scored: Scored, base: float) -> float:
 
 
 def _causes(stage: str, base: float, scored: Scored) -> tuple[Cause, ...]:
-    names = [f.name for f, _ in scored.planted]
+    names = [f.name for f, _ in scored.injected]
     return tuple(
         Cause(
             name=fault.name,
@@ -151,7 +151,7 @@ def _causes(stage: str, base: float, scored: Scored) -> tuple[Cause, ...]:
             variant=variant.label,
             together=tuple(n for n in names if n != fault.name),
         )
-        for fault, variant in scored.planted
+        for fault, variant in scored.injected
     )
 
 

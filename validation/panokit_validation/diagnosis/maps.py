@@ -9,7 +9,7 @@ from panokit_validation.device import half_precision
 from panokit_validation.diagnosis.cause import Finding
 from panokit_validation.diagnosis.hypotheses import (
     INPUT_STEPS,
-    Planted,
+    Injected,
     Score,
     conclude,
     hypotheses,
@@ -91,7 +91,7 @@ class _Judge:
         residual = min(self.difference(self.decode(full, fast)) for fast in tried)
         return Score(residual, residual <= min(floor, 0.2 * base))
 
-    def singles(self) -> list[Planted]:
+    def singles(self) -> list[Injected]:
         """The faults that may have made the map."""
         x, config = self.x, self.x.manifest.postprocessing
         steps = [Step.DECODE]

@@ -1,6 +1,6 @@
 """The bank of faults: how apps get panoptic segmentation wrong, each defined once.
 
-A fault is a change of one step of the app's pipeline. The simulator plants it, the diagnosis
+A fault is a change of one step of the app's pipeline. The simulator injects it, the diagnosis
 replays it.
 """
 

@@ -1,4 +1,4 @@
-"""The bank: every fault that the simulator can plant and the diagnosis can name."""
+"""The bank: every fault that the simulator can inject and the diagnosis can name."""
 
 from __future__ import annotations
 
