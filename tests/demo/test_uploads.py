@@ -24,7 +24,7 @@ def encoded(kind: str, size_wh: tuple[int, int] = (40, 30), **options: object) -
     rng = np.random.default_rng(3)
     image = Image.fromarray(rng.integers(0, 256, (*size_wh[::-1], 3), dtype=np.uint8))
     out = io.BytesIO()
-    image.save(out, kind, **options)  # type: ignore[arg-type]
+    image.save(out, kind, **options)
     return out.getvalue()
 
 

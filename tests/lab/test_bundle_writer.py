@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from panokit.bundle import Bundle, Manifest, TensorSpec, hash_path
@@ -148,7 +150,7 @@ def test_parts_that_make_no_bundle(
 
 
 def test_own_safetensors_writer_against_the_library() -> None:
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "a": np.arange(3, dtype=np.int8),
         "b": np.arange(6, dtype=np.float32).reshape(2, 3),
         "c": np.arange(2, dtype=np.int32)[::-1],

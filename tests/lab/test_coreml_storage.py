@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,9 @@ GROUPS, BLOCKS = Palettize(4, "per_grouped_channel", 16), LinearWeights(4, "per_
         pytest.param(BLOCKS, (4096,), False, LinearWeights(8), id="bias"),
     ],
 )
-def test_groups_and_blocks_fit_the_channels(asked, shape, transposed, expected) -> None:
+def test_groups_and_blocks_fit_the_channels(
+    asked: Any, shape: tuple[int, ...], transposed: bool, expected: Any
+) -> None:
     assert fit_storage(asked, shape, transposed) == expected
 
 
@@ -163,7 +166,9 @@ def test_groups_and_blocks_fit_the_channels(asked, shape, transposed, expected) 
     [(GROUPS, "constexpr_lut_to_dense"), (BLOCKS, "constexpr_blockwise_shift_scale")],
     ids=["groups", "blocks"],
 )
-def test_no_layer_stays_in_float_for_want_of_a_divisor(weights, kind, tmp_path: Path) -> None:
+def test_no_layer_stays_in_float_for_want_of_a_divisor(
+    weights: Any, kind: str, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
 
     class Odd(Wide):

@@ -215,6 +215,7 @@ def test_converting_twice_gives_the_same_bytes(bundle: Bundle, work: Path) -> No
     assert bundle.path(bundle.manifest.artifact(name)).read_bytes() == content
     package = work / "Again.mlpackage"
     form = coreml_form(load_recipe("coreml-palette4"))
+    assert form is not None
     write_coreml(source.module, check_contract(source.module, size), info, package, form)
     assert hash_path(package) == bundle.manifest.artifact("coreml-palette4").sha256
     toy = ToyNetwork().eval()
@@ -227,9 +228,12 @@ def test_stages_follow_one_another_and_formats_convert_once(
 ) -> None:
     good = bundle.path(bundle.manifest.artifact("tflite-float32")).read_bytes()
     calls: list[tuple[int, int]] = []
-    monkeypatch.setattr(
-        artifacts_module, "convert_tflite", lambda module, size: calls.append(size) or good
-    )
+
+    def convert(module: nn.Module, size: tuple[int, int]) -> bytes:
+        calls.append(size)
+        return good
+
+    monkeypatch.setattr(artifacts_module, "convert_tflite", convert)
     source = NetworkSource.from_weights(work / "w.safetensors")
     contract = check_contract(source.with_folded().module, (SIZE, SIZE), len(source.taxonomy))
     maker = Maker.of(source, contract, "toy", tmp_path)
@@ -254,6 +258,7 @@ def wrong(work: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Export
     good = bundle.path(bundle.manifest.artifact("tflite-float32")).read_bytes()
     monkeypatch.setattr(artifacts_module, "convert_tflite", lambda module, size: good)
     network, info = load_weights(work / "w.safetensors")
+    assert network.center_head.bias is not None
     with torch.no_grad():
         network.center_head.bias += 3  # what the file was not made from
     save_weights(work / "other.safetensors", network.state_dict(), info.network, info.taxonomy, {})

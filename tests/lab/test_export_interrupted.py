@@ -97,8 +97,8 @@ def test_the_old_bundle_stays_and_its_successor_replaces_it(
     real = os.replace
     moved: list[str] = []
 
-    def replace_once(old: object, new: object) -> None:
-        real(old, new)  # type: ignore[call-overload]
+    def replace_once(old: Path, new: Path) -> None:
+        real(old, new)
         moved.append(str(new))
         if str(new).endswith(".old"):
             raise KeyboardInterrupt  # the worst moment: the old one is out of the way

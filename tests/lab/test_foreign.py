@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 NETWORKS: dict[str, type[nn.Module]] = {"mobilenetv3": MobileNetV3Like, "unet": TinyUNet}
 STRIDES = {"mobilenetv3": 4, "unet": 2}
-FORMATS = ("tflite", "coreml", "onnx")
+FORMATS: tuple[str, ...] = ("tflite", "coreml", "onnx")
 if importlib.util.find_spec("coreai_torch"):  # an extra of its own
     FORMATS = (*FORMATS, "coreai")
 

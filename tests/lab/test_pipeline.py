@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from panokit.errors import ArgumentError, ExportError, HeadError, UsageError
 from panokit.preprocessing import PreprocessConfig
@@ -81,9 +82,13 @@ def test_the_pruned_network_reloads_from_its_file_alone(finished: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     fresh = TinyPanoptic()
-    wide = fresh.second[0].out_channels
+    first = fresh.second[0]
+    assert isinstance(first, nn.Conv2d)
+    wide = first.out_channels
     load_state(finished / "network.safetensors", fresh)
-    assert fresh.second[0].out_channels < wide
+    first = fresh.second[0]
+    assert isinstance(first, nn.Conv2d)
+    assert first.out_channels < wide
     assert fresh.classes.out_channels == 3  # heads keep their channels
     image = next(iter(toy_photos(1, (SIZE, SIZE)).values())).rgb_hwc
     with torch.no_grad():

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from panokit import effects
 from panokit._icc import SRGB
 from panokit.effects import portrait_blur
-from panokit.effects._grid import reduce_mean, stripes, upsample_rows
+from panokit.effects._grid import box_sum, reduce_mean, stripes, upsample_rows
 from panokit.effects.held import held_by
 from panokit.effects.lens import aperture_spans, disc_blur, disc_half_widths
-from panokit.effects.matting import box_sum, guided_coefficients, soft_matte
+from panokit.effects.matting import guided_coefficients, soft_matte
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.preprocessing import letterbox

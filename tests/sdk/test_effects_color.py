@@ -58,7 +58,8 @@ def test_the_trip(kind: type, edit: Edit, tmp_path: Path) -> None:
 
 def test_grey_of_16_bits_stays_grey(tmp_path: Path) -> None:
     photo = deep(tmp_path)
-    grey = photo.with_pixels(np.repeat(photo.pixels_hwc[..., :1], 3, axis=2))
+    pixels = np.repeat(np.asarray(photo.pixels_hwc, np.uint16)[..., :1], 3, axis=2)
+    grey = photo.with_pixels(pixels)
     result = replace(scene()[1], photo=grey)
     for edit in ALL_EDITS:
         if edit.do not in ("recolor", "replace_background", "replace_sky"):

@@ -295,7 +295,7 @@ def test_what_is_no_edits_file_is_refused(text: str, tmp_path: Path) -> None:
 def test_oklab_of_known_colours() -> None:
     # White is L = 1 without colour; linear grey of 0.125 has the cube root 0.5.
     lab = to_oklab(np.array([[1, 1, 1], [0.125, 0.125, 0.125]], np.float32))
-    np.testing.assert_allclose(lab, [[1, 0, 0], [0.5, 0, 0]], atol=1e-4)
+    np.testing.assert_allclose(lab, np.array([[1, 0, 0], [0.5, 0, 0]]), atol=1e-4)
     light = np.random.default_rng(0).random((50, 3)).astype(np.float32)
     np.testing.assert_allclose(from_oklab(to_oklab(light)), light, atol=1e-4)
 
@@ -496,7 +496,7 @@ def test_painting_by_colours_is_painting_by_pixels(monkeypatch: pytest.MonkeyPat
     for few in (0, 10**9):
         monkeypatch.setattr("panokit.effects.compose.FEW_PIXELS", few)
         pictures.append(Recolor(PERSON).apply(photo, result).image_hwc)
-    np.testing.assert_array_equal(*pictures)
+    np.testing.assert_array_equal(pictures[0], pictures[1])
 
 
 @pytest.mark.parametrize("frame", [1, 2, 5], ids=["1 pixel left", "2 pixels", "5 pixels"])

@@ -97,6 +97,8 @@ def crowded_dump(segmenter: Segmenter, *faults: str) -> Dump:
     raw = {}
     for name, values in real.items():
         spec = artifact.outputs[name]
+        assert spec.scale is not None
+        assert spec.zero_point is not None
         raw[name] = np.round(values / spec.scale + spec.zero_point).astype(np.int8)
     app = App.of([fault(name) for name in faults])
     read = app.heads(HeadSet(raw, real, artifact.outputs)).real
@@ -247,7 +249,7 @@ def _zoomed(image: Image.Image) -> Image.Image:
     return image.resize(image.size, box=(60, 60, 260, 260))
 
 
-FOREIGN_INPUTS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+FOREIGN_INPUTS: dict[str, Callable[[NDArray[np.uint8]], NDArray[Any]]] = {
     "noise": _noisy,
     "something in front": _covered,
     "blur": _on_input(lambda p: p.filter(ImageFilter.GaussianBlur(5))),
@@ -269,6 +271,7 @@ def test_foreign_faults_of_the_input_are_unknown(
     image = FOREIGN_INPUTS[name](dump.tensors["input"])
     raw = Device(segmenter).run(image.astype(np.float32))
     plan = AppDecoding.of(segmenter.bundle.manifest.postprocessing)
+    assert dump.transform is not None
     decoder = DecodingReplay(
         real_heads(raw, segmenter.artifact), dump.transform, segmenter.taxonomy
     )
@@ -418,8 +421,8 @@ def test_signs_by_hand() -> None:
     cut = np.clip(values, -5, 5)
     assert evidence.saturation(cut, values) == 5
     assert evidence.saturation(values, values) is None
-    assert evidence.is_half_precision(np.float32([0.5, 1024, -3]))
-    assert not evidence.is_half_precision(np.float32([0.1, 1024, -3]))
-    assert evidence.is_half_precision(np.float16([0.1]))
+    assert evidence.is_half_precision(np.array([0.5, 1024, -3], np.float32))
+    assert not evidence.is_half_precision(np.array([0.1, 1024, -3], np.float32))
+    assert evidence.is_half_precision(np.array([0.1], np.float16))
     flat = np.full((20, 20, 3), 9, np.float32)
     assert not evidence.looks_like_a_photo(flat)
