@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-ROOMS = "|".join(
-    ("sdk", "validation", "network", "compression", "converters", "lab", "datasets", "demo_app")
-    + ("tests", "scripts", "benchmarks", "docs")
+ROOMS = (
+    "sdk|validation|network|compression|converters|lab|datasets|demo_app"
+    "|tests|scripts|benchmarks|docs"
 )
 # Names with dots that are no module: entry-point groups, and a key in Core ML files.
 OTHER_NAMES = {"panokit.commands", "panokit.segmenters", "panokit.labels"}

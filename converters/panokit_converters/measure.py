@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Manifest
+from panokit.config import read_settings, write_settings
 from panokit.errors import ArgumentError
 from panokit.photo import Photo, photo_paths
 from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
@@ -63,18 +64,12 @@ class Thresholds:
 
     def to_json(self) -> dict[str, float]:
         """A JSON-ready dict that :meth:`from_json` reads back."""
-        return asdict(self)
+        return write_settings(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Thresholds:
         """Read what :meth:`to_json` wrote."""
-        try:
-            return cls(**data)
-        except TypeError as error:
-            raise ArgumentError(
-                "thresholds",
-                f"the thresholds are wrong ({error}); expected sqnr_db, equal_pixels, pq",
-            ) from None
+        return read_settings(cls, data, "thresholds")
 
 
 # Float formats: what is further away than this is wrong, not imprecise. The others: what a sound
