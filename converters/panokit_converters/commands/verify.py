@@ -12,7 +12,7 @@ from rich.table import Table
 
 from panokit._files import write_json
 from panokit.bundle import Artifact, Bundle
-from panokit.cli.options import DO, INPUT, OUTPUT
+from panokit.cli.options import DO, INPUT, JsonOption, Threads
 from panokit.dump import HEADS
 from panokit.errors import ArgumentError, UsageError
 from panokit.photo import Photo
@@ -44,10 +44,6 @@ Photos = Annotated[
     typer.Option(
         "--photos", help="Photos or folders. Default: the sample photos.", rich_help_panel=INPUT
     ),
-]
-JsonOption = Annotated[
-    Path | None,
-    typer.Option("--json", help="Write the results to this JSON file.", rich_help_panel=OUTPUT),
 ]
 
 
@@ -81,9 +77,7 @@ def verify(
             "--bisect", help="Name the first bad operator of what fails.", rich_help_panel=DO
         ),
     ] = False,
-    threads: Annotated[
-        int, typer.Option("--threads", min=1, help="Threads of LiteRT.", rich_help_panel=DO)
-    ] = 2,
+    threads: Threads = 2,
     json: JsonOption = None,
 ) -> None:
     """Check that every artifact of a bundle computes what it should.

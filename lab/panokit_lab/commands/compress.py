@@ -77,6 +77,9 @@ CoremlPhotos = Annotated[
         rich_help_panel=DO,
     ),
 ]
+Seconds = Annotated[
+    float, typer.Option(help="Seconds of timing per number of threads.", rich_help_panel=DO)
+]
 Photos = Annotated[
     list[Path] | None,
     typer.Option(
@@ -242,9 +245,7 @@ def search(
         str | None,
         typer.Option(help="Ray cluster to run on. 'local' starts one here.", rich_help_panel=DO),
     ] = None,
-    seconds: Annotated[
-        float, typer.Option(help="Seconds of timing per number of threads.", rich_help_panel=DO)
-    ] = 20,
+    seconds: Seconds = 20,
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
@@ -293,9 +294,7 @@ def report(
             rich_help_panel=DO,
         ),
     ] = None,
-    seconds: Annotated[
-        float, typer.Option(help="Seconds of timing per number of threads.", rich_help_panel=DO)
-    ] = 20,
+    seconds: Seconds = 20,
     json: JsonOption = None,
 ) -> None:
     """Write a page of all recipes: size, MACs, memory, latency, quality, worst photos.
