@@ -11,9 +11,9 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from panokit.errors import ArgumentError
+from panokit.tflite.read import TfliteOperator, TfliteSubgraph, TfliteTensor, read_tflite
 
 __all__ = ["TfliteLayer", "match_layers", "tflite_layers", "tflite_macs"]
 
@@ -47,34 +47,22 @@ class TfliteLayer:
 
 def tflite_layers(tflite: bytes) -> list[TfliteLayer]:
     """The layers of a file in order of execution; names are unique."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(tflite, 0)
-    graph = model.Subgraphs(0)
-    operators = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    weights = _constants(model, graph)
+    graph = read_tflite(tflite).main
+    weights = _constants(graph)
     layers: list[TfliteLayer] = []
     taken: set[str] = set()
-    for k in range(graph.OperatorsLength()):
-        operator = graph.Operators(k)
-        code = model.OperatorCodes(operator.OpcodeIndex())
-        kind = operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        if kind not in WEIGHTED:
+    for operator in graph.operators:
+        weight = weights.get(operator.inputs[1]) if operator.name in WEIGHTED else None
+        if weight is None or weight.data is None:
             continue
-        index = weights.get(operator.Inputs(1), -1)
-        if index < 0:
-            continue
-        tensor, output = graph.Tensors(index), graph.Tensors(operator.Outputs(0))
-        shape = tuple(int(v) for v in tensor.ShapeAsNumpy())
-        name = _unique(layer_name(tensor.Name().decode()), taken)
         layers.append(
             TfliteLayer(
-                name=name,
-                operator=kind,
+                name=_unique(layer_name(weight.name), taken),
+                operator=operator.name,
                 scope=_scope(graph, operator),
-                weight_shape=shape,
-                macs=_macs(kind, shape, [int(v) for v in output.ShapeAsNumpy()]),
-                weight_bytes=_stored(model.Buffers(tensor.Buffer())),
+                weight_shape=weight.shape,
+                macs=_macs(operator.name, weight.shape, graph.tensors[operator.outputs[0]].shape),
+                weight_bytes=weight.data.size,
             )
         )
     return layers
@@ -118,34 +106,20 @@ def _unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _constants(model: Any, graph: Any) -> dict[int, int]:
+def _constants(graph: TfliteSubgraph) -> dict[int, TfliteTensor]:
     """Tensor index → the constant behind it, through DEQUANTIZE of stored weights."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    found = {
-        i: i
-        for i in range(graph.TensorsLength())
-        if _stored(model.Buffers(graph.Tensors(i).Buffer()))
-    }
-    for k in range(graph.OperatorsLength()):
-        operator = graph.Operators(k)
-        code = model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
-        if code == schema.BuiltinOperator.DEQUANTIZE and operator.Inputs(0) in found:
-            found[operator.Outputs(0)] = found[operator.Inputs(0)]
+    found = {tensor.index: tensor for tensor in graph.tensors if tensor.data is not None}
+    for operator in graph.operators:
+        if operator.name == "DEQUANTIZE" and operator.inputs[0] in found:
+            found[operator.outputs[0]] = found[operator.inputs[0]]
     return found
 
 
-def _stored(buffer: Any) -> int:
-    """Bytes of a buffer; large ones lie behind the flatbuffer and are only pointed to."""
-    return int(buffer.DataLength()) or int(buffer.Size())
+def _scope(graph: TfliteSubgraph, operator: TfliteOperator) -> str:
+    return "".join(f"{graph.tensors[index].name};" for index in operator.outputs)
 
 
-def _scope(graph: Any, operator: Any) -> str:
-    indices = [operator.Outputs(i) for i in range(operator.OutputsLength())]
-    return "".join(graph.Tensors(i).Name().decode() + ";" for i in indices if i >= 0)
-
-
-def _macs(kind: str, weight: tuple[int, ...], output: list[int]) -> int:
+def _macs(kind: str, weight: tuple[int, ...], output: tuple[int, ...]) -> int:
     if kind == "DEPTHWISE_CONV_2D":
         return math.prod(output) * weight[1] * weight[2]
     return math.prod(output) * math.prod(weight[1:])

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from panokit._quiet import quiet
+from panokit.tflite.read import PADDING_SAME, TfliteSubgraph, read_tflite
 from panokit_compression.calibration import CalibrationSet
 from panokit_compression.grids import INT8, Fitted, Grid
 
@@ -237,44 +238,34 @@ def _interpreter(tflite: bytes) -> Any:
 
 def layers_of(content: bytearray) -> list[_Layer]:
     """The convolutions of a file; the arrays are views that write through to ``content``."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(content, 0)
-    graph = model.Subgraphs(0)
-    kinds = {
-        schema.BuiltinOperator.CONV_2D: schema.Conv2DOptions,
-        schema.BuiltinOperator.DEPTHWISE_CONV_2D: schema.DepthwiseConv2DOptions,
-    }
+    graph = read_tflite(content).main
     layers: list[_Layer] = []
-    for k in range(graph.OperatorsLength()):
-        operator = graph.Operators(k)
-        code = model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
-        if code not in kinds or operator.InputsLength() < 3 or operator.Inputs(2) < 0:
+    for operator in graph.operators:
+        if operator.name not in ("CONV_2D", "DEPTHWISE_CONV_2D") or len(operator.inputs) < 3:
             continue
-        options = kinds[code]()
-        table = operator.BuiltinOptions()
-        options.Init(table.Bytes, table.Pos)
-        weight, bias = (_constant(model, graph, operator.Inputs(i)) for i in (1, 2))
+        image, *constants = operator.inputs[:3]
+        weight, bias = (_constant(graph, index) for index in constants)
         if weight is None or bias is None:
             continue
+        options = operator.options
         layers.append(
             _Layer(
                 weight=weight,
                 bias=bias,
-                input_index=operator.Inputs(0),
-                input_name=graph.Tensors(operator.Inputs(0)).Name().decode(),
-                depthwise=code == schema.BuiltinOperator.DEPTHWISE_CONV_2D,
-                same=options.Padding() == schema.Padding.SAME,
-                stride=(options.StrideH(), options.StrideW()),
-                dilation=(options.DilationHFactor(), options.DilationWFactor()),
+                input_index=image,
+                input_name=graph.tensors[image].name,
+                depthwise=operator.name == "DEPTHWISE_CONV_2D",
+                same=options["padding"] == PADDING_SAME,
+                stride=(options["stride_h"], options["stride_w"]),
+                dilation=(options["dilation_h"], options["dilation_w"]),
             )
         )
     return layers
 
 
-def _constant(model: Any, graph: Any, index: int) -> NDArray[np.float32] | None:
-    tensor = graph.Tensors(index)
-    data = model.Buffers(tensor.Buffer()).DataAsNumpy()
-    if not isinstance(data, np.ndarray):  # 0 for a tensor that is computed
+def _constant(graph: TfliteSubgraph, index: int) -> NDArray[np.float32] | None:
+    """The values of a constant; None for a tensor that is computed or left out (-1)."""
+    if index < 0:
         return None
-    return data.view(np.float32).reshape(tensor.ShapeAsNumpy())
+    tensor = graph.tensors[index]
+    return None if tensor.data is None else tensor.data.view(np.float32).reshape(tensor.shape)

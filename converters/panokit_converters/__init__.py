@@ -2,8 +2,9 @@
 
 ::
 
+    interface      names of input and heads, the same in every format
     contract       does a torch module obey the head contract?
-    tflite         → TFLite file, by litert-torch; tflite_file, tflite_metadata: its borders, labels
+    tflite/        → TFLite file, by litert-torch; its layout, input and metadata
     coreml         → Core ML package, by coremltools
     onnx           → ONNX file, by torch
     coreai         → Core AI asset, by coreai-torch (experimental)
@@ -23,14 +24,17 @@ from panokit._lazy import lazy
 if TYPE_CHECKING:
     from panokit_converters.agreement import Agreement, HeadAgreement, compare_heads
     from panokit_converters.bisect import bisect_traces
-    from panokit_converters.contract import HEADS, ContractSpec, check_contract
+    from panokit_converters.contract import ContractSpec, check_contract
     from panokit_converters.coreml import coreml_specs, write_coreml
+    from panokit_converters.interface import HEADS
     from panokit_converters.lint import lint_path
     from panokit_converters.measure import Thresholds
+    from panokit_converters.model_info import ModelInfo
     from panokit_converters.onnx import convert_onnx, onnx_operators
-    from panokit_converters.tflite import convert_tflite, tflite_operators, tflite_specs
-    from panokit_converters.tflite_file import with_input
-    from panokit_converters.tflite_metadata import ModelInfo, with_metadata
+    from panokit_converters.tflite.convert import convert_tflite
+    from panokit_converters.tflite.inputs import with_input
+    from panokit_converters.tflite.inspect import tflite_operators, tflite_specs
+    from panokit_converters.tflite.metadata import with_metadata
     from panokit_converters.trace import trace_artifact
     from panokit_converters.verify import verify_bundle
 
@@ -69,7 +73,6 @@ __getattr__ = lazy(
         ),
         "bisect": ("bisect_traces",),
         "contract": (
-            "HEADS",
             "ContractSpec",
             "check_contract",
         ),
@@ -77,22 +80,21 @@ __getattr__ = lazy(
             "coreml_specs",
             "write_coreml",
         ),
+        "interface": ("HEADS",),
         "lint": ("lint_path",),
         "measure": ("Thresholds",),
+        "model_info": ("ModelInfo",),
         "onnx": (
             "convert_onnx",
             "onnx_operators",
         ),
-        "tflite": (
-            "convert_tflite",
+        "tflite.convert": ("convert_tflite",),
+        "tflite.inputs": ("with_input",),
+        "tflite.inspect": (
             "tflite_operators",
             "tflite_specs",
         ),
-        "tflite_file": ("with_input",),
-        "tflite_metadata": (
-            "ModelInfo",
-            "with_metadata",
-        ),
+        "tflite.metadata": ("with_metadata",),
         "trace": ("trace_artifact",),
         "verify": ("verify_bundle",),
     },

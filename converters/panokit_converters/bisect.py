@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from panokit.agreement import INFINITE_DB, decibel
 from panokit_converters.diagnose import Difference, diagnose
-from panokit_converters.trace import INPUT, Trace, TracedOperator, short_name
+from panokit_converters.interface import INPUT
+from panokit_converters.trace import Trace, TracedOperator, short_name
 
 __all__ = ["BisectResult", "Finding", "OperatorAgreement", "bisect_traces", "match"]
 

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from panokit.errors import ArgumentError, HeadError
+from panokit_converters.interface import HEADS
 
-__all__ = ["HEADS", "ContractSpec", "TupleHeads", "check_contract", "run_heads"]
-
-HEADS = ("semantic", "center", "offset")
+__all__ = ["ContractSpec", "TupleHeads", "check_contract", "run_heads"]
 
 
 @dataclass(frozen=True)

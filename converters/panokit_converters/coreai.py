@@ -22,14 +22,14 @@ from panokit._quiet import quiet
 from panokit.bundle import Artifact, TensorSpec
 from panokit.errors import BundleError, ExportError, MissingExtraError
 from panokit.runtime import quantize_image
-from panokit_converters.contract import HEADS, ContractSpec, TupleHeads
-from panokit_converters.tflite_metadata import ModelInfo
+from panokit_converters.contract import ContractSpec, TupleHeads
+from panokit_converters.interface import HEADS, INPUT
+from panokit_converters.model_info import ModelInfo
 
 __all__ = ["MINIMUM_OS", "CoreAiRuntime", "coreai_specs", "write_coreai"]
 
 log = logging.getLogger(__name__)
 
-INPUT = "image"
 MINIMUM_OS = "iOS 27, macOS 27"
 _ENTRY = "main"
 

@@ -22,8 +22,9 @@ from torch import nn
 from panokit._quiet import hushed, quiet
 from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError
-from panokit_converters.contract import HEADS, ContractSpec, TupleHeads
-from panokit_converters.tflite_metadata import ModelInfo
+from panokit_converters.contract import ContractSpec, TupleHeads
+from panokit_converters.interface import HEADS, INPUT
+from panokit_converters.model_info import ModelInfo
 
 __all__ = [
     "DENSE",
@@ -37,8 +38,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-INPUT = "image"
 
 
 class WeightStorage(Protocol):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit_converters.trace import INPUT, Trace, TracedOperator
+from panokit_converters.interface import INPUT
+from panokit_converters.trace import Trace, TracedOperator
 
 __all__ = ["Difference", "diagnose"]
 

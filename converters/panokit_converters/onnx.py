@@ -17,15 +17,14 @@ from torch import nn
 from panokit._quiet import hushed, quiet
 from panokit.bundle import TensorSpec
 from panokit.errors import ArgumentError, ExportError, MissingExtraError
-from panokit_converters.contract import HEADS, ContractSpec, TupleHeads, run_heads
-from panokit_converters.tflite_file import INPUT_TYPES, InputType
-from panokit_converters.tflite_metadata import ModelInfo
+from panokit_converters.contract import ContractSpec, TupleHeads, run_heads
+from panokit_converters.interface import HEADS, INPUT, INPUT_TYPES, InputType
+from panokit_converters.model_info import ModelInfo
 
 __all__ = ["OPSET", "convert_onnx", "finish_onnx", "onnx_operators", "onnx_specs"]
 
 log = logging.getLogger(__name__)
 
-INPUT = "image"
 OPSET = 22
 IR_VERSION = 10
 

@@ -21,6 +21,7 @@ from panokit.errors import ArgumentError, BundleError, ExportError
 from panokit.tflite.check import check_tflite
 from panokit.tflite.read import TfliteOperator, TfliteSubgraph, TfliteTensor
 from panokit_converters.coreml_interpreter import CoreMLProgram, Operator
+from panokit_converters.interface import INPUT
 
 __all__ = [
     "TRACEABLE",
@@ -33,7 +34,6 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-INPUT = "image"
 TRACEABLE = ("tflite", "coreml")
 
 

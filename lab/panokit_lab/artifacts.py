@@ -44,11 +44,14 @@ from panokit_converters.coreml import (
     coreml_specs,
     save_coreml,
 )
+from panokit_converters.interface import InputType
+from panokit_converters.model_info import ModelInfo
 from panokit_converters.onnx import convert_onnx, finish_onnx, onnx_specs
 from panokit_converters.runners import CoreMlInterpreter
-from panokit_converters.tflite import convert_tflite, odd_operators, tflite_specs
-from panokit_converters.tflite_file import InputType, with_input
-from panokit_converters.tflite_metadata import ModelInfo, with_metadata
+from panokit_converters.tflite.convert import convert_tflite
+from panokit_converters.tflite.inputs import with_input
+from panokit_converters.tflite.inspect import odd_operators, tflite_specs
+from panokit_converters.tflite.metadata import with_metadata
 from panokit_network.source import NetworkSource
 
 __all__ = [

@@ -29,7 +29,7 @@ from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
 from panokit.preprocessing import preprocess
 from panokit.runtime import dequantize
-from panokit_converters.contract import HEADS
+from panokit_converters.interface import HEADS
 
 __all__ = ["MIN_VECTORS", "BundlePart", "RawHeads", "write_bundle"]
 

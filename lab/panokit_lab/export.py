@@ -43,7 +43,8 @@ from panokit_compression import (
     load_recipe,
 )
 from panokit_compression.recipes import Sparsify
-from panokit_converters.contract import HEADS, ContractSpec, check_contract, run_heads
+from panokit_converters.contract import ContractSpec, check_contract, run_heads
+from panokit_converters.interface import HEADS, INPUT_TYPES, InputType
 from panokit_converters.measure import (
     ArtifactCheck,
     Inputs,
@@ -54,7 +55,6 @@ from panokit_converters.measure import (
     thresholds_for,
 )
 from panokit_converters.runners import channels_last
-from panokit_converters.tflite_file import INPUT_TYPES, InputType
 from panokit_lab.artifacts import (
     FORMATS,
     DescribedArtifact,

@@ -8,14 +8,13 @@ memory of kernels is not in the file and not counted.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
+
+from panokit.tflite.read import read_tflite
 
 __all__ = ["Tenant", "arena_bytes", "plan_arena"]
 
 ALIGNMENT = 64
-_TYPE_BYTES = {0: 4.0, 1: 2.0, 2: 4.0, 3: 1.0, 4: 8.0, 6: 1.0, 7: 2.0, 9: 1.0, 17: 0.5}
 
 
 @dataclass(frozen=True)
@@ -49,43 +48,22 @@ def plan_arena(tenants: list[Tenant]) -> int:
 
 
 def _tenants(tflite: bytes) -> list[Tenant]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(tflite, 0)
-    graph = model.Subgraphs(0)
-    count = graph.OperatorsLength()
-    made = {graph.Inputs(i): 0 for i in range(graph.InputsLength())}
-    used = {graph.Outputs(i): count for i in range(graph.OutputsLength())}
-    for k in range(count):
-        operator = graph.Operators(k)
-        for i in range(operator.OutputsLength()):
-            made.setdefault(operator.Outputs(i), k)
-        for i in range(operator.InputsLength()):
-            index = operator.Inputs(i)
-            used[index] = max(used.get(index, k), k)
+    graph = read_tflite(tflite).main
+    made = dict.fromkeys(graph.inputs, 0)
+    used = dict.fromkeys(graph.outputs, len(graph.operators))
+    for operator in graph.operators:
+        for index in operator.outputs:
+            made.setdefault(index, operator.index)
+        for index in operator.inputs:
+            used[index] = max(used.get(index, operator.index), operator.index)
     # A stored weight that is made float when the file is loaded is no activation.
-    unpacked = _unpacked(model, graph)
+    unpacked = {
+        operator.outputs[0]
+        for operator in graph.operators
+        if operator.name == "DEQUANTIZE" and graph.tensors[operator.inputs[0]].data is not None
+    }
     return [
-        Tenant(_bytes(graph.Tensors(index)), first, used.get(index, first))
+        Tenant(graph.tensors[index].bytes, first, used.get(index, first))
         for index, first in made.items()
-        if index >= 0 and index not in unpacked
+        if index not in unpacked
     ]
-
-
-def _unpacked(model: Any, graph: Any) -> set[int]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    found: set[int] = set()
-    for k in range(graph.OperatorsLength()):
-        operator = graph.Operators(k)
-        code = model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
-        if code == schema.BuiltinOperator.DEQUANTIZE:
-            buffer = model.Buffers(graph.Tensors(operator.Inputs(0)).Buffer())
-            if buffer.DataLength() or buffer.Size():
-                found.add(operator.Outputs(0))
-    return found
-
-
-def _bytes(tensor: Any) -> int:
-    shape = [int(tensor.Shape(i)) for i in range(tensor.ShapeLength())]
-    return math.ceil(math.prod(shape) * _TYPE_BYTES.get(int(tensor.Type()), 4.0))

@@ -16,7 +16,7 @@ from panokit.errors import DataError
 from panokit.photo import Photo
 from panokit.runtime import LiteRtRuntime
 from panokit.segmenter import Segmenter
-from panokit_converters.tflite import tflite_specs
+from panokit_converters.tflite.inspect import tflite_specs
 from panokit_lab.comparison import BASELINE, ComparedArtifact
 from panokit_lab.quality import manifest_around
 from panokit_lab.results import RecipeResult, Results

@@ -30,7 +30,7 @@ from panokit_compression.qat import train_quantized
 from panokit_compression.recipes import Finetune, Prune, Qat, Recipe, Sparsify, Step
 from panokit_compression.recipes.steps import step_to_json
 from panokit_converters.contract import check_contract
-from panokit_converters.tflite import convert_tflite
+from panokit_converters.tflite.convert import convert_tflite
 from panokit_lab.artifacts import DescribedArtifact, Maker, artifact_runtime
 from panokit_lab.memory import arena_bytes
 from panokit_lab.quality import Split, head_sqnr, manifest_around, quality_figures

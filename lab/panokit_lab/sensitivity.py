@@ -23,7 +23,7 @@ from panokit.runtime import Runtime
 from panokit_compression.layers import tflite_layers
 from panokit_compression.quantize import quantize
 from panokit_compression.recipes import Quantize, Recipe
-from panokit_converters.tflite import tflite_specs
+from panokit_converters.tflite.inspect import tflite_specs
 from panokit_lab.artifacts import artifact_runtime
 from panokit_lab.pipeline import (
     compress_network,

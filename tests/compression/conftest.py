@@ -6,7 +6,7 @@ import pytest
 
 from panokit.preprocessing import PreprocessConfig
 from panokit_compression import CalibrationSet, calibration_from_photos
-from panokit_converters.tflite import convert_tflite
+from panokit_converters.tflite.convert import convert_tflite
 from tests.toys.network import ToyNetwork, toy_photos
 
 SIZE = 32

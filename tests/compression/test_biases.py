@@ -9,7 +9,7 @@ import torch
 from panokit_compression import CalibrationSet, quantize
 from panokit_compression.biases import make_room_for_biases
 from panokit_compression.rounding import layers_of
-from panokit_converters.tflite import convert_tflite
+from panokit_converters.tflite.convert import convert_tflite
 from tests.compression.test_quantize import INT8, SIZE, heads_of
 from tests.toys.network import ToyNetwork
 

@@ -11,7 +11,7 @@ from panokit_compression.calibration import CalibrationSet
 from panokit_compression.layers import layer_name, match_layers, tflite_layers, tflite_macs
 from panokit_compression.ranges import clip, clipped_ranges
 from panokit_compression.recipes import Quantize, Recipe
-from panokit_converters.tflite import tflite_operators, tflite_specs
+from panokit_converters.tflite.inspect import tflite_operators, tflite_specs
 from panokit_network.deploy import count_macs
 from tests.compression.test_quantize import agreement, heads_of
 from tests.toys.network import ToyNetwork

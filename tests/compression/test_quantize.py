@@ -15,11 +15,7 @@ from panokit_compression.ranges import mean_update
 from panokit_compression.recipes import Quantize, Recipe
 from panokit_compression.rounding import round_weights
 from panokit_converters.agreement import Agreement, compare_heads
-from panokit_converters.tflite import (
-    tflite_operators,
-    tflite_specs,
-    xnnpack_share,
-)
+from panokit_converters.tflite.inspect import tflite_operators, tflite_specs, xnnpack_share
 
 SIZE = 32
 # The widest ranges, so that nothing is clipped and the figures below are of rounding alone; the

@@ -19,8 +19,8 @@ from panokit.errors import ArgumentError, BundleError
 from panokit_converters.bisect import BisectResult, bisect_traces
 from panokit_converters.contract import check_contract
 from panokit_converters.coreml import write_coreml
-from panokit_converters.tflite import convert_tflite
-from panokit_converters.tflite_metadata import ModelInfo
+from panokit_converters.model_info import ModelInfo
+from panokit_converters.tflite.convert import convert_tflite
 from panokit_converters.trace import Trace, short_name, trace_coreml, trace_tflite
 from tests.toys.artifacts import SIZE, toy_coreml, toy_image, toy_taxonomy, toy_tflite
 from tests.toys.tflite_edit import (

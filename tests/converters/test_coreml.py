@@ -11,9 +11,10 @@ import pytest
 
 from panokit.bundle import hash_path
 from panokit.taxonomy import Taxonomy
-from panokit_converters.contract import HEADS, check_contract
+from panokit_converters.contract import check_contract
 from panokit_converters.coreml import coreml_specs, write_coreml
-from panokit_converters.tflite_metadata import ModelInfo
+from panokit_converters.interface import HEADS
+from panokit_converters.model_info import ModelInfo
 from tests.toys.network import ToyNetwork
 
 SIZE = (64, 32)

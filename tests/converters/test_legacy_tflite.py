@@ -18,9 +18,11 @@ import pytest
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_compression import calibration_from_photos, load_recipe, quantize
-from panokit_converters.tflite import convert_tflite, tflite_specs
-from panokit_converters.tflite_file import with_input
-from panokit_converters.tflite_metadata import ModelInfo, with_metadata
+from panokit_converters.model_info import ModelInfo
+from panokit_converters.tflite.convert import convert_tflite
+from panokit_converters.tflite.inputs import with_input
+from panokit_converters.tflite.inspect import tflite_specs
+from panokit_converters.tflite.metadata import with_metadata
 from tests.toys.network import ToyNetwork, toy_photos
 
 SIZE = 32

@@ -22,7 +22,7 @@ from panokit.photo import Photo
 from panokit_converters.commands.verify import lint
 from panokit_converters.lint import Finding, LintReport, Severity, lint_path
 from panokit_converters.lint_graph import read_graph
-from panokit_converters.tflite import convert_tflite
+from panokit_converters.tflite.convert import convert_tflite
 from tests.converters.test_coreml_interpreter import Function, SqueezeExcite, convert
 from tests.toys.artifacts import PHOTOS, SIZE, toy_coreml, toy_tflite
 from tests.toys.network import ToyNetwork
@@ -59,7 +59,9 @@ def test_our_own_shapes_hurt_nowhere(tmp_path: Path) -> None:
 def with_transposes() -> bytes:
     """The toy network as litert-torch alone leaves it: padded in channels-first order."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("panokit_converters.tflite.without_transposes", lambda content: content)
+        patch.setattr(
+            "panokit_converters.tflite.convert.without_transposes", lambda content: content
+        )
         return convert_tflite(ToyNetwork().eval(), (SIZE, SIZE))
 
 

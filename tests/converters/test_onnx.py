@@ -19,10 +19,10 @@ from panokit.runtime import OnnxRuntime
 from panokit.taxonomy import Taxonomy
 from panokit_compression import CalibrationSet, calibration_from_photos
 from panokit_compression.onnx import quantize_onnx
-from panokit_converters.contract import HEADS, check_contract, run_heads
+from panokit_converters.contract import check_contract, run_heads
+from panokit_converters.interface import HEADS, InputType
+from panokit_converters.model_info import ModelInfo
 from panokit_converters.onnx import OPSET, convert_onnx, finish_onnx, onnx_operators, onnx_specs
-from panokit_converters.tflite_file import InputType
-from panokit_converters.tflite_metadata import ModelInfo
 from tests.toys.network import ToyNetwork, toy_photos
 
 SIZE_WH = (64, 32)  # not square, so that width and height cannot be confused

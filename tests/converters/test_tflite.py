@@ -13,21 +13,18 @@ from panokit.errors import ArgumentError, ExportError
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_compression import calibration_from_photos, load_recipe, quantize
-from panokit_converters.tflite import (
-    convert_tflite,
+from panokit_converters.interface import INPUT_TYPES, InputType
+from panokit_converters.model_info import ModelInfo
+from panokit_converters.tflite.convert import convert_tflite
+from panokit_converters.tflite.file import pack_tflite, unpack_tflite
+from panokit_converters.tflite.inputs import with_input
+from panokit_converters.tflite.inspect import (
     odd_operators,
     tflite_operators,
     tflite_specs,
     xnnpack_share,
 )
-from panokit_converters.tflite_file import (
-    INPUT_TYPES,
-    InputType,
-    pack_tflite,
-    unpack_tflite,
-    with_input,
-)
-from panokit_converters.tflite_metadata import ModelInfo, with_metadata
+from panokit_converters.tflite.metadata import with_metadata
 from tests.toys.network import ToyNetwork, toy_photos
 
 SIZE = 32

@@ -19,10 +19,11 @@ from panokit_compression.coreml import CoreMlForm, coreml_form, fit_storage
 from panokit_compression.prune import sparsify
 from panokit_compression.recipes import LinearWeights, Palettize, Sparsify
 from panokit_compression.rounding import round_module
-from panokit_converters.contract import HEADS, check_contract, run_heads
+from panokit_converters.contract import check_contract, run_heads
 from panokit_converters.coreml import coreml_specs, write_coreml
 from panokit_converters.coreml_interpreter import CoreMLProgram
-from panokit_converters.tflite_metadata import ModelInfo
+from panokit_converters.interface import HEADS
+from panokit_converters.model_info import ModelInfo
 from panokit_lab.artifacts import Maker, palettes_for
 
 pytestmark = pytest.mark.slow

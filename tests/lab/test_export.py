@@ -25,12 +25,14 @@ from panokit.errors import ArgumentError, ExportError
 from panokit.taxonomy import Taxonomy
 from panokit_compression import load_recipe
 from panokit_compression.coreml import coreml_form
-from panokit_converters.contract import HEADS, check_contract, run_heads
+from panokit_converters.contract import check_contract, run_heads
 from panokit_converters.coreml import write_coreml
+from panokit_converters.interface import HEADS, InputType
+from panokit_converters.model_info import ModelInfo
 from panokit_converters.onnx import convert_onnx, finish_onnx
-from panokit_converters.tflite import convert_tflite, tflite_operators, xnnpack_share
-from panokit_converters.tflite_file import InputType
-from panokit_converters.tflite_metadata import ModelInfo, with_metadata
+from panokit_converters.tflite.convert import convert_tflite
+from panokit_converters.tflite.inspect import tflite_operators, xnnpack_share
+from panokit_converters.tflite.metadata import with_metadata
 from panokit_lab import artifacts as artifacts_module
 from panokit_lab import export as export_module
 from panokit_lab.artifacts import CompressedArtifact, FloatArtifact, Maker

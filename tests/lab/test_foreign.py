@@ -14,9 +14,9 @@ from torch import nn
 from panokit import Segmenter
 from panokit.bundle import Bundle
 from panokit.taxonomy import Taxonomy
-from panokit_converters.contract import HEADS
+from panokit_converters.interface import HEADS
 from panokit_converters.onnx import onnx_operators
-from panokit_converters.tflite import odd_operators, tflite_operators
+from panokit_converters.tflite.inspect import odd_operators, tflite_operators
 from panokit_lab.export import ExportRequest, export_bundle
 from panokit_network.source import NetworkSource
 from tests.toys.network import MobileNetV3Like, TinyUNet, toy_photos

@@ -17,9 +17,10 @@ from panokit.taxonomy import Taxonomy
 from panokit_compression import calibration_from_photos, load_recipe, quantize
 from panokit_converters.contract import check_contract
 from panokit_converters.coreml import coreml_specs, write_coreml
+from panokit_converters.model_info import ModelInfo
 from panokit_converters.runners import CoreMlInterpreter, channels_last
-from panokit_converters.tflite import convert_tflite, tflite_specs
-from panokit_converters.tflite_metadata import ModelInfo
+from panokit_converters.tflite.convert import convert_tflite
+from panokit_converters.tflite.inspect import tflite_specs
 from panokit_lab.bundle_writer import BundlePart, write_bundle
 from tests.toys.network import ToyNetwork, toy_photos
 

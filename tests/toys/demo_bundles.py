@@ -13,7 +13,7 @@ from panokit._files import write_json
 from panokit.bundle import MANIFEST, Artifact, Bundle, Manifest, TensorSpec, hash_path
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
-from panokit_converters.tflite_file import with_input
+from panokit_converters.tflite.inputs import with_input
 
 TOY = Path(__file__).with_name("toy.tflite")
 """``convert_tflite(ToyNetwork().eval(), (64, 64))`` of tests/toys/network.py; float32.

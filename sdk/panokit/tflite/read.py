@@ -62,6 +62,7 @@ UNSORTED_SEGMENT_MIN SIGN BITCAST BITWISE_XOR RIGHT_SHIFT
 """.split()  # noqa: SIM905 - 150 quoted names are harder to compare with the schema
 """Built-in operators by their number; the StableHLO ones that follow are not run anywhere here."""
 
+PADDING_SAME = 0
 ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 
 # Operator → its BuiltinOptions type, and name, field, type, default of each option.

@@ -11,21 +11,20 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from panokit.errors import ArgumentError
-from panokit.taxonomy import Taxonomy
-from panokit_converters.tflite_file import (
+from panokit_converters.model_info import ModelInfo
+from panokit_converters.tflite.file import (
     flatbuffers_module,
     pack_tflite,
     schema_module,
     unpack_tflite,
 )
 
-__all__ = ["LABELS_FILE", "TAXONOMY_FILE", "ModelInfo", "with_metadata"]
+__all__ = ["LABELS_FILE", "TAXONOMY_FILE", "with_metadata"]
 
 LABELS_FILE = "labels.txt"
 TAXONOMY_FILE = "taxonomy.json"
@@ -36,47 +35,6 @@ _DESCRIPTIONS, _AXIS_LABELS = 1, 2  # AssociatedFileType
 _IMAGE_CONTENT, _FEATURE_CONTENT = 2, 1  # ContentProperties
 _NORMALIZATION = 1  # ProcessUnitOptions
 _RGB = 1  # ColorSpaceType
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What every artifact says about itself, each format in its own way."""
-
-    name: str
-    taxonomy: Taxonomy
-    licence: str
-    version: str
-    stride: int = 4
-    author: str = "Panokit"
-
-    @property
-    def labels(self) -> list[str]:
-        """Category names in channel order."""
-        return [category.name for category in self.taxonomy]
-
-    @property
-    def description(self) -> str:
-        """What the model is, in two sentences."""
-        return (
-            f"{self.name}: panoptic segmentation, raw heads. Decode them as Panokit's "
-            "postprocessing says; the manifest of the bundle holds its parameters."
-        )
-
-    def input_description(self, size_wh: tuple[int, int]) -> str:
-        """How a photo becomes the input."""
-        return (
-            f"Photo, RGB, 0..255, scaled to fit {size_wh[0]}x{size_wh[1]} and centred on black; "
-            "normalisation is in the graph."
-        )
-
-    @property
-    def head_descriptions(self) -> dict[str, str]:
-        """What each head holds."""
-        return {
-            "semantic": "Logits per category, in the order of the labels.",
-            "center": "Logit of an object's centre; apply the sigmoid.",
-            "offset": "(dy, dx) in input pixels to the object's centre.",
-        }
 
 
 def with_metadata(tflite: bytes, info: ModelInfo) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit_converters.tflite_file import pack_tflite, schema_module, unpack_tflite
+from panokit_converters.tflite.file import pack_tflite, schema_module, unpack_tflite
 
 __all__ = ["without_transposes"]
 

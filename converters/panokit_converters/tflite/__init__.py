@@ -1,0 +1,1 @@
+"""Making TFLite files: conversion, layout, inputs, metadata. Reading lies in panokit.tflite."""
