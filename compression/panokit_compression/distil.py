@@ -27,6 +27,7 @@ from panokit.errors import ArgumentError, DataError
 from panokit_compression.recipes import Finetune, Qat
 from panokit_network.training.loop import Loop, adam_w, averages_of, interruptible
 from panokit_network.training.losses import Batch, LossConfig, panoptic_loss
+from panokit_network.training.precision import mixed_precision
 
 __all__ = ["PhotoStream", "Sample", "Stream", "distil_loss", "train_on"]
 
@@ -130,7 +131,7 @@ class Lesson:
     def loss(self, sample: Sample, number: int) -> dict[str, Tensor]:
         """The loss of a batch."""
         image = sample.image.float().contiguous(memory_format=self.layout)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+        with mixed_precision(image.device, self.bf16):
             with torch.no_grad():
                 wanted = self.teacher(image)
             heads = self.module(image)

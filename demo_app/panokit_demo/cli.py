@@ -22,16 +22,60 @@ __all__ = ["demo"]
 SAMPLES = Path("samples")
 
 
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[PHOTOS… OUT]",
+        help="With --gallery: photos, folders of photos, or the word samples for the installed "
+        "sample photos (./samples is a folder); then the page (.html) or the folder to write "
+        "it in.",
+    ),
+]
+Bundles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--bundle",
+        help="Bundle folder. Repeatable. Default: the bundle that comes with Panokit.",
+        rich_help_panel=INPUT,
+    ),
+]
+FirstArtifact = Annotated[
+    str | None,
+    typer.Option(
+        "--artifact", help="Artifact to begin with, e.g. tflite-int8.", rich_help_panel=INPUT
+    ),
+]
+Port = Annotated[
+    int,
+    typer.Option("--port", help="Port of the server. 0 takes a free one.", rich_help_panel=DO),
+]
+Host = Annotated[
+    str,
+    typer.Option(
+        "--host",
+        help="Address to listen at. The default is this computer alone; 0.0.0.0 lets phones "
+        "in the same network in, and everybody else there.",
+        rich_help_panel=DO,
+    ),
+]
+OpenBrowser = Annotated[
+    bool,
+    typer.Option(
+        "--browser/--no-browser", help="Open the page in the browser.", rich_help_panel=DO
+    ),
+]
+InstallLitertjs = Annotated[
+    bool,
+    typer.Option(
+        "--install-litertjs",
+        help="Install LiteRT.js with npm, for runs in the browser, and end.",
+        rich_help_panel=DO,
+    ),
+]
+
+
 def demo(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[PHOTOS… OUT]",
-            help="With --gallery: photos, folders of photos, or the word samples for the installed "
-            "sample photos (./samples is a folder); then the page (.html) or the folder to write "
-            "it in.",
-        ),
-    ] = None,
+    paths: Paths = None,
     gallery: Annotated[
         bool,
         typer.Option(
@@ -40,47 +84,12 @@ def demo(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
-    bundle: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--bundle",
-            help="Bundle folder. Repeatable. Default: the bundle that comes with Panokit.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    artifact: Annotated[
-        str | None,
-        typer.Option(
-            "--artifact", help="Artifact to begin with, e.g. tflite-int8.", rich_help_panel=INPUT
-        ),
-    ] = None,
-    port: Annotated[
-        int,
-        typer.Option("--port", help="Port of the server. 0 takes a free one.", rich_help_panel=DO),
-    ] = 8008,
-    host: Annotated[
-        str,
-        typer.Option(
-            "--host",
-            help="Address to listen at. The default is this computer alone; 0.0.0.0 lets phones "
-            "in the same network in, and everybody else there.",
-            rich_help_panel=DO,
-        ),
-    ] = "127.0.0.1",
-    browser: Annotated[
-        bool,
-        typer.Option(
-            "--browser/--no-browser", help="Open the page in the browser.", rich_help_panel=DO
-        ),
-    ] = True,
-    install_litertjs: Annotated[
-        bool,
-        typer.Option(
-            "--install-litertjs",
-            help="Install LiteRT.js with npm, for runs in the browser, and end.",
-            rich_help_panel=DO,
-        ),
-    ] = False,
+    bundle: Bundles = None,
+    artifact: FirstArtifact = None,
+    port: Port = 8008,
+    host: Host = "127.0.0.1",
+    browser: OpenBrowser = True,
+    install_litertjs: InstallLitertjs = False,
     json: Annotated[
         Path | None,
         typer.Option(

@@ -159,9 +159,9 @@ def test_contradictory_steps_are_refused(steps: tuple[Any, ...], message: str) -
     [
         pytest.param("{", "is not JSON", id="no-json"),
         pytest.param("[]", "a JSON object", id="list"),
-        pytest.param("{}", "a name and a list of steps", id="empty"),
+        pytest.param("{}", "lacks 'name'", id="empty"),
         pytest.param('{"name": "a/b"}', "without slashes", id="name"),
-        pytest.param('{"name": "a", "precision": "int8"}', "expected name, description", id="flat"),
+        pytest.param('{"name": "a", "precision": "int8"}', "names are each one of", id="flat"),
         pytest.param('{"name": "a", "steps": {}}', "a list of steps", id="no-list"),
         pytest.param(
             '{"name": "a", "steps": [7]}', "step is .*; expected a JSON object", id="no-step"

@@ -194,10 +194,13 @@ def test_a_tap_outside_the_photo_is_an_error(tap: tuple[float, float]) -> None:
         ({"do": "remove"}, "lacks its pick"),
         ({"do": "remove", "pick": {}}, "exactly one of tap, class and segment"),
         ({"do": "remove", "pick": {"tap": [1, 2], "segment": 1}}, "exactly one of"),
-        ({"do": "remove", "pick": {"tap": [1]}}, "two numbers"),
-        ({"do": "remove", "pick": {"tap": [1, float("nan")]}}, "two numbers"),
-        ({"do": "remove", "pick": {"tap": "1,2"}}, "lists for 'tap'"),
-        ({"do": "remove", "pick": {"segment": True}}, "whole numbers from 1"),
+        ({"do": "remove", "pick": {"tap": [1]}}, r"expected a list of 2"),
+        (
+            {"do": "remove", "pick": {"tap": [1, float("nan")]}},
+            r"tap\[1\] is nan; expected a number",
+        ),
+        ({"do": "remove", "pick": {"tap": "1,2"}}, r"pick.tap is '1,2'; expected a list"),
+        ({"do": "remove", "pick": {"segment": True}}, "expected a whole number"),
         (
             {"do": "remove", "pick": {"segment": 1}, "margin": -1},
             "margin is .*; expected a number from 0 to 20",

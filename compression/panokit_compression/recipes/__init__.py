@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+from panokit.config import read_settings
 from panokit.errors import ArgumentError
 from panokit_compression.recipes.steps import (
     MIN_CALIBRATION_PHOTOS,
@@ -135,21 +136,14 @@ class Recipe:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
         """Read what :meth:`to_json` wrote; unknown names are an error."""
-        if unknown := sorted(set(data) - {"name", "description", "steps"}):
-            raise ArgumentError(
-                "recipe", f"the recipe has {unknown}; expected name, description and steps only"
-            )
-        steps = data.get("steps", [])
-        if "name" not in data or not isinstance(steps, list):
-            raise ArgumentError(
-                "recipe",
-                f"the recipe is {dict(data)!r}; expected an object with a name and a list of steps",
-            )
-        return cls(
-            name=data["name"],
-            description=data.get("description", ""),
-            steps=tuple(step_from_json(s) for s in steps),
-        )
+        if not isinstance(data, Mapping):
+            raise ArgumentError("recipe", f"the recipe is {data!r}; expected a JSON object")
+        rest = dict(data)
+        steps = rest.pop("steps", [])
+        if not isinstance(steps, list):
+            raise ArgumentError("recipe", f"recipe.steps is {steps!r}; expected a list of steps")
+        recipe = read_settings(cls, rest, "recipe")
+        return replace(recipe, steps=tuple(step_from_json(s) for s in steps))
 
 
 def _check_order(recipe: Recipe) -> None:

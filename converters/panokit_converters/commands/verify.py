@@ -47,24 +47,26 @@ Photos = Annotated[
 ]
 
 
+Chosen = Annotated[
+    list[str] | None,
+    typer.Option("--artifact", help="Only this one. Repeatable.", rich_help_panel=INPUT),
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference", help="Bundle whose float32 artifact is the reference.", rich_help_panel=INPUT
+    ),
+]
+
+
 def verify(
     bundle: Annotated[
         Path | None,
         typer.Argument(help="Bundle folder. Default: the bundle that comes with Panokit."),
     ] = None,
     photos: Photos = None,
-    artifact: Annotated[
-        list[str] | None,
-        typer.Option("--artifact", help="Only this one. Repeatable.", rich_help_panel=INPUT),
-    ] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            "--reference",
-            help="Bundle whose float32 artifact is the reference.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
+    artifact: Chosen = None,
+    reference: Reference = None,
     golden_only: Annotated[
         bool,
         typer.Option(

@@ -31,6 +31,7 @@ from panokit_network.training.parallel import (
     training_device,
     world_size,
 )
+from panokit_network.training.precision import mixed_precision
 from panokit_network.training.scenes import SceneStream, loader
 from panokit_network.training.validate import Validator
 from panokit_network.weights import backbone_state, imagenet_state, load_weights, save_weights
@@ -266,7 +267,7 @@ class Trainer:
         image = batch.image.float().contiguous(memory_format=self.layout)
         if self.config.dropout:  # what a step leaves out depends on its number alone
             torch.manual_seed(hash((self.config.seed, step, self.rank)) % 2**63)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16):
+        with mixed_precision(self.device, self.config.bf16):
             heads = self.forward(image)
         person = self.stream.weights.person
         return panoptic_loss(heads, batch, self.class_weight, self.config.loss, person)

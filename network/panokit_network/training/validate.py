@@ -14,6 +14,7 @@ from panokit_datasets.records import DecodedPhoto
 from panokit_network.model import PanopticNetwork
 from panokit_network.training.augment import PADDING, letterboxed_scene
 from panokit_network.training.cache import PhotoCache
+from panokit_network.training.precision import mixed_precision
 
 __all__ = ["Validator"]
 
@@ -94,7 +95,7 @@ class Validator:
         image = letterboxed_scene(photo, self.size).image_hwc
         device = next(network.parameters()).device
         x = torch.from_numpy(image).permute(2, 0, 1)[None].to(device).float()
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with mixed_precision(device):
             heads = network(x)
         logits = torch.nn.functional.interpolate(
             heads["semantic"].float(), size=(self.size, self.size), mode="bilinear"

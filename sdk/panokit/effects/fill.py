@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._icc import SRGB, ColorSpace
+from panokit.config import read_settings
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 
@@ -118,18 +118,10 @@ class Fill:
     @classmethod
     def from_json(cls, data: Any) -> Fill:
         """Read what :meth:`to_json` wrote."""
-        known = {"color", "gradient", "photo"}
-        if not isinstance(data, Mapping) or not set(data) <= known:
-            raise ArgumentError(
-                "fill", f"fill is {data!r}; expected an object with one of {sorted(known)}"
-            )
-        gradient = data.get("gradient")
-        if gradient is not None and not isinstance(gradient, list):
-            raise ArgumentError("gradient", f"gradient is {gradient!r}; expected a list of colours")
-        photo = data.get("photo")
-        if photo is not None and not isinstance(photo, str):
-            raise ArgumentError("fill photo", f"fill photo is {photo!r}; expected a path")
-        return cls(data.get("color"), None if gradient is None else tuple(gradient), photo)
+        fill = read_settings(cls, data, "fill")
+        if fill.photo is not None and not isinstance(fill.photo, str):
+            raise ArgumentError("fill photo", f"fill photo is {fill.photo!r}; expected a path")
+        return fill
 
 
 def _covering(photo: Photo, size_wh: tuple[int, int]) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from panokit.config import read_settings
 from panokit.errors import ArgumentError
 from panokit.result import PanopticResult, Segment
 
@@ -89,17 +90,9 @@ class Pick:
     @classmethod
     def from_json(cls, data: Any) -> Pick:
         """Read what :meth:`to_json` wrote."""
-        known = {"tap", "class", "segment", "but"}
-        if not isinstance(data, Mapping) or not set(data) <= known:
-            raise ArgumentError(
-                "pick", f"pick is {data!r}; expected an object with some of {sorted(known)}"
-            )
-        tap, but = data.get("tap"), data.get("but", [])
-        if (tap is not None and not isinstance(tap, list)) or not isinstance(but, list):
-            raise ArgumentError("pick", f"pick is {data!r}; expected lists for 'tap' and 'but'")
-        return cls(
-            None if tap is None else tuple(tap), data.get("class"), data.get("segment"), tuple(but)
-        )
+        if isinstance(data, Mapping):  # "class" is a word of Python's
+            data = {"class_name" if k == "class" else k: v for k, v in data.items()}
+        return read_settings(cls, data, "pick")
 
 
 def _is_number(value: object) -> bool:
