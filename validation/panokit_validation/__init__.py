@@ -18,11 +18,11 @@ from panokit_validation.diagnosis import (
     diagnose,
 )
 from panokit_validation.maps import MapAgreement, SegmentAgreement, SegmentKind, compare_maps
-from panokit_validation.margins import PixelKinds
 from panokit_validation.reference import ReferenceStages
 from panokit_validation.run import validate_dumps
 from panokit_validation.summary import RunSummary
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
+from panokit_validation.ties import PixelKinds
 from panokit_validation.verdict import (
     PhotoVerdict,
     StageVerdict,

@@ -22,8 +22,9 @@ from panokit.errors import ArgumentError, DumpError
 from panokit.runtime import dequantize
 from panokit_validation.effects import reference_effect
 from panokit_validation.maps import MapAgreement, compare_maps
-from panokit_validation.margins import Context, PixelKinds, Tolerances, classify_pixels
+from panokit_validation.margins import Tolerances
 from panokit_validation.reference import ReferenceStages
+from panokit_validation.ties import Explanation, explain_map
 
 __all__ = ["Comparison", "StageComparison", "compare_dump"]
 
@@ -49,7 +50,7 @@ class StageComparison:
     basis: str
     given: TensorAgreement | MapAgreement
     chain: TensorAgreement | MapAgreement | None = None
-    pixels: PixelKinds | None = None
+    explanation: Explanation | None = None
     adjusted: MapAgreement | None = None
     kernels: TensorAgreement | MapAgreement | None = None
 
@@ -160,36 +161,43 @@ def _panoptic(reference: ReferenceStages, explain: bool, kernels: bool) -> Stage
         return compare_maps(device, map_.ids, None if own is None else (own, theirs))
 
     a = agreement(given)
-    pixels = adjusted = None
-    explained = reference.given_explained if explain and a.equal_pixels < 1 else None
-    if explained is not None:
-        pixels = classify_pixels(ids, explained, a, _context(reference))
-        adjusted = agreement(given, *pixels.excuse(ids, given, a, of_device))
+    explanation = adjusted = None
+    if explain and a.equal_pixels < 1:
+        explanation = _explained(reference, ids)
+        pair = (explanation.left_classes, explanation.classes)
+        known = None if pair[0] is None else (pair[0], pair[1])
+        adjusted = compare_maps(explanation.left, explanation.ids, known)
     b = a if chain is given else None if chain is None else agreement(chain)
     other = reference.kernel_map if kernels and not has_heads and a.equal_pixels < 1 else None
     spread = None
     if other is not None:
         theirs = {s.id: s.channel for s in other.segments}
         spread = agreement(given, other.ids, None if of_device is None else theirs)
-    return StageComparison("panoptic", basis, a, b, pixels, adjusted, spread)
+    return StageComparison("panoptic", basis, a, b, explanation, adjusted, spread)
 
 
-def _context(reference: ReferenceStages) -> Context:
-    """What the map was decoded with, and by how little a decision may be won."""
+def _explained(reference: ReferenceStages, ids: NDArray[Any]) -> Explanation:
+    """How the device's map follows from its heads."""
     mixed, transform = reference.mixed_raw, reference.transform
     if mixed is None or transform is None:  # there is no map without them
         raise ArgumentError("reference", "the reference has no map to compare with")
-    heads = reference.heads(mixed)
-    specs = reference.artifact.outputs
-    quantised = (0.0 if n in reference.device_raw else float(specs[n].scale or 0) for n in HEADS)
-    semantic, center, offset = quantised
-    return Context(
-        heads=heads,
-        taxonomy=reference.segmenter.taxonomy,
-        transform=transform,
-        config=reference.manifest.postprocessing,
-        tolerances=Tolerances.of_heads(heads, max(transform.input_wh), (semantic, center, offset)),
-        device_classes=reference.device_classes,
+    heads, side = reference.heads(mixed), max(transform.input_wh)
+    if reference.knows_heads:
+        tolerances = Tolerances.exact(heads, side)
+    else:
+        specs = reference.artifact.outputs
+        semantic, center, offset = (
+            0.0 if n in reference.device_raw else float(specs[n].scale or 0) for n in HEADS
+        )
+        tolerances = Tolerances.rounded(heads, side, (semantic, center, offset))
+    return explain_map(
+        ids,
+        heads,
+        reference.segmenter.taxonomy,
+        transform,
+        reference.manifest.postprocessing,
+        tolerances,
+        reference.device_classes,
     )
 
 

@@ -14,8 +14,9 @@ from panokit.decoding import PanopticMap
 from panokit.taxonomy import Taxonomy
 from panokit_validation.compare import Comparison
 from panokit_validation.maps import MapAgreement
-from panokit_validation.margins import ERROR, ROUNDING, TIE, class_margins
+from panokit_validation.margins import class_margins
 from panokit_validation.reference import ReferenceStages
+from panokit_validation.ties import ERROR, ROUNDING, TIE
 
 __all__ = ["Picture", "pictures_of"]
 
@@ -57,7 +58,12 @@ def pictures_of(reference: ReferenceStages, comparison: Comparison) -> list[Pict
         out.append(view.heat(f"{name}, difference", gap.max(-1) if gap.ndim == 3 else gap, ""))
     stage = comparison.get("panoptic")
     if stage is not None and isinstance(stage.given, MapAgreement):
-        out += _maps(view, reference, stage.given, stage.pixels.kinds if stage.pixels else None)
+        out += _maps(
+            view,
+            reference,
+            stage.given,
+            stage.explanation.pixels.kinds if stage.explanation else None,
+        )
     return out
 
 

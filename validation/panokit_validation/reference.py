@@ -140,6 +140,21 @@ class ReferenceStages:
         return None if given is None else {**given, **self.device_raw}
 
     @cached_property
+    def knows_heads(self) -> bool:
+        """Whether the device's map was decoded from exactly the heads that the dump holds: all of
+        them, as integers or with the reference's own values. Other floats may have been rounded
+        on their way into the dump or into the decoding."""
+        if len(self.device_raw) < len(HEADS):
+            return False
+        if all(np.issubdtype(v.dtype, np.integer) for v in self.device_raw.values()):
+            return True
+        given, specs = self.given_raw, self.artifact.outputs
+        if given is None:
+            return False
+        ours, theirs = dequantize(given, specs), dequantize(self.device_raw, specs)
+        return all(np.array_equal(ours[n], theirs[n]) for n in HEADS)
+
+    @cached_property
     def panoptic(self) -> PanopticMap | None:
         """The map from :attr:`raw`."""
         return None if self.raw is None else self._decode(self.raw)

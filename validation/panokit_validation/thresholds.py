@@ -23,7 +23,9 @@ class ValidationConfig:
 
     ``input_max_abs``, ``input_mean_abs``: 8-bit steps. ``head_sqnr_db``: least signal to
     difference of a head, dB. ``panoptic_pq`` 0..100 and ``panoptic_equal_pixels`` 0..1: least
-    agreement of the map once ties and rounding are excused. ``effect_psnr_db``: of a picture.
+    agreement of the map once ties and rounding are excused. ``panoptic_segment_errors`` 0..1: the
+    largest share of any one segment that may have no explanation. ``panoptic_explained`` 0..1: the
+    largest share of the map that may be ties and rounding. ``effect_psnr_db``: of a picture.
     ``kernel_factor``: quantised sums round differently in other kernels, and by how much depends on
     the photo; so a quantised artifact's heads, and a map whose heads are not in the dump, may also
     differ by this many times what the runtime's own two sets of kernels differ (in power; 0: not).
@@ -35,6 +37,8 @@ class ValidationConfig:
     exact_sqnr_db: float = 80.0
     panoptic_pq: float = 97.0
     panoptic_equal_pixels: float = 0.995
+    panoptic_segment_errors: float = 0.05
+    panoptic_explained: float = 0.25
     effect_psnr_db: float = 35.0
     kernel_factor: float = 2.0
 
@@ -43,7 +47,7 @@ class ValidationConfig:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or value < 0:
                 raise ArgumentError(name, f"{name} is {value!r}; expected a finite number from 0")
-        for name, most in (("panoptic_pq", 100), ("panoptic_equal_pixels", 1)):
+        for name, most in _MOST.items():
             if getattr(self, name) > most:
                 raise ArgumentError(
                     name, f"{name} is {getattr(self, name)!r}; expected at most {most}"
@@ -59,6 +63,12 @@ class ValidationConfig:
         return read_settings(cls, data, "thresholds")
 
 
+_MOST = {
+    "panoptic_pq": 100,
+    "panoptic_equal_pixels": 1,
+    "panoptic_segment_errors": 1,
+    "panoptic_explained": 1,
+}
 # int8 kernels round differently between runtimes; float ones differ by float16 at most.
 _BY_PRECISION = {
     "int8": {"head_sqnr_db": 25.0},

@@ -16,9 +16,9 @@ from panokit_validation.compare import Comparison, StageComparison, compare_dump
 from panokit_validation.diagnosis import Cause
 from panokit_validation.diagnosis import diagnose as find_causes
 from panokit_validation.maps import MapAgreement
-from panokit_validation.margins import ERROR, ROUNDING, TIE
 from panokit_validation.reference import ReferenceStages
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
+from panokit_validation.ties import ERROR, ROUNDING, TIE
 
 __all__ = [
     "PhotoVerdict",
@@ -176,8 +176,8 @@ def _stage(s: StageComparison, config: ValidationConfig) -> StageVerdict:
     elif s.kernels is not None:
         figures["kernels_pq"] = round(s.kernels.pq, 6)
         figures["kernels_equal_pixels"] = round(s.kernels.equal_pixels, 6)
-    if s.pixels is not None:
-        figures |= s.pixels.to_json()
+    if s.explanation is not None:
+        figures |= s.explanation.to_json()
     if s.adjusted is not None:
         figures["pq_without_rounding"] = round(s.adjusted.pq, 6)
         figures["equal_pixels_without_rounding"] = round(s.adjusted.equal_pixels, 6)
@@ -228,9 +228,12 @@ def _map(s: StageComparison, a: MapAgreement, config: ValidationConfig) -> tuple
     if a.class_flips:
         parts.append(f"{a.class_flips} of another class")
     message = ", ".join(parts)
-    if s.pixels is not None:
-        tie, rounding, error = (s.pixels.share(k) for k in (TIE, ROUNDING, ERROR))
+    found = s.explanation
+    if found is not None:
+        tie, rounding, error = (found.pixels.share(k) for k in (TIE, ROUNDING, ERROR))
         message += f" ({tie:.2%} ties, {rounding:.2%} rounding, {error:.2%} errors)"
+        within &= found.worst_segment <= config.panoptic_segment_errors
+        within &= tie + rounding <= config.panoptic_explained
     if not within and isinstance(s.kernels, MapAgreement):
         pixels = 1 - left.equal_pixels <= config.kernel_factor * (1 - s.kernels.equal_pixels)
         if pixels and 100 - left.pq <= config.kernel_factor * (100 - s.kernels.pq):
