@@ -24,7 +24,7 @@ from panokit_validation import (
     thresholds_for,
     validate_dump,
 )
-from panokit_validation.margins import ERROR, ROUNDING, TIE
+from panokit_validation.ties import ERROR, ROUNDING, TIE
 from tests.toys.segmenter import toy_dump, toy_segmenter
 
 
@@ -221,9 +221,9 @@ def test_differing_pixels_are_ties_rounding_or_errors(
     dump.metadata["segments"] = '[{"id": 1, "channel": 1}, {"id": 2, "channel": 3}]'
     stage = compare_dump(ReferenceStages(dump, segmenter)).get("panoptic")
     assert stage is not None
-    assert stage.pixels is not None
+    assert stage.explanation is not None
     assert stage.adjusted is not None
-    assert stage.pixels.share(kind) == pytest.approx(24 * 12 / 32**2)
+    assert stage.explanation.pixels.share(kind) == pytest.approx(24 * 12 / 32**2)
     assert (stage.adjusted.equal_pixels == 1) is passes
 
 
@@ -242,8 +242,8 @@ def test_a_missing_object_is_excused_only_at_the_threshold(
     assert stage is not None
     assert isinstance(stage.given, MapAgreement)
     assert stage.given.missing == 1
-    assert stage.pixels is not None
-    assert stage.pixels.share(kind) == pytest.approx(1 - stage.given.equal_pixels)
+    assert stage.explanation is not None
+    assert stage.explanation.pixels.share(kind) == pytest.approx(1 - stage.given.equal_pixels)
 
 
 def test_a_plateau_of_the_centre_is_no_excuse_for_a_missing_object(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -154,6 +154,28 @@ class ReferenceStages:
         ours, theirs = dequantize(given, specs), dequantize(self.device_raw, specs)
         return all(np.array_equal(ours[n], theirs[n]) for n in HEADS)
 
+    def possible_raw(self) -> Iterator[RawHeads]:
+        """The heads that the device's map may have been decoded from: :attr:`mixed_raw`; where the
+        dump lacks some, also those of the runtime's plain kernels, and those of inputs that differ
+        by one of 255 here and there, as another resize gives them."""
+        if self.mixed_raw is None:
+            return
+        yield self.mixed_raw
+        if len(self.device_raw) == len(HEADS):
+            return
+        if self.kernel_raw is not None:
+            yield {**self.kernel_raw, **self.device_raw}
+        if self.device_image is None and self.image is not None:
+            for seed in range(JITTERS):
+                yield {**self._jittered(self.image, seed), **self.device_raw}
+
+    def _jittered(self, image: NDArray[np.uint8], seed: int) -> RawHeads:
+        """Heads of an input with another resize's roundings."""
+        rng = np.random.default_rng(seed)
+        step = rng.choice([-1, 0, 1], image.shape, p=[0.15, 0.7, 0.15])
+        step[image.max(-1) == 0] = 0  # the padding stays black
+        return self.segmenter.runtime.run(np.clip(image + step, 0, 255).astype(np.uint8))
+
     @cached_property
     def panoptic(self) -> PanopticMap | None:
         """The map from :attr:`raw`."""
@@ -168,11 +190,6 @@ class ReferenceStages:
         if self.raw is not None and same_heads(mixed, self.raw):
             return self.panoptic
         return self._decode(mixed)
-
-    @cached_property
-    def kernel_map(self) -> PanopticMap | None:
-        """The map from :attr:`kernel_raw`."""
-        return None if self.kernel_raw is None else self._decode(self.kernel_raw)
 
     @cached_property
     def given_explained(self) -> PanopticMap | None:
@@ -210,6 +227,9 @@ class ReferenceStages:
             reason = f"metadata 'segments': expected a JSON list of id and channel, but {error!r}"
             raise DumpError(self.dump.path or "dump", reason) from None
 
+
+JITTERS = 3
+"""Inputs tried that differ by another resize's roundings."""
 
 PLAIN_KERNELS = DeviceNoise(threads=1, xnnpack=False)
 """The runtime's own kernels; one thread suffices."""

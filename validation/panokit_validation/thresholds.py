@@ -27,8 +27,8 @@ class ValidationConfig:
     largest share of any one segment that may have no explanation. ``panoptic_explained`` 0..1: the
     largest share of the map that may be ties and rounding. ``effect_psnr_db``: of a picture.
     ``kernel_factor``: quantised sums round differently in other kernels, and by how much depends on
-    the photo; so a quantised artifact's heads, and a map whose heads are not in the dump, may also
-    differ by this many times what the runtime's own two sets of kernels differ (in power; 0: not).
+    the photo; so a quantised artifact's heads may also differ by this many times what the runtime's
+    own two sets of kernels differ (in power; 0: not).
     """
 
     input_max_abs: float = 2.0

@@ -82,6 +82,11 @@ class Explanation:
     turned: tuple[str, ...] = ()
     worst_segment: float = 0.0
 
+    @property
+    def left_over(self) -> int:
+        """How many pixels have no explanation."""
+        return int((self.pixels.kinds == ERROR).sum())
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict of the figures."""
         return {
@@ -366,7 +371,7 @@ class _Search:
             if better.cost[0] >= best.cost[0]:
                 break
             best = better
-        return self._explanation(norm.decoded, best)
+        return self._explanation(norm, best)
 
     # ---------------------------------------------------------------- one decoding
 
@@ -400,6 +405,13 @@ class _Search:
             if out[row] < 0 and col not in taken:
                 out[row] = col
                 taken.add(col)
+        if device.channels is not None:  # stuff that the decoding has nowhere
+            for row in np.flatnonzero(out < 0).tolist():
+                channel = int(device.channels[row])
+                stuff = 0 <= channel < self.scene.channels and not self.scene.thing[channel]
+                if stuff and 1 + channel not in taken:
+                    out[row] = 1 + channel
+                    taken.add(1 + channel)
         return out
 
     def _levels(
@@ -410,6 +422,7 @@ class _Search:
         first_thing = 1 + scene.channels
         out = np.full(len(at), ERROR, np.uint8)
         stuff = np.flatnonzero((wanted > _VOID) & (wanted < first_thing))
+        stuff = stuff[np.isin(wanted[stuff], list(decoded.kept))]
         if len(stuff):
             out[stuff] = self._stuff_level(at[stuff], wanted[stuff].astype(np.intp) - 1)
         active = np.array(decoded.turns.active, np.intp)
@@ -481,10 +494,11 @@ class _Search:
         """Segments at a limit of area or score, there or not."""
         scene, decoded = self.scene, fit.decoded
         wrong = np.flatnonzero(fit.levels == ERROR)
-        concerned = np.unique(decoded.labels[wrong])
-        dropped = [label for label in decoded.areas if label not in decoded.kept]
-        for label in [*concerned[concerned > _VOID].tolist(), *dropped]:
-            if label in decoded.turns.flipped or not decoded.areas.get(label):
+        theirs = fit.partner.take(self.device.index[wrong])
+        concerned = np.unique(np.concatenate([decoded.labels[wrong], theirs]))
+        dropped = [k for k, area in decoded.areas.items() if area and k not in decoded.kept]
+        for label in dict.fromkeys([*concerned[concerned > _VOID].tolist(), *dropped]):
+            if label in decoded.turns.flipped or label not in decoded.areas:
                 continue
             level = self._limit_level(decoded, label)
             if level < ERROR:
@@ -494,26 +508,28 @@ class _Search:
                 yield decoded.turns.turn(level, f"{name} {word}", flipped=flipped)
 
     def _limit_level(self, decoded: _Decoded, label: int) -> int:
-        """How nearly a segment's existence hangs on a limit."""
+        """How nearly a segment's existence hangs on a limit: what is kept goes by either limit,
+        what is dropped comes back only if every limit that it misses is that near."""
         scene, settings = self.scene, self.scene.settings
         thing = label > scene.channels
-        least = settings.min_thing_area if thing else settings.min_stuff_area
-        area = decoded.areas[label]
-        found = ERROR
-        if least > 1 and 0.5 * least <= area <= 2 * least:
+        least = max(1, settings.min_thing_area if thing else settings.min_stuff_area)
+        area, kept = decoded.areas[label], label in decoded.kept
+        by_area = ERROR
+        if area <= 2 * least:
             for level, limits in ((TIE, 0), (ROUNDING, 1)):
                 sure, possible = self._area_range(decoded, label, limits)
                 if sure < least <= possible:
-                    found = level
+                    by_area = level
                     break
-        if thing and settings.min_thing_score > 0 and area >= least:
+        by_score, scored = ERROR, thing and settings.min_thing_score > 0
+        if scored:
             apart = abs(decoded.scores[label] / settings.min_thing_score - 1)
-            exact, rough = scene.tolerances.score
-            found = min(found, TIE if apart <= exact else ROUNDING if apart <= rough else ERROR)
-        if not thing or found == ERROR:
-            return found
-        # Dropped for another reason too: the turn would not bring it back.
-        return found if area >= least * 0.5 else ERROR
+            by_score = int(scene.level(apart, scene.tolerances.score))
+        if kept:
+            return min(by_area, by_score)
+        missed = [by_area] if area < least else []
+        missed += [by_score] if scored and decoded.scores[label] < settings.min_thing_score else []
+        return max(missed, default=ERROR)
 
     def _area_range(self, decoded: _Decoded, label: int, which: int) -> tuple[int, int]:
         """The fewest and the most pixels that a segment may have."""
@@ -639,11 +655,13 @@ class _Search:
 
     # ---------------------------------------------------------------------- what came out
 
-    def _explanation(self, norm: _Decoded, best: _Fit) -> Explanation:
+    def _explanation(self, norm: _Fit, best: _Fit) -> Explanation:
         scene, device, decoded = self.scene, self.device, best.decoded
         grid = scene.grid
-        moved = (decoded.labels != norm.labels) & (best.levels < ERROR)
-        levels = np.where(moved, np.maximum(best.levels, decoded.turns.level), best.levels)
+        # What the reference's own decoding explains is equal, whatever was turned elsewhere.
+        turned = np.maximum(best.levels, max(decoded.turns.level, TIE))
+        levels = np.where(norm.levels == EQUAL, EQUAL, turned)
+        levels[best.levels == ERROR] = ERROR
         kinds = np.where(device.outside, ERROR, EQUAL).astype(np.uint8)
         shape = (grid.rows.stop - grid.rows.start, grid.cols.stop - grid.cols.start)
         kinds[grid.rows, grid.cols] = levels.reshape(shape)

@@ -171,11 +171,8 @@ def _stage(s: StageComparison, config: ValidationConfig) -> StageVerdict:
     else:
         verdict, message = _picture(s.given, config)
     figures = s.given.to_json()
-    if isinstance(s.kernels, TensorAgreement):
+    if s.kernels is not None:
         figures["kernels_sqnr_db"] = round(s.kernels.sqnr_db, 6)
-    elif s.kernels is not None:
-        figures["kernels_pq"] = round(s.kernels.pq, 6)
-        figures["kernels_equal_pixels"] = round(s.kernels.equal_pixels, 6)
     if s.explanation is not None:
         figures |= s.explanation.to_json()
     if s.adjusted is not None:
@@ -210,7 +207,7 @@ def _head(s: StageComparison, a: TensorAgreement, config: ValidationConfig) -> t
         return Verdict.PASS, "equals the reference's on the device's input"
     within = a.sqnr_db >= config.head_sqnr_db
     message = f"differs from the reference's at {a.sqnr_db:.1f} dB{_moved(a)}"
-    if not within and isinstance(s.kernels, TensorAgreement):  # not asked for if the factor is 0
+    if not within and s.kernels is not None:  # not asked for if the factor is 0
         limit = s.kernels.sqnr_db - 10 * math.log10(config.kernel_factor)
         if a.sqnr_db >= limit:
             return Verdict.ROUNDING, message + _AS_KERNELS
@@ -234,10 +231,6 @@ def _map(s: StageComparison, a: MapAgreement, config: ValidationConfig) -> tuple
         message += f" ({tie:.2%} ties, {rounding:.2%} rounding, {error:.2%} errors)"
         within &= found.worst_segment <= config.panoptic_segment_errors
         within &= tie + rounding <= config.panoptic_explained
-    if not within and isinstance(s.kernels, MapAgreement):
-        pixels = 1 - left.equal_pixels <= config.kernel_factor * (1 - s.kernels.equal_pixels)
-        if pixels and 100 - left.pq <= config.kernel_factor * (100 - s.kernels.pq):
-            return Verdict.ROUNDING, message + _AS_KERNELS
     return _grade(False, within), message
 
 
