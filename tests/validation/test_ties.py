@@ -159,12 +159,13 @@ def test_the_class_of_an_object_whose_voters_disagree(lead: int, kind: int) -> N
 @pytest.mark.parametrize(
     ("logit", "exact", "kind"),
     [
-        (0.0, True, TIE),
+        (1e-7, True, TIE),
+        (0.0, True, ERROR),
         (0.003, True, ERROR),
         (0.003, False, ROUNDING),
         (1.0, False, ERROR),
     ],
-    ids=["at the threshold", "a hair above", "a hair above, rounded", "well above"],
+    ids=["at the threshold", "equal to it", "a hair above", "a hair above, rounded", "well above"],
 )
 def test_a_missing_object_is_explained_only_at_the_threshold(
     logit: float, exact: bool, kind: int

@@ -13,9 +13,12 @@ from panokit.errors import DumpError
 from panokit.result import PanopticResult
 from panokit_validation.reference import ReferenceStages
 
-__all__ = ["KNOWN_EFFECTS", "reference_effect"]
+__all__ = ["KNOWN_EFFECTS", "PORTRAIT", "effect_of", "reference_effect"]
 
 KNOWN_EFFECTS = ("portrait_blur",)
+PORTRAIT = "effect.portrait_blur"
+PARAMETERS = ("strength",)
+"""The parameters of the portrait blur that a dump may name."""
 
 
 def reference_effect(
@@ -34,11 +37,19 @@ def reference_effect(
     decoded, basis = _device_map(reference)
     if decoded is None:
         return None, "", "neither a map with its segments nor heads lead to it"
-    result = PanopticResult.from_map(
-        reference.photo, decoded, reference.segmenter.taxonomy, reference.transform
-    )
-    strength = _parameters(reference, name).get("strength", 0.5)
-    return portrait_blur(reference.photo, result, strength=strength).image_hwc, basis, ""
+    picture = effect_of(reference, **_parameters(reference, name))
+    return picture, basis, ""
+
+
+def effect_of(reference: ReferenceStages, strength: float = 0.5) -> NDArray[np.uint8] | None:
+    """The portrait blur of the dump's photo with its map, uint8 ``[h0,w0,3]``; None where there is
+    no photo or no map."""
+    decoded, _ = _device_map(reference)
+    if decoded is None or reference.photo is None or reference.transform is None:
+        return None
+    taxonomy = reference.segmenter.taxonomy
+    result = PanopticResult.from_map(reference.photo, decoded, taxonomy, reference.transform)
+    return portrait_blur(reference.photo, result, strength=strength).image_hwc
 
 
 def _device_map(reference: ReferenceStages) -> tuple[PanopticMap | None, str]:
@@ -62,10 +73,16 @@ def _device_map(reference: ReferenceStages) -> tuple[PanopticMap | None, str]:
 
 
 def _parameters(reference: ReferenceStages, name: str) -> dict[str, float]:
-    text = reference.dump.metadata.get("effects", "{}")
+    text, where = reference.dump.metadata.get("effects", "{}"), reference.dump.path or "dump"
     try:
         given = json.loads(text).get(name, {})
-        return {str(k): float(v) for k, v in given.items()}
+        values = {str(k): float(v) for k, v in given.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = f"metadata 'effects': expected JSON of parameters by effect, but {error}"
-        raise DumpError(reference.dump.path or "dump", reason) from None
+        raise DumpError(where, reason) from None
+    if unknown := sorted(set(values) - set(PARAMETERS)):
+        known = ", ".join(PARAMETERS)
+        raise DumpError(
+            where, f"metadata 'effects': {name} has the parameters {unknown}; expected {known}"
+        )
+    return values

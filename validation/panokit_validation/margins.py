@@ -30,6 +30,11 @@ class Tolerances:
     offset: tuple[float, float]
     score: tuple[float, float] = (_SCORE, _SCORE)
 
+    @property
+    def rounds(self) -> bool:
+        """Whether the heads may have been rounded on their way."""
+        return self.center[1] > self.center[0]
+
     @classmethod
     def exact(cls, heads: Heads, input_side: int) -> Tolerances:
         """For a map that was decoded from exactly these heads: ties as float32 has them, and no

@@ -17,10 +17,12 @@ from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit_validation.device import Device, DeviceNoise, RawHeads, real_heads
+from panokit_validation.effects import PORTRAIT, effect_of
 from panokit_validation.faults.app import App
 from panokit_validation.faults.decode import DecodingReplay
 from panokit_validation.faults.heads import HeadSet
 from panokit_validation.faults.model import Fault, Step, Variant
+from panokit_validation.reference import ReferenceStages
 
 __all__ = ["Simulator"]
 
@@ -76,7 +78,8 @@ class Simulator:
             heads = replace(heads, real=_retrained(heads, seed))
         read = app.heads(heads)
         plan = app.decoding(self.segmenter.bundle.manifest.postprocessing)
-        regions = DecodingReplay(read.real, record, self.segmenter.taxonomy).decode(plan)
+        grid = self.segmenter.bundle.manifest.postprocessing.grid
+        regions = DecodingReplay(read.real, record, self.segmenter.taxonomy, grid).decode(plan)
         changed = read is not heads or sha == _NO_SHA
         tensors: dict[str, NDArray[Any]] = {
             "photo": photo.rgb_hwc,
@@ -94,7 +97,18 @@ class Simulator:
             "segments": json.dumps([{"id": i, "channel": c} for i, c in regions.channels.items()]),
         }
         record = replace(record, orientation=photo.orientation, color=photo.color)
-        return Dump({k: v for k, v in tensors.items() if k in stages}, metadata, record)
+        kept = {k: v for k, v in tensors.items() if k in stages}
+        if app.having(Step.EFFECT):
+            kept[PORTRAIT] = self._portrait(app, Dump(tensors, metadata, record))
+        return Dump(kept, metadata, record)
+
+    def _portrait(self, app: App, dump: Dump) -> NDArray[np.uint8]:
+        """The portrait picture of an app that makes mistakes in it."""
+        reference = ReferenceStages(dump, self.segmenter)
+        picture = app.effect(lambda **settings: effect_of(reference, **settings))
+        if picture is None:
+            raise ArgumentError("photos", "no portrait can be made of this photo")
+        return picture
 
     def _sources(self, app: App, photo: Photo, other: Photo | None) -> tuple[Photo, Photo]:
         """The photos that the input and the output buffers belong to."""

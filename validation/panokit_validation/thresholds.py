@@ -23,9 +23,11 @@ class ValidationConfig:
 
     ``input_max_abs``, ``input_mean_abs``: 8-bit steps. ``head_sqnr_db``: least signal to
     difference of a head, dB. ``panoptic_pq`` 0..100 and ``panoptic_equal_pixels`` 0..1: least
-    agreement of the map once ties and rounding are excused. ``panoptic_segment_errors`` 0..1: the
-    largest share of any one segment that may have no explanation. ``panoptic_explained`` 0..1: the
-    largest share of the map that may be ties and rounding. ``effect_psnr_db``: of a picture.
+    agreement of the map once ties and rounding are excused; ``panoptic_exact_pixels`` 0..1 the same
+    where the device's own heads are known, so that the map has one answer.
+    ``panoptic_segment_errors`` 0..1: the largest share of any one segment that may have no
+    explanation. ``panoptic_explained`` 0..1: the largest share of the map that may be ties and
+    rounding. ``effect_psnr_db``: of a picture.
     ``kernel_factor``: quantised sums round differently in other kernels, and by how much depends on
     the photo; so a quantised artifact's heads may also differ by this many times what the runtime's
     own two sets of kernels differ (in power; 0: not).
@@ -37,6 +39,7 @@ class ValidationConfig:
     exact_sqnr_db: float = 80.0
     panoptic_pq: float = 97.0
     panoptic_equal_pixels: float = 0.995
+    panoptic_exact_pixels: float = 0.9995
     panoptic_segment_errors: float = 0.05
     panoptic_explained: float = 0.25
     effect_psnr_db: float = 35.0
@@ -66,6 +69,7 @@ class ValidationConfig:
 _MOST = {
     "panoptic_pq": 100,
     "panoptic_equal_pixels": 1,
+    "panoptic_exact_pixels": 1,
     "panoptic_segment_errors": 1,
     "panoptic_explained": 1,
 }

@@ -71,7 +71,8 @@ class Explanation:
     device's map with that decoding's ids wherever a pixel is explained, and ``left_classes`` its
     channels (None if the device's are not known): what is left to judge. ``turned`` says in words
     which decisions about objects were turned. ``worst_segment`` is the largest share of a
-    segment's pixels, 0..1, that have no explanation.
+    segment's pixels, 0..1, that have no explanation. ``exact``: the device's own heads are known,
+    so that nothing is rounding.
     """
 
     pixels: PixelKinds
@@ -81,6 +82,7 @@ class Explanation:
     left_classes: dict[int, int] | None
     turned: tuple[str, ...] = ()
     worst_segment: float = 0.0
+    exact: bool = False
 
     @property
     def left_over(self) -> int:
@@ -640,8 +642,10 @@ class _Search:
         gate = gate_of(scene.settings.threshold)
         for gone in turns.active:
             margin = float(logits[tuple(scene.cells[gone])]) - gate
+            # The same number on both sides is no matter of arithmetic, however often int8 has it.
+            same = margin == 0 and not scene.tolerances.rounds
             level = int(scene.level(margin, scene.tolerances.center))
-            if level < ERROR:
+            if level < ERROR and not same:
                 yield gone, -1, level, f"no centre at {self._place(gone)}"
 
     def _rivals(self, turns: _Turns, cell: int) -> set[int]:
@@ -686,6 +690,7 @@ class _Search:
             left_classes,
             decoded.turns.words,
             self._worst_segment(decoded, best, photo),
+            not scene.tolerances.rounds,
         )
 
     def _worst_segment(self, decoded: _Decoded, best: _Fit, photo: NDArray[Any]) -> float:

@@ -15,6 +15,7 @@ from panokit.segmenter import Segmenter
 from panokit_validation.compare import Comparison, StageComparison, compare_dump
 from panokit_validation.diagnosis import Cause
 from panokit_validation.diagnosis import diagnose as find_causes
+from panokit_validation.diagnosis.hypotheses import unknown
 from panokit_validation.maps import MapAgreement
 from panokit_validation.reference import ReferenceStages
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
@@ -143,8 +144,12 @@ def validate_dump(
     verdict = judge(comparison, reference, config)
     if not diagnose or verdict.verdict is not Verdict.FAIL:
         return verdict
-    found = find_causes(dump, segmenter, photo)
-    return replace(verdict, causes=found.causes[:MAX_CAUSES])
+    causes = list(find_causes(dump, segmenter, photo).causes)
+    named = {c.stage for c in causes if c.alarm}
+    if not named and verdict.first_bad_stage is not None:
+        # A failing stage has a cause, if only "unknown".
+        causes[:0] = unknown(verdict.first_bad_stage, 0.0).causes
+    return replace(verdict, causes=tuple(causes[:MAX_CAUSES]))
 
 
 def judge(
@@ -229,6 +234,8 @@ def _map(s: StageComparison, a: MapAgreement, config: ValidationConfig) -> tuple
     if found is not None:
         tie, rounding, error = (found.pixels.share(k) for k in (TIE, ROUNDING, ERROR))
         message += f" ({tie:.2%} ties, {rounding:.2%} rounding, {error:.2%} errors)"
+        if found.exact:
+            within &= left.equal_pixels >= config.panoptic_exact_pixels
         within &= found.worst_segment <= config.panoptic_segment_errors
         within &= tie + rounding <= config.panoptic_explained
     return _grade(False, within), message

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from panokit.dump import HEADS, Dump
 from panokit.photo import Photo
@@ -30,14 +31,18 @@ from panokit_validation.diagnosis.hypotheses import (
 )
 from panokit_validation.diagnosis.maps import explain_map
 from panokit_validation.diagnosis.replay import Replay, is_large
+from panokit_validation.effects import PORTRAIT, effect_of, reference_effect
 from panokit_validation.faults.app import App
 from panokit_validation.faults.bank import FAULTS
 from panokit_validation.faults.model import Step
+from panokit_validation.reference import ReferenceStages
 
 __all__ = ["diagnose"]
 
 INPUT_FLOOR = (0.5 / 64) ** 2
 """Half an 8-bit step of a picture with a deviation of 64: rounding."""
+EFFECT_FLOOR = (2.0 / 64) ** 2
+"""A picture that lies this near was made in another arithmetic."""
 SAME_SCENE, SAME_COLORS = 0.45, 0.7
 """Pictures below both show different things: two photos reach 0.4 and 0.6 by chance, a photo and
 itself zoomed 0.5, turned by some degrees 0.8 of the colours."""
@@ -64,7 +69,7 @@ def _findings(x: Replay) -> list[Finding]:
     """What differs, in the order of the pipeline. Behind a stage that nothing explains,
     unexplained stages are not listed again."""
     found: list[Finding] = []
-    for explain in (_input, _other_artifact, _heads, _panoptic):
+    for explain in (_input, _other_artifact, _heads, _panoptic, _effect):
         finding = explain(x)
         if finding is None:
             continue
@@ -157,6 +162,38 @@ def _panoptic(x: Replay) -> Finding | None:
     ):
         return None
     return explain_map(x, complete)
+
+
+def _effect(x: Replay) -> Finding | None:
+    """The finished picture, given the device's own map."""
+    if PORTRAIT not in x.dump.tensors or x.photo is None:
+        return None
+    reference = ReferenceStages(x.dump, x.segmenter, x.photo)
+    expected, _, _ = reference_effect(PORTRAIT.removeprefix("effect."), reference)
+    picture = x.dump.tensors[PORTRAIT]
+    if expected is None or expected.shape != picture.shape:
+        return None
+    base = evidence.noise_to_signal(picture, expected)
+    if base <= EFFECT_FLOOR:
+        return None
+    known: dict[tuple[tuple[str, float], ...], NDArray[np.uint8] | None] = {}
+
+    def make(**settings: float) -> NDArray[np.uint8] | None:
+        key = tuple(sorted(settings.items()))
+        if key not in known:
+            known[key] = effect_of(reference, **settings) if settings else expected
+        return known[key]
+
+    def judge(app: App) -> Score:
+        replayed = app.effect(make)
+        if replayed is None:
+            return Score(base, False)
+        residual = evidence.noise_to_signal(picture, replayed)
+        return Score(residual, residual <= EFFECT_FLOOR)
+
+    return conclude(
+        PORTRAIT, base, hypotheses((Step.EFFECT,), x.quantised), judge, x.config, x.config.explains
+    )
 
 
 def _mean(noise: dict[str, float]) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from panokit.decoding import PanopticMap
 from panokit.errors import ArgumentError, DumpError
 from panokit_validation import evidence
 from panokit_validation.device import half_precision
-from panokit_validation.diagnosis.cause import Finding
+from panokit_validation.diagnosis.cause import Cause, Finding
 from panokit_validation.diagnosis.hypotheses import (
     INPUT_STEPS,
     Injected,
@@ -16,6 +18,7 @@ from panokit_validation.diagnosis.hypotheses import (
 )
 from panokit_validation.diagnosis.replay import Replay
 from panokit_validation.faults.app import App
+from panokit_validation.faults.bank import FAULTS
 from panokit_validation.faults.decode import AppDecoding, DecodingReplay
 from panokit_validation.faults.model import Step
 
@@ -72,7 +75,8 @@ class _Judge:
         if record is not None:
             for seed in (1, 2):
                 noisy = half_precision({**heads, **x.device_heads}, seed)
-                maps.append(DecodingReplay(noisy, record, x.segmenter.taxonomy).decode(plan))
+                grid = x.manifest.postprocessing.grid
+                maps.append(DecodingReplay(noisy, record, x.segmenter.taxonomy, grid).decode(plan))
         if x.quantised and x.device(fast=False).own_kernels:
             plain = self.decode(self.known, fast=False)
             if plain is not None:
@@ -123,6 +127,10 @@ def explain_map(x: Replay, complete: bool) -> Finding | None:
     base, floor = judge.base(clean)
     if base <= floor:
         return None
+    for decisive in (_truncated, _renamed):
+        finding = decisive(judge, clean, base)
+        if finding is not None:
+            return finding
     return conclude(
         "panoptic",
         base,
@@ -132,3 +140,46 @@ def explain_map(x: Replay, complete: bool) -> Finding | None:
         x.config.explains if complete else x.config.map_explains,
         beam=None if complete else 1,
     )
+
+
+def _truncated(judge: _Judge, clean: PanopticMap, base: float) -> Finding | None:
+    """Ids that the dump lists but the map has only modulo 256."""
+    told = judge.x.told_channels
+    found = {int(i) for i in np.unique(judge.x.dump.tensors["panoptic"])} - {0}
+    if told is None or not found or max(found) > 255:
+        return None
+    lost = [i for i in told if i > 255 and i not in found]
+    strange = [i for i in found if i not in told]
+    if not lost or not strange or not set(strange) <= {i % 256 for i in lost}:
+        return None
+    return _decided("ids-truncated", base, certain=True)
+
+
+def _renamed(judge: _Judge, clean: PanopticMap, base: float) -> Finding | None:
+    """Equal regions whose classes follow another table."""
+    if judge.channels is None or evidence.map_difference(judge.ids, clean.ids) > 0.02:
+        return None
+    pairs: dict[int, set[int]] = {}
+    for segment in clean.segments:
+        theirs = judge.ids[clean.ids == segment.id]
+        device = int(np.bincount(theirs).argmax())
+        if device in judge.channels:
+            pairs.setdefault(segment.channel, set()).add(judge.channels[device])
+    wrong = [c for c, names in pairs.items() if names != {c}]
+    if len(wrong) < 2 or any(len(names) != 1 for names in pairs.values()):
+        return None
+    count = len(judge.x.segmenter.taxonomy)
+    table = {c: next(iter(names)) for c, names in pairs.items()}
+    known = {
+        "plus-1": {c: (c + 1) % count for c in table},
+        "minus-1": {c: (c - 1) % count for c in table},
+        "reversed": {c: count - 1 - c for c in table},
+    }
+    label = next((name for name, like in known.items() if like == table), "another-table")
+    return _decided("class-table", base, label)
+
+
+def _decided(name: str, base: float, variant: str = "", certain: bool = False) -> Finding:
+    fault = FAULTS[name]
+    cause = Cause(fault.name, "panoptic", fault.title, fault.advice, 1.0, variant, certain=certain)
+    return Finding("panoptic", base, (cause,))

@@ -203,8 +203,20 @@ class Replay:
             if record is None:
                 return None
             read = app.heads(HeadSet(self.dump.tensors, heads, self.artifact.outputs)).real
-            self._decoders[key] = DecodingReplay(read, record, self.segmenter.taxonomy)
+            grid = self.manifest.postprocessing.grid
+            self._decoders[key] = DecodingReplay(read, record, self.segmenter.taxonomy, grid)
         return self._decoders[key]
+
+    @cached_property
+    def told_channels(self) -> dict[int, int] | None:
+        """Channel by segment id, as the dump's metadata tell; None if they do not."""
+        text = self.dump.metadata.get("segments")
+        if text is None:
+            return None
+        try:
+            return {int(s["id"]): int(s["channel"]) for s in json.loads(text)}
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
 
     @cached_property
     def device_map(self) -> tuple[NDArray[np.int32], dict[int, int] | None]:
@@ -213,12 +225,8 @@ class Replay:
         values, index = np.unique(ids, return_inverse=True)
         offset = 0 if 0 in values else 1
         dense = (index.reshape(ids.shape) + offset).astype(np.int32)
-        text = self.dump.metadata.get("segments")
-        if text is None:
-            return dense, None
-        try:
-            told = {int(s["id"]): int(s["channel"]) for s in json.loads(text)}
-        except (ValueError, TypeError, KeyError, RecursionError):
+        told = self.told_channels
+        if told is None:
             return dense, None
         channels = {i + offset: told[int(v)] for i, v in enumerate(values) if int(v) in told}
         return dense, channels

@@ -103,6 +103,14 @@ class App:
             decoding = replace(decoding, **fields)
         return decoding
 
+    def effect(self, make: Callable[..., Pixels | None]) -> Pixels | None:
+        """Its finished picture; ``make`` gives the right one of any settings."""
+        changes: list[Callable[[Callable[..., Pixels | None]], Pixels | None]]
+        changes = self._changes(Step.EFFECT)
+        for change in changes:
+            return change(make)
+        return make()
+
     @classmethod
     def of(cls, causes: Iterable[Cause]) -> App:
         """An app with these faults, in the order of the pipeline."""

@@ -105,6 +105,13 @@ _SOURCE = (
         "Feed sRGB-encoded values; do not let the texture format convert to or from linear light.",
         (Variant("linear", color.gamma(2.2)), Variant("twice", color.gamma(1 / 2.2))),
     ),
+    Fault(
+        "jpeg-first",
+        "the photo went through JPEG before the network",
+        Step.COLOR,
+        "Feed the decoded photo or camera buffer itself, not a copy that was saved as JPEG.",
+        tuple(Variant(f"quality-{q}", color.jpeg(q)) for q in (75, 90, 50, 30, 95)),
+    ),
 )
 
 _LAYOUT = (
@@ -165,6 +172,20 @@ _LAYOUT = (
         Step.LAYOUT,
         "Fit the whole photo: Vision's scaleFit instead of centerCrop or scaleFill.",
         _one({"fit": "crop"}),
+    ),
+    Fault(
+        "resize-linear-light",
+        "resized in linear light instead of in sRGB codes",
+        Step.LAYOUT,
+        _KERNEL + "it averages sRGB codes: switch the texture's sRGB conversion off.",
+        _one({"light": "linear"}),
+    ),
+    Fault(
+        "letterbox-rounding",
+        "the photo's size in the letterbox is rounded down (cut off) or up, not to nearest",
+        Step.LAYOUT,
+        "Round each side to the nearest whole number, halves up: (int)(side·scale + 0.5).",
+        _fields(down={"rounding": "down"}, up={"rounding": "up"}),
     ),
     Fault(
         "padding-color",

@@ -1,10 +1,10 @@
-"""The bank's faults between the network and the map."""
+"""The bank's faults behind the network: heads, map, finished picture."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from panokit_validation.faults import heads
+from panokit_validation.faults import effect, heads
 from panokit_validation.faults.model import Fault, Step, Variant
 
 __all__ = ["OUTPUT_FAULTS"]
@@ -26,8 +26,8 @@ _HEADS = (
         "head-nchw",
         "heads read in planes (NCHW) instead of pixels (NHWC)",
         Step.HEADS,
-        "Read the heads in the manifest's layout: index (y·w + x)·C + c.",
-        _one(heads.nchw_as_nhwc),
+        "Read and write the heads in the manifest's layout: index (y·w + x)·C + c.",
+        (Variant("read", heads.nchw_as_nhwc), Variant("written", heads.nhwc_as_nchw)),
     ),
     Fault(
         "head-transposed",
@@ -189,6 +189,51 @@ _DECODE = (
         _one({"mask_padding": False}),
     ),
     Fault(
+        "class-table",
+        "the finished map has the classes of a shifted or reversed table",
+        Step.DECODE,
+        "Look a segment's class up by its channel: channel i is category i of the taxonomy.",
+        (
+            Variant("plus-1", {"table": "plus-1"}),
+            Variant("minus-1", {"table": "minus-1"}),
+            Variant("reversed", {"table": "reversed"}),
+        ),
+    ),
+    Fault(
+        "head-grid",
+        "decoded on the grid of the heads and enlarged",
+        Step.DECODE,
+        "Upsample the heads first, then decode each pixel of the grid that the manifest names.",
+        _one({"grid": "head"}),
+    ),
+    Fault(
+        "map-bilinear",
+        "the map is resized bilinearly, which mixes ids at the edges",
+        Step.DECODE,
+        "Resize a map of ids with nearest neighbour only.",
+        _one({"grid": "head", "enlarge": "bilinear"}),
+    ),
+    Fault(
+        "map-turned",
+        "the finished map is turned: upside down, mirrored or rotated",
+        Step.DECODE,
+        "Write the map from the top row down and from left to right, as the input lies.",
+        (
+            Variant("upside-down", {"turn": "rows"}),
+            Variant("mirrored", {"turn": "columns"}),
+            Variant("rotated-180", {"turn": "180"}),
+            Variant("rotated-90", {"turn": "90"}),
+            Variant("rotated-270", {"turn": "270"}),
+        ),
+    ),
+    Fault(
+        "ids-truncated",
+        "ids above 255 are cut down to one byte in the map",
+        Step.DECODE,
+        "Write the map as uint16 or int32; ids of category·1000 + n do not fit into a byte.",
+        _one({"ids_in": "byte"}),
+    ),
+    Fault(
         "map-transposed",
         "rows and columns of the map swapped",
         Step.DECODE,
@@ -197,4 +242,31 @@ _DECODE = (
     ),
 )
 
-OUTPUT_FAULTS = (*_HEADS, *_DECODE)
+_EFFECT = (
+    Fault(
+        "effect-bgr",
+        "red and blue of the finished picture swapped (BGR)",
+        Step.EFFECT,
+        "Swap the first and third channel of the picture before it is dumped or shown.",
+        _one(effect.changed(lambda rgb_hwc: rgb_hwc[..., ::-1])),
+    ),
+    Fault(
+        "effect-strength",
+        "the effect has another strength than the dump says",
+        Step.EFFECT,
+        "Write the strength that was used into the metadata: effects, portrait_blur, strength.",
+        tuple(Variant(f"{s:g}", effect.with_strength(s)) for s in (1.0, 0.25, 0.75, 0.1, 0.5)),
+    ),
+    Fault(
+        "effect-turned",
+        "the finished picture is upside down or mirrored",
+        Step.EFFECT,
+        "Write the picture from the top row down and from left to right, as the photo lies.",
+        (
+            Variant("upside-down", effect.changed(lambda rgb_hwc: rgb_hwc[::-1])),
+            Variant("mirrored", effect.changed(lambda rgb_hwc: rgb_hwc[:, ::-1])),
+        ),
+    ),
+)
+
+OUTPUT_FAULTS = (*_HEADS, *_DECODE, *_EFFECT)

@@ -7,6 +7,7 @@ Display P3 primaries with the D65 white of SMPTE EG 432-1; the transfer curve is
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ __all__ = [
     "bgr",
     "expand_range",
     "gamma",
+    "jpeg",
     "p3_numbers",
     "squeeze_range",
     "srgb_as_p3",
@@ -47,6 +49,19 @@ def gamma(exponent: float) -> Callable[[Pixels], Pixels]:
     """Every value raised to ``exponent`` on 0..1: 2.2 as if linear light were fed, 1/2.2 back."""
     table = _round(255 * (np.arange(256) / 255) ** exponent)
     return lambda rgb_hwc: table[rgb_hwc]
+
+
+def jpeg(quality: int) -> Callable[[Pixels], Pixels]:
+    """Saved as a JPEG of this quality and read again."""
+
+    def change(rgb_hwc: Pixels) -> Pixels:
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(rgb_hwc)).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file))
+
+    return change
 
 
 def squeeze_range(rgb_hwc: Pixels) -> Pixels:

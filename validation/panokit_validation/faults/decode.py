@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -29,7 +29,11 @@ class AppDecoding(PostprocessConfig):
     ``"xy"``; ``offset_factor`` scales the offsets, 0 standing for the stride (taken for head cells)
     and -1 for its inverse; ``upsample`` is ``"half-pixel"``, ``"corners"`` or ``"nearest"``;
     ``label_shift`` is added to every channel (what falls out is void); ``mask_padding`` makes the
-    letterbox padding void; ``transpose`` swaps rows and columns of the finished map.
+    letterbox padding void. Of the finished map ``transpose`` swaps rows and columns; ``turn`` flips
+    its ``"rows"`` or ``"columns"`` or rotates it by ``"90"``, ``"180"`` or ``"270"`` degrees;
+    ``ids_in`` a ``"byte"`` keeps the lowest byte of ids of 1000 · category + n; ``table`` looks its
+    classes up in a shifted or reversed table; ``enlarge`` brings a map of the head grid to the
+    input's size, ``"nearest"`` or ``"bilinear"``.
     """
 
     sigmoid: int = 1
@@ -39,6 +43,10 @@ class AppDecoding(PostprocessConfig):
     label_shift: int = 0
     mask_padding: bool = True
     transpose: bool = False
+    ids_in: Literal["whole", "byte"] = "whole"
+    turn: Literal["none", "rows", "columns", "90", "180", "270"] = "none"
+    table: Literal["own", "plus-1", "minus-1", "reversed"] = "own"
+    enlarge: Literal["nearest", "bilinear"] = "nearest"
 
     @classmethod
     def of(cls, settings: PostprocessConfig) -> AppDecoding:
@@ -81,9 +89,34 @@ class _AppDecoder(CenterOffset):
 
     def ids(self, classes: ClassMap, votes: Votes, kept: KeptSegments) -> PanopticMap:
         found = super().ids(classes, votes, kept)
-        if not self.app.transpose or found.ids.shape[0] != found.ids.shape[1]:
-            return found
-        return replace(found, ids=np.ascontiguousarray(found.ids.T))
+        ids = found.ids
+        if self.app.transpose and ids.shape[0] == ids.shape[1]:
+            ids = ids.T
+        ids = _TURNS[self.app.turn](ids)
+        found = replace(found, ids=np.ascontiguousarray(ids))
+        found = found if self.app.table == "own" else self._renamed(found)
+        return self._in_bytes(found) if self.app.ids_in == "byte" else found
+
+    def _in_bytes(self, found: PanopticMap) -> PanopticMap:
+        """Ids of 1000 · category + n, of which the map keeps the lowest byte."""
+        ids = self.taxonomy.ids
+        table = np.zeros(len(found.segments) + 1, np.int32)
+        segments = []
+        for s in found.segments:
+            whole = 1000 * int(ids[s.channel]) + s.id
+            table[s.id] = whole & 255
+            segments.append(replace(s, id=whole))
+        return replace(found, ids=table[found.ids], segments=tuple(segments))
+
+    def _renamed(self, found: PanopticMap) -> PanopticMap:
+        """The map under another table of classes; a class that falls out of it goes round."""
+        count = len(self.taxonomy)
+        rows = np.arange(count)
+        table = {"plus-1": rows + 1, "minus-1": rows - 1, "reversed": -1 - rows}[self.app.table]
+        channels = (table % count).tolist()
+        return replace(
+            found, segments=tuple(replace(s, channel=channels[s.channel]) for s in found.segments)
+        )
 
 
 class DecodingReplay:
@@ -94,8 +127,11 @@ class DecodingReplay:
         heads: Mapping[str, NDArray[Any]],
         transform: TransformRecord,
         taxonomy: Taxonomy,
+        grid: str = "input",
     ) -> None:
-        """``heads``: real values float32 ``[h,w,C]`` (``center`` with or without its axis)."""
+        """``heads``: real values float32 ``[h,w,C]`` (``center`` with or without its axis);
+        ``grid`` is the one that the bundle decodes on."""
+        self.settings_grid = grid
         self._heads = Heads.from_arrays({n: _finite(v) for n, v in heads.items()})
         self._transform, self._taxonomy = transform, taxonomy
         self._classes: dict[tuple[str, str, bool], ClassMap] = {}
@@ -110,13 +146,29 @@ class DecodingReplay:
         centers = stages.centers(heads)
         votes = stages.votes(heads, classes, centers)
         instances = stages.instances(heads, classes, centers, votes)
-        return stages.ids(classes, votes, stages.filter(classes, centers, instances))
+        found = stages.ids(classes, votes, stages.filter(classes, centers, instances))
+        shape = self._transform.input_wh[::-1]
+        if self.settings_grid == "head" or found.ids.shape == shape:
+            return found
+        return replace(found, ids=_enlarged(found.ids, shape, app.enlarge))
 
 
 def _finite(values: NDArray[Any]) -> FloatArray:
     """Heads of a wrong app may hold anything; the largest numbers stand for infinity."""
     out = np.asarray(values, np.float32)
     return np.nan_to_num(out, nan=0.0, posinf=1e38, neginf=-1e38)
+
+
+def _enlarged(ids: NDArray[np.int32], shape: tuple[int, int], how: str) -> NDArray[np.int32]:
+    """A map of the head grid at the input's size."""
+    from PIL import Image
+
+    size = shape[1], shape[0]
+    if how == "nearest":
+        image = Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)
+        return np.asarray(image, np.int32)
+    image = Image.fromarray(ids.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(np.floor(np.asarray(image) + 0.5), np.int32)
 
 
 def _corners(n_in: int, n_out: int) -> tuple[Indices, Indices, FloatArray]:
@@ -129,6 +181,21 @@ def _nearest(n_in: int, n_out: int) -> tuple[Indices, Indices, FloatArray]:
     at = np.floor((np.arange(n_out, dtype=np.float64) + 0.5) * (n_in / n_out))
     low = np.clip(at, 0, n_in - 1).astype(np.intp)
     return low, low, np.zeros(n_out, np.float32)
+
+
+_TURNS: dict[str, Callable[[NDArray[np.int32]], NDArray[np.int32]]] = {
+    "none": lambda ids: ids,
+    "rows": lambda ids: ids[::-1],
+    "columns": lambda ids: ids[:, ::-1],
+    "180": lambda ids: ids[::-1, ::-1],
+    "90": lambda ids: _rotated(ids, 1),
+    "270": lambda ids: _rotated(ids, 3),
+}
+
+
+def _rotated(ids: NDArray[np.int32], quarters: int) -> NDArray[np.int32]:
+    """Turned against the clock; a map that is not square stays as it is."""
+    return np.rot90(ids, quarters) if ids.shape[0] == ids.shape[1] else ids
 
 
 _TAPS: dict[str, Taps] = {"half-pixel": axis_taps, "corners": _corners, "nearest": _nearest}

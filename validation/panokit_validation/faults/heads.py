@@ -16,6 +16,7 @@ __all__ = [
     "fp16_overflow",
     "fp16_rounding",
     "nchw_as_nhwc",
+    "nhwc_as_nchw",
     "raw_integers",
     "sigmoid_twice",
     "signed_as_unsigned",
@@ -67,6 +68,19 @@ def nchw_as_nhwc(heads: HeadSet) -> Heads:
             read = np.ascontiguousarray(np.moveaxis(values, -1, 0)).reshape(h, w, c)
         else:
             read = np.moveaxis(np.ascontiguousarray(values).reshape(c, h, w), 0, -1)
+        out[name] = np.ascontiguousarray(read)
+    return out
+
+
+def nhwc_as_nchw(heads: HeadSet) -> Heads:
+    """The other way round: values written in planes where pixels are read (or the reverse)."""
+    out = {}
+    for name, values in heads.real.items():
+        h, w, c = values.shape
+        if heads.specs[name].layout == "nchw":
+            read = np.moveaxis(np.ascontiguousarray(values).reshape(c, h, w), 0, -1)
+        else:
+            read = np.ascontiguousarray(np.moveaxis(values, -1, 0)).reshape(h, w, c)
         out[name] = np.ascontiguousarray(read)
     return out
 

@@ -25,13 +25,16 @@ class Layout:
 
     ``kernel`` a name of :data:`KERNELS`; ``fit`` is ``"letterbox"``, ``"stretch"`` (the whole
     photo squeezed into the input) or ``"crop"`` (the middle fills the input); ``anchor`` of the
-    letterbox ``"centre"`` or ``"top-left"``; ``padding`` its colour RGB 0..255; ``shift_yx`` moves
-    the finished picture by whole pixels.
+    letterbox ``"centre"`` or ``"top-left"``; ``rounding`` of the photo's sides in it ``"nearest"``,
+    ``"down"`` or ``"up"``; ``light`` is what is averaged, ``"codes"`` or ``"linear"`` light;
+    ``padding`` its colour RGB 0..255; ``shift_yx`` moves the finished picture by whole pixels.
     """
 
     kernel: str = "pillow-bilinear"
     fit: str = "letterbox"
     anchor: str = "centre"
+    rounding: str = "nearest"
+    light: str = "codes"
     padding: tuple[int, int, int] = (0, 0, 0)
     shift_yx: tuple[int, int] = (0, 0)
 
@@ -42,7 +45,7 @@ def lay_out(
     """The input picture, uint8 ``[H,W,3]``, and the record of where the app believes it put the
     photo (a shift by a pixel is a slip, so the record does not know it)."""
     h0, w0 = rgb_hwc.shape[:2]
-    record = letterbox((w0, h0), size_wh)
+    record = _rounded(letterbox((w0, h0), size_wh), layout.rounding)
     if layout.fit == "stretch":
         record = replace(record, content_wh=size_wh, left=0, top=0)
     elif layout.fit == "crop":
@@ -51,7 +54,8 @@ def lay_out(
         record = replace(record, left=0, top=0)
     content = rgb_hwc
     if (rgb_hwc.shape[1], rgb_hwc.shape[0]) != record.content_wh:
-        content = KERNELS[layout.kernel](rgb_hwc, record.content_wh)
+        resize = _in_linear_light if layout.light == "linear" else KERNELS[layout.kernel]
+        content = resize(rgb_hwc, record.content_wh)
     canvas = np.empty((*size_wh[::-1], 3), np.uint8)
     canvas[:] = layout.padding
     dy, dx = layout.shift_yx
@@ -61,6 +65,38 @@ def lay_out(
     clipped = clipped[: canvas.shape[0] - top, : canvas.shape[1] - left]
     canvas[top : top + clipped.shape[0], left : left + clipped.shape[1]] = clipped
     return canvas, record
+
+
+def _rounded(record: TransformRecord, rounding: str) -> TransformRecord:
+    """The record of a letterbox whose sides were cut off or rounded up."""
+    if rounding == "nearest":
+        return record
+    (w0, h0), (w_in, h_in) = record.photo_wh, record.input_wh
+    if w_in * h0 <= h_in * w0:
+        content = w_in, h0 * w_in // w0 if rounding == "down" else -(-h0 * w_in // w0)
+    else:
+        content = w0 * h_in // h0 if rounding == "down" else -(-w0 * h_in // h0), h_in
+    content = max(1, content[0]), max(1, content[1])
+    left, top = (w_in - content[0]) // 2, (h_in - content[1]) // 2
+    return replace(record, content_wh=content, left=left, top=top)
+
+
+def _in_linear_light(rgb_hwc: Pixels, size_wh: tuple[int, int]) -> Pixels:
+    """Resized with Pillow's triangle after the sRGB curve was undone, as some GPU textures do."""
+    from PIL import Image
+
+    code = np.arange(256) / 255
+    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    planes = []
+    for channel in range(3):
+        plane = Image.fromarray(light.astype(np.float32)[rgb_hwc[..., channel]])
+        for size in ((size_wh[0], plane.height), size_wh):
+            if plane.size != size:
+                plane = plane.resize(size, Image.Resampling.BILINEAR)
+        planes.append(np.asarray(plane))
+    linear = np.clip(np.stack(planes, -1), 0, 1)
+    codes = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.floor(codes * 255 + 0.5), np.uint8)
 
 
 def _middle(rgb_hwc: Pixels, size_wh: tuple[int, int]) -> tuple[Pixels, TransformRecord]:

@@ -22,7 +22,8 @@ class Step(StrEnum):
     input spec to the real values that the network gets. ``network``: a function of those values,
     inside the artifact, so that the dumped input looks right. ``heads``: a function of
     :class:`~panokit_validation.faults.heads.HeadSet`. ``decode``: fields of
-    :class:`~panokit_validation.faults.decode.AppDecoding` to replace.
+    :class:`~panokit_validation.faults.decode.AppDecoding` to replace. ``effect``: a function that
+    is given the function that makes the picture (of its settings) and returns the app's picture.
     """
 
     PHOTO = "photo"
@@ -34,13 +35,15 @@ class Step(StrEnum):
     NETWORK = "network"
     HEADS = "heads"
     DECODE = "decode"
+    EFFECT = "effect"
 
     @property
     def stage(self) -> str:
-        """The first stage of a dump that shows it: ``input``, ``heads`` or ``panoptic``."""
+        """The first stage that shows it: ``input``, ``heads``, ``panoptic`` or ``effect``."""
         if self in (Step.ARTIFACT, Step.NETWORK, Step.HEADS):
             return "heads"
-        return "panoptic" if self is Step.DECODE else "input"
+        later = {Step.DECODE: "panoptic", Step.EFFECT: "effect"}
+        return later.get(self, "input")
 
 
 @dataclass(frozen=True)
