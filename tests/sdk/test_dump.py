@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -83,24 +84,15 @@ TENSORS: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
     "unknown tensor": ({"evil": np.zeros(3, np.uint8)}, "unknown tensor 'evil'"),
     "wrong rank": ({"panoptic": np.zeros(3, np.int32)}, "expected 2 axes"),
     "wrong type": ({"panoptic": np.zeros((3, 3), np.float32)}, "expected one of .*got float32"),
-    "NaN": ({"offset": np.full((2, 2, 2), np.nan, np.float32)}, r"holds nan at \(0, 0, 0\)"),
-    "infinity": ({"semantic": np.full((1, 1, 2), np.inf, np.float16)}, "holds inf"),
     "negative id": ({"panoptic": np.full((2, 2), -1, np.int32)}, r"from 0, got -1 at \(0, 0\)"),
     "picture of four channels": ({"effect.x": np.zeros((2, 2, 4), np.uint8)}, r"expected \[h,w,3"),
-    "other byte order": (
-        {"offset": np.linspace(-9, 9, 64, dtype=np.float32).byteswap().reshape(4, 8, 2)},
-        "big-endian",
-    ),
     "no tensor": ({}, "holds no tensor"),
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("tensors", "message"), TENSORS.values(), ids=TENSORS.keys())
-def test_bad_tensors_are_refused(
-    tmp_path: Path, tensors: dict[str, NDArray[Any]], message: str, form: str
-) -> None:
-    path = tmp_path / f"x{form}"
+def written(folder: Path, form: str, tensors: dict[str, NDArray[Any]]) -> Path:
+    """A file of tensors as another program may write it."""
+    path = folder / f"x{form}"
     if form == ".safetensors":
         save_file(tensors, path)
     elif form == ".npz":
@@ -108,10 +100,53 @@ def test_bad_tensors_are_refused(
     else:
         listed = {}
         for i, (name, values) in enumerate(tensors.items()):
-            (tmp_path / f"{i}.bin").write_bytes(values.tobytes())
+            (folder / f"{i}.bin").write_bytes(values.tobytes())
             shape = list(values.shape)
             listed[name] = {"dtype": values.dtype.name, "shape": shape, "file": f"{i}.bin"}
         path.write_text(json.dumps({"format": "panokit-dump/1", "tensors": listed}))
+    return path
+
+
+ODD = {
+    "NaN": (
+        {"offset": np.array([[[1, np.nan], [-3, 2]]], np.float32)},
+        "not-finite",
+        r"holds nan at \(0, 0, 1\); 1 of 4 numbers are not finite",
+        [1, 0, -3, 2],
+    ),
+    "infinity": (
+        {"semantic": np.array([[[1, -np.inf, 4, 2]]], np.float16)},
+        "not-finite",
+        "holds -inf",
+        [1, -4, 4, 2],
+    ),
+    "other byte order": (
+        {"offset": np.linspace(-9, 9, 64, dtype=np.float32).byteswap().reshape(4, 8, 2)},
+        "big-endian",
+        "big-endian order only",
+        np.linspace(-9, 9, 64, dtype=np.float32).tolist(),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("tensors", "kind", "words", "usable"), ODD.values(), ids=ODD.keys())
+def test_odd_numbers_are_kept_as_findings(
+    form: str, tensors: dict[str, Any], kind: str, words: str, usable: list[float], tmp_path: Path
+) -> None:
+    dump = read_dump(written(tmp_path, form, tensors))
+    (name,) = tensors
+    assert dump.defects[name].kind == kind
+    assert re.search(words, dump.defects[name].reason)
+    assert dump.tensors[name].ravel().tolist() == usable
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("tensors", "message"), TENSORS.values(), ids=TENSORS.keys())
+def test_bad_tensors_are_refused(
+    tmp_path: Path, tensors: dict[str, NDArray[Any]], message: str, form: str
+) -> None:
+    path = written(tmp_path, form, tensors)
     with pytest.raises(DumpError, match=message):
         read_dump(path)
 

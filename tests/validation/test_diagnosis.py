@@ -58,7 +58,7 @@ def photos() -> list[Photo]:
     """Two sample photos, neither of them square, one of them tall."""
     wide = Photo.open(sample_photos()["coffee"])
     tall = Photo.open(sample_photos()["astronaut"])
-    return [wide, replace(tall, rgb_hwc=np.ascontiguousarray(tall.rgb_hwc[:, 60:420]))]
+    return [wide, replace(tall, rgb_hwc=np.ascontiguousarray(tall.rgb_hwc[:, 60:421]))]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def names(diagnosis: Diagnosis) -> list[str]:
 @pytest.mark.parametrize(
     "name", [n for n, f in FAULTS.items() if f.occurs_on(True) and n not in OF_DECODING]
 )
-def test_the_planted_fault_is_named_first(
+def test_the_injected_fault_is_named_first(
     name: str, segmenter: Segmenter, device: Simulator, photos: list[Photo]
 ) -> None:
     injected = fault(name)
@@ -85,7 +85,8 @@ def test_the_planted_fault_is_named_first(
     cause = found.causes[0]
     assert cause.explained > (0.5 if name == "stale-photo" else 0.99)
     assert cause.variant == injected[1].label or injected[0].step in (Step.PHOTO, Step.ARTIFACT)
-    assert cause.stage == injected[0].step.stage or (name, cause.stage) == ("stale-photo", "heads")
+    stage = cause.stage.partition(".")[0]
+    assert stage == injected[0].step.stage or (name, stage) == ("stale-photo", "heads")
     assert cause.advice
     assert found.alarm == (name != "fp16-rounding")
 
@@ -110,7 +111,7 @@ def crowded_dump(segmenter: Segmenter, *faults: str) -> Dump:
 
 
 @pytest.mark.parametrize("name", sorted(OF_DECODING))
-def test_a_planted_fault_of_the_decoding_acts_and_is_named(name: str, segmenter: Segmenter) -> None:
+def test_an_injected_fault_of_decoding_acts_and_is_named(name: str, segmenter: Segmenter) -> None:
     dump, clean = crowded_dump(segmenter, name), crowded_dump(segmenter)
     assert diagnose(clean, segmenter).causes == ()
     changed = (dump.tensors["panoptic"] != clean.tensors["panoptic"]).any()

@@ -69,7 +69,7 @@ def variants() -> list[Any]:
 @pytest.mark.parametrize(("fault_", "variant"), variants())
 def test_every_fault_changes_something(fault_: Fault, variant: Variant) -> None:
     app = App(((fault_, variant),))
-    photo = smooth_picture(70, 90)
+    photo = smooth_picture(70, 92 if variant.label == "up" else 90)
     spec = FLOAT if fault_.precision == "float" else INT8
     if fault_.step in (Step.ORIENTATION, Step.COLOR, Step.LAYOUT, Step.TENSOR):
         good = App().values(App().picture(photo, (32, 32), 6)[0], spec)
@@ -86,6 +86,10 @@ def test_every_fault_changes_something(fault_: Fault, variant: Variant) -> None:
     elif fault_.step is Step.DECODE:
         other = PostprocessConfig(0.33, 19, 77, 50, 300, min_thing_score=0.37)
         assert app.decoding(other) != AppDecoding.of(other)
+    elif fault_.step is Step.EFFECT:
+        changed = app.effect(lambda strength=0.6: photo if strength == 0.6 else photo // 2)
+        assert changed is not None
+        assert not np.array_equal(changed, photo)
     else:
         assert fault_.name in ("stale-photo", "other-artifact")
 
@@ -97,7 +101,7 @@ def test_the_bank_reads_well() -> None:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
         assert f.advice.endswith(".")
         assert len({v.label for v in f.variants}) == len(f.variants)
-        assert f.to_json()["stage"] in ("input", "heads", "panoptic")
+        assert f.to_json()["stage"] in ("input", "heads", "panoptic", "effect")
 
 
 def test_a_fault_is_found_by_name_and_variant() -> None:
@@ -306,6 +310,7 @@ def test_the_right_plan_is_the_reference(seed: int, grid: Any, taxonomy: Taxonom
         {"semantic": heads.semantic, "center": heads.center, "offset": heads.offset},
         transform,
         taxonomy,
+        grid,
     )
     regions = decoder.decode(AppDecoding.of(config))
     assert (regions.ids == expected.ids).all()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from panokit.bundle import Artifact
 from panokit.dump import STAGES, Dump
+from panokit.dump.model import mend
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
@@ -100,7 +101,8 @@ class Simulator:
         kept = {k: v for k, v in tensors.items() if k in stages}
         if app.having(Step.EFFECT):
             kept[PORTRAIT] = self._portrait(app, Dump(tensors, metadata, record))
-        return Dump(kept, metadata, record)
+        usable, defects = mend(kept)
+        return Dump(usable, metadata, record, defects=defects)
 
     def _portrait(self, app: App, dump: Dump) -> NDArray[np.uint8]:
         """The portrait picture of an app that makes mistakes in it."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from panokit.agreement import TensorAgreement
-from panokit.dump import HEADS, METADATA, Dump
+from panokit.dump import HEADS, METADATA, STAGES, Dump
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit_validation.compare import Comparison, StageComparison, compare_dump
@@ -156,9 +156,24 @@ def judge(
     comparison: Comparison, reference: ReferenceStages, config: ValidationConfig
 ) -> PhotoVerdict:
     """The verdict on a comparison."""
+    defects = reference.dump.defects
+    stages = [_stage(s, config) for s in comparison.stages]
+    stages = [
+        replace(s, verdict=Verdict.FAIL, message=defects[s.stage].reason)
+        if s.stage in defects
+        else s
+        for s in stages
+    ]
+    seen = {s.stage for s in stages}
+    stages += [
+        StageVerdict(name, Verdict.FAIL, "itself", {}, None, defect.reason)
+        for name, defect in defects.items()
+        if name not in seen
+    ]
+    stages.sort(key=lambda s: STAGES.index(s.stage) if s.stage in STAGES else len(STAGES))
     return PhotoVerdict(
         photo=reference.dump.name,
-        stages=tuple(_stage(s, config) for s in comparison.stages),
+        stages=tuple(stages),
         warnings=comparison.warnings,
         metadata=dict(reference.dump.metadata),
         thresholds=config,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,14 @@ __all__ = [
     "MAX_DUMP_BYTES",
     "METADATA",
     "STAGES",
+    "Defect",
     "Dump",
     "check_declared",
     "check_metadata",
     "check_values",
     "dump_stages",
     "make_dump",
+    "mend",
 ]
 
 FORMAT = "panokit-dump/1"
@@ -74,13 +76,28 @@ Where = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
+class Defect:
+    """Numbers that a device should not have given: ``kind`` ``"not-finite"`` or ``"big-endian"``,
+    and ``reason`` in words."""
+
+    kind: Literal["not-finite", "big-endian"]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Dump:
-    """One dump: tensors by stage, metadata, and the transform record if it is known."""
+    """One dump: tensors by stage, metadata, and the transform record if it is known.
+
+    ``defects`` by tensor name: what was wrong with numbers as the file holds them. ``tensors`` has
+    them made usable (0 for NaN, the largest finite number of the tensor for infinity, bytes turned
+    round), so that the rest can be compared.
+    """
 
     tensors: dict[str, NDArray[Any]]
     metadata: dict[str, str] = field(default_factory=dict)
     transform: TransformRecord | None = None
     path: str = ""
+    defects: dict[str, Defect] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -117,7 +134,33 @@ def make_dump(path: Where, tensors: dict[str, NDArray[Any]], metadata: Any) -> D
     for name, values in tensors.items():
         check_values(path, name, values)
     text = check_metadata(path, metadata)
-    return Dump(tensors, text, _transform(path, text), str(path))
+    usable, defects = mend(tensors)
+    return Dump(usable, text, _transform(path, text), str(path), defects)
+
+
+def mend(
+    tensors: Mapping[str, NDArray[Any]],
+) -> tuple[dict[str, NDArray[Any]], dict[str, Defect]]:
+    """The tensors with usable numbers, and what was wrong with those of the device."""
+    usable: dict[str, NDArray[Any]] = {}
+    defects: dict[str, Defect] = {}
+    for name, values in tensors.items():
+        usable[name] = values
+        if not np.issubdtype(values.dtype, np.floating):
+            continue
+        if _looks_swapped(values):
+            reason = "holds numbers that make sense in big-endian order only"
+            defects[name] = Defect("big-endian", reason)
+            usable[name] = values = values.byteswap()
+        finite = np.isfinite(values)
+        if not finite.all():
+            at = tuple(int(i) for i in np.argwhere(~finite)[0])
+            count = f"{int((~finite).sum())} of {values.size} numbers"
+            reason = f"holds {values[at]} at {at}; {count} are not finite"
+            defects.setdefault(name, Defect("not-finite", reason))
+            largest = float(np.abs(values[finite]).max()) if finite.any() else 0.0
+            usable[name] = np.nan_to_num(values, nan=0.0, posinf=largest, neginf=-largest)
+    return usable, defects
 
 
 def stage_of(path: Where, name: str) -> str:
@@ -160,20 +203,11 @@ def check_declared(
 
 
 def check_values(path: Where, name: str, values: NDArray[Any]) -> None:
-    """Refuse NaN, infinity, numbers of the other byte order and negative segment ids."""
-    path = Path(path)
-    if np.issubdtype(values.dtype, np.floating):
-        if _looks_swapped(values):
-            reason = f"tensor {name!r} holds numbers that make sense in big-endian order only"
-            raise DumpError(path, f"{reason}; write little-endian numbers")
-        finite = np.isfinite(values)
-        if not finite.all():
-            at = tuple(int(i) for i in np.argwhere(~finite)[0])
-            raise DumpError(path, f"tensor {name!r} holds {values[at]} at {at}")
-    elif name == "panoptic" and values.dtype.kind == "i" and int(values.min()) < 0:
+    """Refuse negative segment ids."""
+    if name == "panoptic" and values.dtype.kind == "i" and int(values.min()) < 0:
         at = tuple(int(i) for i in np.argwhere(values < 0)[0])
         reason = f"expected segment ids from 0, got {values[at]} at {at}"
-        raise DumpError(path, f"tensor {name!r}: {reason}")
+        raise DumpError(Path(path), f"tensor {name!r}: {reason}")
 
 
 def _looks_swapped(values: NDArray[Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,8 @@ class Cause:
     ``name`` is one of the bank's, or ``"unknown"``; ``variant`` its form; ``stage`` the dump's
     stage that shows it. ``explained`` 0..1 is the share of that stage's difference; causes that
     act ``together`` share one figure. ``certain`` marks causes that rest on a fact such as a hash.
-    ``alarm`` is False for what is worth knowing and needs no mending.
+    ``alarm`` is False for what is worth knowing and needs no mending. ``considered`` marks what was
+    tried and explains less than what was concluded.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Cause:
     together: tuple[str, ...] = ()
     certain: bool = False
     alarm: bool = True
+    considered: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -119,7 +121,7 @@ class Diagnosis:
             for cause in sorted(candidates, key=lambda c: -c.explained):
                 if (cause.name, cause.stage) not in seen:
                     seen.add((cause.name, cause.stage))
-                    rest.append(cause)
+                    rest.append(replace(cause, considered=True))
         return (*alarms, *rest, *notes)
 
     def to_json(self) -> dict[str, Any]:

@@ -68,10 +68,11 @@ def diagnose(
 def _findings(x: Replay) -> list[Finding]:
     """What differs, in the order of the pipeline. Behind a stage that nothing explains,
     unexplained stages are not listed again."""
-    found: list[Finding] = []
+    found: list[Finding] = _defects(x)
+    shown = {f.stage for f in found}
     for explain in (_input, _other_artifact, _heads, _panoptic, _effect):
         finding = explain(x)
-        if finding is None:
+        if finding is None or finding.stage in shown:
             continue
         if any(c.name == "stale-photo" for c in finding.causes):
             return [*found, finding]  # what follows belongs to the other photo
@@ -79,6 +80,24 @@ def _findings(x: Replay) -> list[Finding]:
         if not (lost and any(c.name == "unknown" for c in finding.causes)):
             found.append(finding)
     return found
+
+
+_DEFECT_FAULTS = {"not-finite": "head-not-finite", "big-endian": "input-big-endian"}
+
+
+def _defects(x: Replay) -> list[Finding]:
+    """What the numbers themselves show: one finding a stage."""
+    found: dict[str, Finding] = {}
+    for name, defect in x.dump.defects.items():
+        stage = "heads" if name in HEADS else name
+        fault = FAULTS[_DEFECT_FAULTS[defect.kind]]
+        title = f"{name} {defect.reason}"
+        labels = {v.label for v in fault.variants}
+        variant = next((word for word in ("nan", "inf") if word in defect.reason), "")
+        variant = variant if variant in labels else ""
+        cause = Cause(fault.name, stage, title, fault.advice, 1.0, variant, certain=True)
+        found.setdefault(stage, Finding(stage, 1.0, (cause,)))
+    return list(found.values())
 
 
 def _input(x: Replay) -> Finding | None:

@@ -57,7 +57,7 @@ def hypotheses(steps: Iterable[Step], quantised: bool) -> list[Injected]:
     return [
         (fault, variant)
         for fault in FAULTS.values()
-        if fault.step in wanted and fault.occurs_on(quantised)
+        if fault.step in wanted and fault.replayed and fault.occurs_on(quantised)
         for variant in fault.variants
     ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from panokit_validation.faults import effect, heads
 from panokit_validation.faults.model import Fault, Step, Variant
 
@@ -35,6 +37,48 @@ _HEADS = (
         Step.HEADS,
         "Read the heads row by row: y before x.",
         _one(heads.transposed),
+    ),
+    Fault(
+        "head-row-stride",
+        "the padding at the end of the heads' rows is read as values",
+        Step.HEADS,
+        "Step from row to row of a head by the buffer's stride, not by its width.",
+        tuple(Variant(str(n), heads.padded_rows(n)) for n in (16, 8, 4, 32, 2, 1, 64)),
+    ),
+    Fault(
+        "head-float-type",
+        "floats of one type read as another (float16, bfloat16, float32)",
+        Step.HEADS,
+        "Read the heads in the type that the runtime names: 2 bytes for float16, 4 for float32.",
+        (
+            Variant("float16-as-float32", heads.reread("half", "single")),
+            Variant("float32-as-float16", heads.reread("single", "half")),
+            Variant("float16-as-bfloat16", heads.reread("half", "bfloat")),
+            Variant("bfloat16-as-float16", heads.reread("bfloat", "half")),
+        ),
+        precision="float",
+    ),
+    Fault(
+        "head-by-position",
+        "outputs taken by position: centre and offset change places",
+        Step.HEADS,
+        "Find the outputs by the names in the manifest; their order is the converter's affair.",
+        _one(heads.by_position),
+    ),
+    Fault(
+        "head-dead",
+        "one head is zero everywhere",
+        Step.HEADS,
+        "Read every output of the run; if the accelerator gives zeros, keep that part on the CPU.",
+        tuple(Variant(n, heads.constant(n)) for n in ("semantic", "center", "offset")),
+    ),
+    Fault(
+        "head-not-finite",
+        "NaN or infinity in the heads",
+        Step.HEADS,
+        "Half precision overflowed: run those layers in float32 or on the CPU, or scale them down.",
+        (Variant("nan", heads.not_finite(float("nan"))), Variant("inf", heads.not_finite(np.inf))),
+        replayed=False,
     ),
     Fault(
         "head-zero-point",
@@ -225,6 +269,13 @@ _DECODE = (
             Variant("rotated-90", {"turn": "90"}),
             Variant("rotated-270", {"turn": "270"}),
         ),
+    ),
+    Fault(
+        "map-spread",
+        "the map's letterbox is cut away and the rest enlarged to the whole input",
+        Step.DECODE,
+        "Dump the map on the input's grid, padding void; the transform leads back to the photo.",
+        (Variant("stretched", {"spread": "stretch"}), Variant("filled", {"spread": "fill"})),
     ),
     Fault(
         "ids-truncated",

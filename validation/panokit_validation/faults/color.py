@@ -1,7 +1,7 @@
 """Colour mistakes of apps, on sRGB photos uint8 ``[h,w,3]``.
 
-Matrices: ITU-R BT.601 and BT.709 (luma coefficients and the ranges 16..235 / 16..240), and the
-Display P3 primaries with the D65 white of SMPTE EG 432-1; the transfer curve is sRGB's
+Matrices: ITU-R BT.601, BT.709 and BT.2020 (luma coefficients and the ranges 16..235 / 16..240), and
+the Display P3 primaries with the D65 white of SMPTE EG 432-1; the transfer curve is sRGB's
 (IEC 61966-2-1).
 """
 
@@ -16,19 +16,22 @@ from numpy.typing import NDArray
 
 __all__ = [
     "bgr",
+    "chroma_shifted",
     "expand_range",
     "gamma",
+    "hdr_as_sdr",
     "jpeg",
     "p3_numbers",
     "squeeze_range",
     "srgb_as_p3",
     "swap_yuv_matrix",
+    "uv_swapped",
 ]
 
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 
-_LUMA = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}  # Kr, Kb
+_LUMA = {"601": (0.299, 0.114), "709": (0.2126, 0.0722), "2020": (0.2627, 0.0593)}  # Kr, Kb
 # Linear Display P3 to linear sRGB (both D65).
 _P3_TO_SRGB = np.array(
     [
@@ -51,10 +54,66 @@ def gamma(exponent: float) -> Callable[[Pixels], Pixels]:
     return lambda rgb_hwc: table[rgb_hwc]
 
 
-def jpeg(quality: int) -> Callable[[Pixels], Pixels]:
-    """Saved as a JPEG of this quality and read again."""
+def uv_swapped(rgb_hwc: Pixels) -> Pixels:
+    """The two chroma planes of the camera buffer read in the wrong order (NV12 as NV21)."""
+    forward = _yuv(*_LUMA["601"])
+    matrix = np.linalg.inv(forward) @ forward[[0, 2, 1]]
+    return _linear(rgb_hwc, matrix, np.zeros(3))
+
+
+def chroma_shifted(dy: int, dx: int) -> Callable[[Pixels, int], Pixels]:
+    """Chroma read ``dy`` rows below and ``dx`` columns right of its luma (one chroma sample is two
+    pixels)."""
+
+    def change(rgb_hwc: Pixels, orientation: int) -> Pixels:
+        forward = _yuv(*_LUMA["601"])
+        planes = rgb_hwc.astype(np.float32) @ forward.T.astype(np.float32)
+        planes[..., 1:] = np.roll(planes[..., 1:], (dy, dx), (0, 1))
+        return _round(planes @ np.linalg.inv(forward).T.astype(np.float32))
+
+    return change
+
+
+def hdr_as_sdr(curve: str) -> Callable[[Pixels], Pixels]:
+    """A 10-bit BT.2020 frame (``"pq"`` or ``"hlg"``) whose codes are read as 8-bit sRGB.
+
+    ITU-R BT.2100: PQ with graphics white at 203 cd/m², HLG with it at 75 % of the signal.
+    """
 
     def change(rgb_hwc: Pixels) -> Pixels:
+        light = _curves()[0][rgb_hwc] @ _SRGB_TO_2020.T.astype(np.float32)
+        linear: NDArray[np.float64] = np.clip(light.astype(np.float64), 0, 1)
+        return _round(255 * (_pq(linear * 203 / 10000) if curve == "pq" else _hlg(linear)))
+
+    return change
+
+
+_SRGB_TO_2020 = np.array(
+    [
+        [0.6274039, 0.3292830, 0.0433131],
+        [0.0690973, 0.9195404, 0.0113623],
+        [0.0163914, 0.0880133, 0.8955953],
+    ]
+)
+
+
+def _pq(light: NDArray[np.float64]) -> NDArray[np.float64]:
+    power = light**0.1593017578125
+    return np.asarray(((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375)
+
+
+def _hlg(light: NDArray[np.float64]) -> NDArray[np.float64]:
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    scene = light * 0.26496256  # so that white is at 75 % of the signal
+    low = np.sqrt(3 * scene)
+    high = a * np.log(np.maximum(12 * scene - b, 1e-9)) + c
+    return np.asarray(np.where(scene <= 1 / 12, low, high))
+
+
+def jpeg(quality: int) -> Callable[[Pixels, int], Pixels]:
+    """Saved as a JPEG of this quality and read again."""
+
+    def change(rgb_hwc: Pixels, orientation: int) -> Pixels:
         from PIL import Image
 
         file = io.BytesIO()
@@ -76,7 +135,7 @@ def expand_range(rgb_hwc: Pixels) -> Pixels:
 
 
 def swap_yuv_matrix(made: str, read: str) -> Callable[[Pixels], Pixels]:
-    """YUV made with one matrix (``"601"`` or ``"709"``) and turned to RGB with the other's."""
+    """YUV made with one matrix (``"601"``, ``"709"``, ``"2020"``), turned to RGB with another."""
     matrix = np.linalg.inv(_yuv(*_LUMA[read])) @ _yuv(*_LUMA[made])
     return lambda rgb_hwc: _linear(rgb_hwc, matrix, np.zeros(3))
 

@@ -31,6 +31,7 @@ class AppDecoding(PostprocessConfig):
     ``label_shift`` is added to every channel (what falls out is void); ``mask_padding`` makes the
     letterbox padding void. Of the finished map ``transpose`` swaps rows and columns; ``turn`` flips
     its ``"rows"`` or ``"columns"`` or rotates it by ``"90"``, ``"180"`` or ``"270"`` degrees;
+    ``spread`` enlarges the photo's part to the whole input, ``"stretch"``-ed or ``"fill"``-ing it;
     ``ids_in`` a ``"byte"`` keeps the lowest byte of ids of 1000 · category + n; ``table`` looks its
     classes up in a shifted or reversed table; ``enlarge`` brings a map of the head grid to the
     input's size, ``"nearest"`` or ``"bilinear"``.
@@ -44,6 +45,7 @@ class AppDecoding(PostprocessConfig):
     mask_padding: bool = True
     transpose: bool = False
     ids_in: Literal["whole", "byte"] = "whole"
+    spread: Literal["none", "stretch", "fill"] = "none"
     turn: Literal["none", "rows", "columns", "90", "180", "270"] = "none"
     table: Literal["own", "plus-1", "minus-1", "reversed"] = "own"
     enlarge: Literal["nearest", "bilinear"] = "nearest"
@@ -92,6 +94,8 @@ class _AppDecoder(CenterOffset):
         ids = found.ids
         if self.app.transpose and ids.shape[0] == ids.shape[1]:
             ids = ids.T
+        if self.app.spread != "none":
+            ids = self._spread(ids, classes.grid)
         ids = _TURNS[self.app.turn](ids)
         found = replace(found, ids=np.ascontiguousarray(ids))
         found = found if self.app.table == "own" else self._renamed(found)
@@ -107,6 +111,19 @@ class _AppDecoder(CenterOffset):
             table[s.id] = whole & 255
             segments.append(replace(s, id=whole))
         return replace(found, ids=table[found.ids], segments=tuple(segments))
+
+    def _spread(self, ids: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
+        """The photo's part of a map, as large as the map."""
+        from PIL import Image
+
+        part = ids[grid.rows, grid.cols]
+        if self.app.spread == "fill":
+            side = min(part.shape[0] / grid.shape[0], part.shape[1] / grid.shape[1])
+            h, w = (max(1, round(n * side)) for n in grid.shape)
+            top, left = (part.shape[0] - h) // 2, (part.shape[1] - w) // 2
+            part = part[top : top + h, left : left + w]
+        image = Image.fromarray(np.ascontiguousarray(part))
+        return np.asarray(image.resize(grid.shape[::-1], Image.Resampling.NEAREST), np.int32)
 
     def _renamed(self, found: PanopticMap) -> PanopticMap:
         """The map under another table of classes; a class that falls out of it goes round."""

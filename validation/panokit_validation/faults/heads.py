@@ -13,11 +13,16 @@ from panokit.bundle import TensorSpec
 
 __all__ = [
     "HeadSet",
+    "by_position",
+    "constant",
     "fp16_overflow",
     "fp16_rounding",
     "nchw_as_nhwc",
     "nhwc_as_nchw",
+    "not_finite",
+    "padded_rows",
     "raw_integers",
+    "reread",
     "sigmoid_twice",
     "signed_as_unsigned",
     "transposed",
@@ -83,6 +88,86 @@ def nhwc_as_nchw(heads: HeadSet) -> Heads:
             read = np.ascontiguousarray(np.moveaxis(values, -1, 0)).reshape(h, w, c)
         out[name] = np.ascontiguousarray(read)
     return out
+
+
+def padded_rows(values: int) -> Callable[[HeadSet], Heads]:
+    """A buffer whose rows end with ``values`` of padding, read as if they did not."""
+
+    def change(head: FloatArray) -> FloatArray:
+        h, w, c = head.shape
+        buffer = np.zeros((h, w * c + values), np.float32)
+        buffer[:, : w * c] = head.reshape(h, -1)
+        return buffer.reshape(-1)[: h * w * c].reshape(h, w, c)
+
+    return lambda heads: heads.each(change)
+
+
+def reread(written: str, read: str) -> Callable[[HeadSet], Heads]:
+    """Numbers of one float type read as another: ``"half"``, ``"bfloat"`` or ``"single"``. What
+    lies behind the buffer's end reads as 0."""
+
+    def change(head: FloatArray) -> FloatArray:
+        stored = _floats_to_bytes(head.reshape(-1), written)
+        size = {"half": 2, "bfloat": 2, "single": 4}[read]
+        buffer = np.zeros(head.size * size, np.uint8)
+        buffer[: min(len(stored), len(buffer))] = stored[: len(buffer)]
+        values = _bytes_to_floats(buffer, read)
+        return np.clip(np.nan_to_num(values, nan=0.0), -1e30, 1e30).reshape(head.shape)
+
+    return lambda heads: heads.each(change)
+
+
+def _floats_to_bytes(values: FloatArray, kind: str) -> NDArray[np.uint8]:
+    if kind == "half":
+        return values.astype("<f2").view(np.uint8)
+    single = np.ascontiguousarray(values, "<f4")
+    if kind == "single":
+        return single.view(np.uint8)
+    return np.ascontiguousarray(single.view("<u2")[1::2]).view(np.uint8)
+
+
+def _bytes_to_floats(buffer: NDArray[np.uint8], kind: str) -> FloatArray:
+    if kind == "bfloat":
+        wide = np.zeros(len(buffer), "<u2")
+        wide[1::2] = buffer.view("<u2")
+        return wide.view("<f4").astype(np.float32)
+    with np.errstate(over="ignore"):
+        return buffer.view("<f2" if kind == "half" else "<f4").astype(np.float32)
+
+
+def by_position(heads: HeadSet) -> Heads:
+    """The buffers of ``center`` and ``offset`` taken for one another."""
+    out = dict(heads.real)
+    if "center" in out and "offset" in out:
+        center, offset = out["center"], out["offset"]
+        out["center"] = offset.reshape(-1)[: center.size].reshape(center.shape).copy()
+        twice = np.zeros(offset.size, np.float32)
+        twice[: center.size] = center.reshape(-1)
+        out["offset"] = twice.reshape(offset.shape)
+    return out
+
+
+def constant(name: str) -> Callable[[HeadSet], Heads]:
+    """One head that is zero everywhere."""
+
+    def change(heads: HeadSet) -> Heads:
+        out = dict(heads.real)
+        if name in out:
+            out[name] = np.zeros_like(out[name])
+        return out
+
+    return change
+
+
+def not_finite(value: float) -> Callable[[HeadSet], Heads]:
+    """Part of every head NaN or infinite."""
+
+    def change(head: FloatArray) -> FloatArray:
+        out = head.copy()
+        out[: max(1, head.shape[0] // 4)] = value
+        return out
+
+    return lambda heads: heads.each(change)
 
 
 def transposed(heads: HeadSet) -> Heads:

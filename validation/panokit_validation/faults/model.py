@@ -16,11 +16,12 @@ class Step(StrEnum):
     """The steps of an app, in order; what a variant's ``change`` is depends on it.
 
     ``photo`` and ``artifact``: None, the simulator puts another one in. ``orientation``: a
-    function of the upright pixels uint8 ``[h,w,3]`` and the EXIF orientation. ``color``: a
-    function of the pixels. ``layout``: fields of :class:`~panokit_validation.faults.layout.Layout`
-    to replace. ``tensor``: a function of the picture float32 ``[H,W,3]`` 0..255 and the artifact's
-    input spec to the real values that the network gets. ``network``: a function of those values,
-    inside the artifact, so that the dumped input looks right. ``heads``: a function of
+    function of the upright pixels uint8 ``[h,w,3]`` and the EXIF orientation, always of the whole
+    photo. ``color``: a function of each pixel's colour alone. ``layout``: fields of
+    :class:`~panokit_validation.faults.layout.Layout` to replace. ``tensor``: a function of the
+    picture float32 ``[H,W,3]`` 0..255 and the artifact's input spec to the real values that the
+    network gets. ``network``: a function of those values, inside the artifact, so that the dumped
+    input looks right. ``heads``: a function of
     :class:`~panokit_validation.faults.heads.HeadSet`. ``decode``: fields of
     :class:`~panokit_validation.faults.decode.AppDecoding` to replace. ``effect``: a function that
     is given the function that makes the picture (of its settings) and returns the app's picture.
@@ -60,7 +61,8 @@ class Fault:
     """A mistake that apps make.
 
     ``precision`` is ``"any"``, ``"integer"`` (only quantised artifacts can have it) or
-    ``"float"``. ``advice`` tells what to change in the app.
+    ``"float"``. ``advice`` tells what to change in the app. ``replayed``: whether the diagnosis
+    finds it by replaying it; what the numbers themselves show needs no replay.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Fault:
     advice: str
     variants: tuple[Variant, ...]
     precision: str = "any"
+    replayed: bool = True
 
     def __post_init__(self) -> None:
         if not self.variants:

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from panokit.bundle import TensorSpec
 
 __all__ = [
+    "alpha_first",
     "as_stored",
     "bytes_as_signed",
+    "bytes_reversed",
     "imagenet",
+    "less_mean",
+    "padded_rows",
     "planar",
     "scaled",
     "transposed",
@@ -46,6 +50,40 @@ def scaled(factor: float, shift: float = 0.0) -> Change:
 def imagenet(values: FloatArray, spec: TensorSpec) -> FloatArray:
     """Each channel less its ImageNet mean, over its deviation."""
     return as_stored((values - _MEAN) / _STD, spec)
+
+
+def less_mean(values: FloatArray, spec: TensorSpec) -> FloatArray:
+    """Each channel less its ImageNet mean, not divided by anything."""
+    return as_stored(values - _MEAN, spec)
+
+
+def padded_rows(pixels: int) -> Change:
+    """A buffer whose rows end with ``pixels`` of padding, read as if they did not."""
+
+    def change(values: FloatArray, spec: TensorSpec) -> FloatArray:
+        h, w, c = values.shape
+        buffer = np.zeros((h, w + pixels, c), np.float32)
+        buffer[:, :w] = values
+        return as_stored(buffer.reshape(-1, c)[: h * w].reshape(h, w, c), spec)
+
+    return change
+
+
+def alpha_first(order: str) -> Change:
+    """Four bytes a pixel with alpha first (``"argb"`` or ``"abgr"``), of which the first three are
+    read; the photo is opaque."""
+
+    def change(values: FloatArray, spec: TensorSpec) -> FloatArray:
+        red, green, blue = np.moveaxis(values, -1, 0)
+        first = red if order == "argb" else blue
+        return as_stored(np.stack([np.full_like(red, 255), first, green], -1), spec)
+
+    return change
+
+
+def bytes_reversed(values: FloatArray, spec: TensorSpec) -> FloatArray:
+    """Floats written with the highest byte first, as Java's buffers do unless they are told."""
+    return np.nan_to_num(np.asarray(values, np.float32).byteswap(), nan=0.0)
 
 
 def planar(values: FloatArray, spec: TensorSpec) -> FloatArray:
