@@ -37,6 +37,9 @@ MAX_ROUNDS = 12
 MAX_TRIALS = 16
 """Turns that are tried a round, those first that concern most of the pixels left to explain."""
 
+FAR_OFF = 0.05
+"""Where more of the map than this has no explanation, small gains are not followed up."""
+
 MAX_POINTS = 1500
 """Pixels that are asked which turn would concern them."""
 
@@ -365,14 +368,16 @@ class _Search:
 
     def run(self) -> Explanation:
         norm = best = self._fit(self.scene.decode(self.scene.start()))
+        pixels = len(self.device.index)
         for _ in range(MAX_ROUNDS):
             if not best.cost[0]:
                 break
             tried = [self._fit(self.scene.decode(t)) for t in self._turns(best)]
             better = min(tried, key=lambda fit: fit.cost, default=best)
-            if better.cost[0] >= best.cost[0]:
+            gain = best.cost[0] - better.cost[0]
+            best = better if gain > 0 else best
+            if gain <= 0 or (best.cost[0] > FAR_OFF * pixels and gain < 0.05 * best.cost[0]):
                 break
-            best = better
         return self._explanation(norm, best)
 
     # ---------------------------------------------------------------- one decoding
@@ -446,11 +451,8 @@ class _Search:
                 if not len(active):
                     out[chosen] = by_class[possible]
                 elif dropped:
-                    each = [
-                        self._vote_levels(at[chosen], active, np.full(len(chosen), k))
-                        for k in dropped
-                    ]
-                    out[chosen] = np.maximum(by_class[possible], np.minimum.reduce(each))
+                    votes = self._dropped_levels(at[chosen], active, dropped)
+                    out[chosen] = np.maximum(by_class[possible], votes)
         if len(void):
             for c in np.flatnonzero(~scene.thing):
                 if 1 + c not in decoded.kept:
@@ -482,6 +484,22 @@ class _Search:
             margin = ((own[:, None] - square) / (2 * apart)).max(1)
             out[part] = scene.level(margin - slack, scene.tolerances.offset)
         return out
+
+    def _dropped_levels(
+        self, at: IntArray, active: IntArray, dropped: list[int]
+    ) -> NDArray[np.uint8]:
+        """How nearly the pixels vote for any of the centres whose segments are dropped."""
+        scene = self.scene
+        centers = scene.yx[active]
+        point = scene.points[at]
+        square = ((centers[None] - point[:, None]) ** 2).sum(-1)
+        rows = np.arange(len(at))
+        first, best = square.argmin(1), np.array(dropped)[square[:, dropped].argmin(1)]
+        apart = np.sqrt(((centers[first] - centers[best]) ** 2).sum(-1))
+        lead = square[rows, best] - square[rows, first]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            margin = np.where(first == best, 0, lead / (2 * np.maximum(apart, 1e-6)))
+        return scene.level(margin, scene.tolerances.offset)
 
     # ------------------------------------------------------------- which decisions to turn
 

@@ -144,7 +144,8 @@ def validate_dump(
     verdict = judge(comparison, reference, config)
     if not diagnose or verdict.verdict is not Verdict.FAIL:
         return verdict
-    causes = list(find_causes(dump, segmenter, photo).causes)
+    failing = {s.stage for s in verdict.stages if s.verdict is Verdict.FAIL}
+    causes = list(find_causes(dump, segmenter, photo, failing=failing).causes)
     named = {c.stage for c in causes if c.alarm}
     if not named and verdict.first_bad_stage is not None:
         # A failing stage has a cause, if only "unknown".

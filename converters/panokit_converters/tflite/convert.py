@@ -40,6 +40,10 @@ class NhwcHeads(nn.Module):
         return {name: heads[name].permute(0, 2, 3, 1) for name in sorted(HEADS)}
 
 
+# The converter writes this path into the names of tensors; artifacts must not change with files.
+NhwcHeads.__module__ = "panokit_converters.tflite"
+
+
 def convert_tflite(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
     """A float32 TFLite file of ``module`` (head contract, eval mode) for one image of ``size_wh``.
 

@@ -10,7 +10,7 @@ cause is ``"unknown"``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,14 +54,16 @@ def diagnose(
     photo: Photo | None = None,
     config: DiagnosisConfig | None = None,
     others: Sequence[Photo] = (),
+    failing: Collection[str] = (),
 ) -> Diagnosis:
     """Find what explains the difference between a dump and the reference.
 
     ``photo`` stands in for a dump without its own, and tells the EXIF orientation of the file;
     ``others`` are photos whose result may have been mixed up with this one's. A dump that agrees
-    gives no finding. Shapes that do not fit the artifact raise ``DumpError``.
+    gives no finding. ``failing`` are stages that a verdict found wrong: they are looked into even
+    if so much may be rounding. Shapes that do not fit the artifact raise ``DumpError``.
     """
-    replay = Replay(dump, segmenter, photo, config or DiagnosisConfig(), others)
+    replay = Replay(dump, segmenter, photo, config or DiagnosisConfig(), others, failing)
     return Diagnosis(dump.name, tuple(_findings(replay)))
 
 

@@ -71,15 +71,22 @@ def conclude(
     least: float,
     unrelated: Callable[[], Finding | None] = lambda: None,
     beam: int | None = None,
+    cheap: int = 0,
 ) -> Finding:
     """What explains a stage that lies ``base`` from the reference; ``least`` share is needed.
 
     A pair is judged only where no single fault fits, and needs half of what a single fault may
     leave unexplained, because so many pairs are tried. ``unrelated`` is asked for another
     explanation before that, if no single fault explains half. ``beam`` replaces the config's where
-    a replay is dear.
+    a replay is dear. The first ``cheap`` faults are all judged, the others only until one explains
+    everything.
     """
-    scored = [Scored((p,), judge(App.of([p]))) for p in singles]
+    scored: list[Scored] = []
+    for number, single in enumerate(singles, 1):
+        scored.append(Scored((single,), judge(App.of([single]))))
+        exact = any(s.score == Score(0.0, True) for s in scored)
+        if exact and number >= cheap:
+            break  # the very same numbers: nothing can explain it better
     # What changes nothing on this photo explains nothing.
     scored = [s for s in scored if abs(s.score.residual - base) > 1e-9 * base]
     scored.sort(key=lambda s: (not s.score.fits, s.score.residual))

@@ -110,8 +110,10 @@ class _Judge:
             if f.name != "fp16-rounding"
             and not (f.step is Step.DECODE and App(((f, v),)).decoding(config) == plan)
         ]
-        # Heads that are dumped as they should be were probably read so, too.
-        found.sort(key=lambda s: self.complete and s[0].step is not Step.DECODE)
+        # Heads that are dumped as they should be were probably read so, too; and what needs no
+        # run of the network is tried first.
+        order = {Step.DECODE: 0, Step.HEADS: 1}
+        found.sort(key=lambda s: order.get(s[0].step, 2))
         return found
 
 
@@ -125,20 +127,22 @@ def explain_map(x: Replay, complete: bool) -> Finding | None:
         reason = f"tensor 'panoptic': expected shape {clean.ids.shape}, got {judge.ids.shape}"
         raise DumpError(x.dump.path or "dump", reason)
     base, floor = judge.base(clean)
-    if base <= floor:
+    if base <= floor and not (base and "panoptic" in x.failing):
         return None
     for decisive in (_truncated, _renamed):
         finding = decisive(judge, clean, base)
         if finding is not None:
             return finding
+    singles = judge.singles()
     return conclude(
         "panoptic",
         base,
-        judge.singles(),
+        singles,
         lambda app: judge.score(app, base, floor),
         x.config,
         x.config.explains if complete else x.config.map_explains,
         beam=None if complete else 1,
+        cheap=sum(f.step in (Step.DECODE, Step.HEADS) for f, _ in singles),
     )
 
 

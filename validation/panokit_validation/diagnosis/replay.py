@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -51,8 +51,10 @@ class Replay:
         photo: Photo | None,
         config: DiagnosisConfig,
         others: Sequence[Photo] = (),
+        failing: Collection[str] = (),
     ) -> None:
         self.dump, self.segmenter, self.config, self.others = dump, segmenter, config, others
+        self.failing = frozenset(failing)
         self.manifest = segmenter.bundle.manifest
         self.photo = self._photo(photo)
         self.artifact = self._device_artifact()
