@@ -105,6 +105,8 @@ def conclude(
             if pair.score.fits or share >= (1 + least) / 2:
                 return _finding(stage, base, pair, scored)
     # What leaves only rounding counts even if rounding is a good part of a small difference.
+    if best is not None:
+        least = min(least, *(fault.enough for fault, _ in best.injected))
     if best is None or _explained(best, base) < (FITTING if best.score.fits else least):
         return unknown(stage, base, [c for s in scored[:3] for c in _causes(stage, base, s)])
     return _finding(stage, base, best, scored)

@@ -137,17 +137,26 @@ class Replay:
     # Replays.
 
     def picture(
-        self, app: App, photo: Photo | None = None, *, exact: bool = False
+        self,
+        app: App,
+        photo: Photo | None = None,
+        *,
+        exact: bool = False,
+        unrounded: bool = False,
     ) -> tuple[FloatArray, TransformRecord]:
         """The values that an app feeds for the photo, and where it believes the photo to be.
-        Unless ``exact``, a large photo's colours are changed when it has been made small."""
+        Unless ``exact``, a large photo's colours are changed when it has been made small.
+        ``unrounded`` values have not been quantised yet."""
         photo = photo or self.photo
         if photo is None:
             raise DumpError(self.dump.path or "dump", "holds no photo to replay")
         pixels, size = photo.rgb_hwc, self.manifest.preprocessing.size_wh
+        spec = self.artifact.input
+        if unrounded:
+            spec = replace(spec, dtype="float32", scale=None, zero_point=None)
         if exact or not is_large(photo):
             image, record = app.picture(pixels, size, photo.orientation)
-            return app.values(image, self.artifact.input), record
+            return app.values(image, spec), record
         shape = App.of(app.having(Step.ORIENTATION, Step.LAYOUT))
         key = (id(photo), _key(shape, Step.ORIENTATION, Step.LAYOUT))
         if key not in self._laid_out:
@@ -156,7 +165,7 @@ class Replay:
         if app.having(Step.COLOR):
             image = image.copy()
             image[record.content_slices] = app.colored(image[record.content_slices])
-        return app.values(image, self.artifact.input), record
+        return app.values(image, spec), record
 
     def run(self, app: App, fast: bool = True) -> tuple[RealHeads, TransformRecord | None]:
         """The heads that the artifact gives on the app's input (the device's, if dumped)."""

@@ -139,7 +139,11 @@ _SOURCE = (
         "the photo went through JPEG before the network",
         Step.ORIENTATION,
         "Feed the decoded photo or camera buffer itself, not a copy that was saved as JPEG.",
-        tuple(Variant(f"quality-{q}", color.jpeg(q)) for q in (75, 90, 50, 30, 95)),
+        tuple(
+            Variant(f"quality-{q}", color.jpeg(q))
+            for q in (75, 90, 80, 85, 95, 70, 60, 50, 92, 40, 30, 100)
+        ),
+        enough=0.5,
     ),
 )
 

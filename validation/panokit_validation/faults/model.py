@@ -62,7 +62,8 @@ class Fault:
 
     ``precision`` is ``"any"``, ``"integer"`` (only quantised artifacts can have it) or
     ``"float"``. ``advice`` tells what to change in the app. ``replayed``: whether the diagnosis
-    finds it by replaying it; what the numbers themselves show needs no replay.
+    finds it by replaying it; what the numbers themselves show needs no replay. ``enough`` 0..1 is
+    the share of a difference from which on it is named, where its forms are too many to try all.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Fault:
     variants: tuple[Variant, ...]
     precision: str = "any"
     replayed: bool = True
+    enough: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.variants:
