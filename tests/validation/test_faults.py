@@ -87,9 +87,9 @@ def test_every_fault_changes_something(fault_: Fault, variant: Variant) -> None:
         other = PostprocessConfig(0.33, 19, 77, 50, 300, min_thing_score=0.37)
         assert app.decoding(other) != AppDecoding.of(other)
     elif fault_.step is Step.EFFECT:
-        changed = app.effect(lambda strength=0.6: photo if strength == 0.6 else photo // 2)
-        assert changed is not None
-        assert not np.array_equal(changed, photo)
+        picture = app.effect(lambda strength=0.6: photo if strength == 0.6 else photo // 2)
+        assert picture is not None
+        assert not np.array_equal(picture, photo)
     else:
         assert fault_.name in ("stale-photo", "other-artifact")
 

@@ -102,6 +102,7 @@ def compare_dump(
         stages.append(StageComparison("input", "photo", a, a))
     stages += _heads(reference, kernels_below_db)
     if "panoptic" in dump.tensors:
+        warnings += _unlisted(reference)
         if reference.given_panoptic is not None:
             stages.append(_panoptic(reference, explain))
         else:
@@ -112,6 +113,21 @@ def compare_dump(
     if not stages:
         raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
     return Comparison(tuple(stages), tuple(warnings))
+
+
+def _unlisted(reference: ReferenceStages) -> list[str]:
+    """Ids of the map that the dump's ``segments`` do not name."""
+    told = reference.device_classes
+    if told is None:
+        return []
+    found = set(np.unique(reference.dump.tensors["panoptic"]).tolist()) - {0} - set(told)
+    if not found:
+        return []
+    named = ", ".join(str(i) for i in sorted(found)[:5]) + (", …" if len(found) > 5 else "")
+    return [
+        f"panoptic has ids without an entry in 'segments' ({named}): they have no class and match "
+        "nothing"
+    ]
 
 
 def _heads(reference: ReferenceStages, kernels_below_db: float) -> list[StageComparison]:

@@ -14,9 +14,10 @@ from xml.sax.saxutils import escape, quoteattr
 from panokit import __version__
 from panokit._files import replacing
 from panokit_validation.summary import RunSummary
+from panokit_validation.words import sentence_of
 from panokit_validation.worker import Outcome
 
-__all__ = ["SCHEMA", "JsonWriter", "JunitWriter", "OutcomeWriter"]
+__all__ = ["SCHEMA", "JsonWriter", "JunitWriter", "OutcomeWriter", "github_annotation"]
 
 SCHEMA = "panokit-validate/1"
 """Version of the JSON; ``docs/validate.schema.json`` describes it."""
@@ -122,6 +123,28 @@ class JunitWriter(OutcomeWriter):
         self._cases.seek(0)
         shutil.copyfileobj(self._cases, self._file)
         self._file.write(" </testsuite>\n</testsuites>\n")
+
+
+def github_annotation(outcome: Outcome) -> str | None:
+    """A line that GitHub Actions shows at the run: an error for a failure or a refusal, a warning
+    for each of a dump's warnings; None for a dump that agrees."""
+    photo = outcome.photo
+    if photo is None:
+        return _command("error", outcome.dump, f"refused: {outcome.reason}")
+    if photo["verdict"] == "fail":
+        return _command("error", outcome.dump, sentence_of(photo))
+    if photo["warnings"]:
+        return _command("warning", outcome.dump, "; ".join(photo["warnings"]))
+    return None
+
+
+def _command(kind: str, title: str, text: str) -> str:
+    """A workflow command; see GitHub's documentation of workflow commands."""
+    for a, b in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
+        title, text = title.replace(a, b), text.replace(a, b)
+    for a, b in ((":", "%3A"), (",", "%2C")):
+        title = title.replace(a, b)
+    return f"::{kind} title={title}::{text}"
 
 
 # What XML 1.0 cannot hold, and lone surrogates, which UTF-8 cannot.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from panokit_validation.reference import ReferenceStages
 from panokit_validation.sources import find_dumps
 from panokit_validation.summary import Row, RunSummary
 from panokit_validation.verdict import Verdict, floor_percent
+from panokit_validation.words import GLOSSARY, sentence_of
 from panokit_validation.worker import RunConfig, Worker
 
 if TYPE_CHECKING:
@@ -25,14 +28,12 @@ if TYPE_CHECKING:
 
     from panokit_validation.history import Change
 
-__all__ = ["REPORT_PHOTOS", "write_report"]
+__all__ = ["REPORT_PHOTOS", "require_report", "write_report"]
 
 REPORT_PHOTOS = 24
 """Photos shown with pictures; the worst come first."""
 
 MAX_ROWS = 5000
-WIDEST_BAR = 40.0  # of 1000, or two photos would fill the page
-MAX_BARS = 600
 
 _log = logging.getLogger(__name__)
 _WORST_FIRST = (Verdict.FAIL, Verdict.ROUNDING, Verdict.PASS)
@@ -45,27 +46,7 @@ class Card:
     photo: dict[str, Any]
     pictures: list[Picture]
     classes: list[str]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One mark of a trend: a photo, or the worst of several neighbours."""
-
-    x: float
-    y: float
-    width: float
-    verdict: str
-    title: str
-
-
-@dataclass(frozen=True)
-class Trend:
-    """A figure over the photos of the run in their order; heights 0..100 from the bottom."""
-
-    title: str
-    low: str
-    high: str
-    bars: list[Bar]
+    sentence: str
 
 
 def write_report(
@@ -89,17 +70,58 @@ def write_report(
         summary=summary,
         counts=summary.counts,
         groups=[g.to_json() for g in summary.groups.values()],
-        cards=_cards(rows[:REPORT_PHOTOS], config, sources),
-        trends=_trends(summary.rows),
+        cards=(cards := _cards(rows[:REPORT_PHOTOS], config, sources)),
+        card_of={card.photo["dump"]: n for n, card in enumerate(cards)},
         rows=rows[:MAX_ROWS],
         omitted=max(0, len(rows) - MAX_ROWS),
         options=options,
         changes=list(changes)[:MAX_ROWS],
+        facets=_facets(rows[:MAX_ROWS]),
+        failures=_failures(summary),
+        glossary=GLOSSARY,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         percent=floor_percent,
     )
     with replacing(path) as partial:
         partial.write_bytes(page.encode("utf-8", "replace"))
     return path
+
+
+def require_report() -> None:
+    """``MissingExtraError`` if the page cannot be written here."""
+    _template()
+
+
+def _facets(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """What the table of photos can be narrowed down by, and to which values."""
+    columns = {
+        "verdict": [r.verdict.value for r in rows],
+        "stage": [r.first_bad_stage or "none" for r in rows],
+        "cause": [r.cause or "none" for r in rows],
+        "device": [r.group for r in rows],
+    }
+    return {name: sorted(set(values)) for name, values in columns.items()}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How many photos failed for one cause at one stage, and their share of all, 0..100."""
+
+    stage: str
+    cause: str
+    count: int
+    share: float
+
+
+def _failures(summary: RunSummary) -> list[Failure]:
+    """Causes with their counts, the most frequent first."""
+    counted = Counter(
+        (r.first_bad_stage or "", r.cause or "not looked for")
+        for r in summary.rows
+        if r.verdict is Verdict.FAIL
+    )
+    total = max(1, len(summary.rows))
+    return [Failure(*key, n, 100 * n / total) for key, n in counted.most_common(20)]
 
 
 def _template() -> Template:
@@ -136,49 +158,8 @@ def _cards(
             except PanokitError as error:
                 _log.warning("no pictures of %s: %s", ref.label, error)
                 pictures = []
-            cards[wanted[ref.label]] = Card(outcome.photo, pictures, classes)
+            sentence = sentence_of(outcome.photo)
+            cards[wanted[ref.label]] = Card(outcome.photo, pictures, classes, sentence)
             if len(cards) == len(wanted):
                 break
     return [cards[i] for i in sorted(cards)]
-
-
-def _trends(rows: Sequence[Row]) -> list[Trend]:
-    pixels = [None if r.equal_pixels is None else 100 * r.equal_pixels for r in rows]
-    chain = [None if r.chain_pixels is None else 100 * r.chain_pixels for r in rows]
-    sqnr = [None if r.sqnr_db is None else min(r.sqnr_db, 100.0) for r in rows]
-    out = []
-    for title, values, unit, top in (
-        ("Equal pixels of the map, from photo to map", chain, "%", 100.0),
-        ("Equal pixels of the map, given the device's heads", pixels, "%", 100.0),
-        ("Worst head, signal to difference (100: equal)", sqnr, "dB", 100.0),
-    ):
-        known = [v for v in values if v is not None]
-        if len(known) < 2:
-            continue
-        low = min(known) - 0.05 * (top - min(known)) - 1e-9
-        bars = _bars(rows, values, low, top, unit)
-        out.append(Trend(title, f"{low:.4g} {unit}", f"{top:.4g} {unit}", bars))
-    return out
-
-
-def _bars(
-    rows: Sequence[Row], values: Sequence[float | None], low: float, top: float, unit: str
-) -> list[Bar]:
-    """A bar a photo; where there are too many, one for the worst of each stretch."""
-    count = min(len(rows), MAX_BARS)
-    slot = min(1000 / count, WIDEST_BAR) if count else 0.0
-    bars = []
-    for i in range(count):
-        start, stop = i * len(rows) // count, (i + 1) * len(rows) // count
-        known = [(v, k) for k in range(start, stop) if (v := values[k]) is not None]
-        if not known:
-            continue
-        value, k = min(known)
-        verdict = max((rows[j].verdict for j in range(start, stop)), key=list(Verdict).index)
-        shown = floor_percent(value / 100) if unit == "%" else f"{value:.2f} {unit}"
-        title = f"{rows[k].photo}: {shown}, {rows[k].verdict.value}"
-        if stop - start > 1:
-            title = f"worst of {stop - start} photos: {title}"
-        height = 100 * (value - low) / (top - low)
-        bars.append(Bar(slot * i, height, slot, verdict.value, title))
-    return bars

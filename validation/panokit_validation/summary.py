@@ -9,6 +9,7 @@ from typing import Any
 
 from panokit.dump import HEADS
 from panokit_validation.verdict import Verdict
+from panokit_validation.words import sentence_of
 from panokit_validation.worker import Outcome
 
 __all__ = ["GROUP_KEYS", "Group", "Row", "RunSummary", "group_of"]
@@ -23,7 +24,8 @@ MAX_REFUSALS = 1000
 class Row:
     """One judged photo: ``sqnr_db`` of its worst head, ``pq`` 0..100 and ``equal_pixels`` 0..1 of
     its map, given the device's previous stage; ``chain_pixels`` 0..1 the map's equal pixels along
-    the chain from the photo. None where there is no such stage."""
+    the chain from the photo. None where there is no such stage. ``sentence`` is the verdict in
+    plain words."""
 
     photo: str
     dump: str
@@ -36,6 +38,7 @@ class Row:
     pq: float | None
     equal_pixels: float | None
     chain_pixels: float | None = None
+    sentence: str = ""
 
 
 @dataclass
@@ -124,7 +127,8 @@ def group_of(metadata: Mapping[str, str]) -> dict[str, str]:
 
 def _row(photo: Mapping[str, Any]) -> Row:
     stages = {s["stage"]: s for s in photo["stages"]}
-    heads = [stages[n]["figures"]["sqnr_db"] for n in HEADS if n in stages]
+    heads = [stages[n]["figures"].get("sqnr_db") for n in HEADS if n in stages]
+    known = [value for value in heads if value is not None]
     figures = stages.get("panoptic", {}).get("figures", {})
     bad = stages.get(photo["first_bad_stage"])
     return Row(
@@ -135,8 +139,9 @@ def _row(photo: Mapping[str, Any]) -> Row:
         cause=photo["causes"][0]["name"] if photo["causes"] else None,
         group=" · ".join(group_of(photo["metadata"]).values()) or "unnamed device",
         message=f"{bad['stage']} {bad['message']}" if bad else "",
-        sqnr_db=min(heads) if heads else None,
+        sqnr_db=min(known, default=None),
         pq=figures.get("pq"),
         equal_pixels=figures.get("equal_pixels"),
         chain_pixels=(stages.get("panoptic", {}).get("chain") or {}).get("equal_pixels"),
+        sentence=sentence_of(photo),
     )

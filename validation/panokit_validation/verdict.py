@@ -146,6 +146,9 @@ def validate_dump(
         return verdict
     failing = {s.stage for s in verdict.stages if s.verdict is Verdict.FAIL}
     causes = list(find_causes(dump, segmenter, photo, failing=failing).causes)
+    # No alarm about a stage that passed, unless a fact speaks for it.
+    groups = failing | ({"heads"} if failing & set(HEADS) else set())
+    causes = [c for c in causes if c.stage in groups or c.certain or not c.alarm]
     named = {c.stage for c in causes if c.alarm}
     if not named and verdict.first_bad_stage is not None:
         # A failing stage has a cause, if only "unknown".

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,19 +16,22 @@ from rich.table import Table
 
 from panokit.bundle import MANIFEST, Bundle, hash_path
 from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption, BundleOption, JsonOption
-from panokit.errors import ArgumentError
+from panokit.errors import ArgumentError, UsageError
 from panokit_validation import Verdict
 from panokit_validation.history import Change, History, RunRecorder
-from panokit_validation.output import JsonWriter, JunitWriter, OutcomeWriter
-from panokit_validation.report import write_report
+from panokit_validation.output import JsonWriter, JunitWriter, OutcomeWriter, github_annotation
+from panokit_validation.report import require_report, write_report
 from panokit_validation.run import validate_dumps
 from panokit_validation.summary import RunSummary
 from panokit_validation.thresholds import thresholds_for
 from panokit_validation.verdict import floor_percent
+from panokit_validation.watch import watch_dumps
 from panokit_validation.worker import Outcome, RunConfig
 
 __all__ = ["validate"]
 
+SENTENCES = 8
+"""Different verdicts that are told in words."""
 SHOWN = 40
 """Photos in the table of the terminal; the worst come first."""
 
@@ -97,6 +101,22 @@ BuildOption = Annotated[
 ]
 
 
+AnnotationsOption = Annotated[
+    bool,
+    typer.Option(
+        "--github", help="Print GitHub Actions annotations of what fails.", rich_help_panel=OUTPUT
+    ),
+]
+WatchOption = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        help="Go on: judge each dump that comes or changes, until Ctrl-C.",
+        rich_help_panel=DO,
+    ),
+]
+
+
 def validate(
     dumps: Dumps,
     bundle: BundleOption = None,
@@ -111,6 +131,8 @@ def validate(
     junit: JunitOption = None,
     history: HistoryOption = None,
     build: BuildOption = "",
+    github: AnnotationsOption = False,
+    watch: WatchOption = False,
     json: JsonOption = None,
 ) -> None:
     """Tell whether device dumps agree with the reference, and if not, where and why they differ.
@@ -126,6 +148,14 @@ def validate(
         thresholds=_thresholds(threshold or []),
         diagnose=diagnose,
     )
+    if report:
+        require_report()
+    if watch:
+        given = {"--report": report, "--junit": junit, "--json": json, "--history": history,
+                 "--state": state, "--ray": ray}  # fmt: skip
+        if taken := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"--watch has no end, so {' and '.join(taken)} cannot go with it.")
+        _watch(dumps, config)
     opened = Bundle.open(bundle)
     options = {**config.to_json(), **_stated(opened, artifact, config)}
     summary, changes = RunSummary(), list[Change]()
@@ -144,6 +174,9 @@ def validate(
             record.add(outcome)
             for writer in writers:
                 writer.add(outcome)
+            line = github_annotation(outcome) if github else None
+            if line is not None:
+                typer.echo(line)
         _require_some(summary, dumps)
         extra: dict[str, Any] = {"options": options}
         if history:
@@ -156,6 +189,25 @@ def validate(
     _print(summary, changes if history else None)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _watch(dumps: list[str], config: RunConfig) -> None:
+    """Judge dumps as they come; Ctrl-C ends it with the exit code of all."""
+    summary, console = RunSummary(), Console()
+    console.print("watching for dumps; Ctrl-C ends it", style="dim")
+    try:
+        for outcome in watch_dumps(dumps, config):
+            summary.add(outcome)
+            if outcome.photo is None:
+                text = f"[red]refused[/red] {escape(_shown(outcome.reason))}"
+            else:
+                row = summary.rows[-1]
+                color = _COLORS[row.verdict]
+                text = f"[{color}]{row.verdict.value}[/{color}] {escape(_shown(row.sentence))}"
+            console.print(f"{escape(_shown(outcome.dump))}: {text}", soft_wrap=True)
+    except KeyboardInterrupt:
+        _print(summary, None)
+    raise typer.Exit(summary.exit_code)
 
 
 def _require_some(summary: RunSummary, dumps: list[str]) -> None:
@@ -212,6 +264,8 @@ def _stated(bundle: Bundle, artifact: str | None, config: RunConfig) -> dict[str
         "thresholds": limits.to_json(),
         "threshold_sources": sources,
         "thresholds_of": chosen.name,
+        "bundle_name": bundle.manifest.name,
+        "artifacts": {a.name: a.sha256 for a in bundle.manifest.artifacts},
     }
 
 
@@ -229,11 +283,11 @@ def _progress(outcomes: Iterator[Outcome], summary: RunSummary) -> Iterator[Outc
 
 def _print(summary: RunSummary, changes: list[Change] | None) -> None:
     rows = sorted(summary.rows, key=lambda r: list(Verdict)[::-1].index(r.verdict))
-    table = Table("photo", "verdict", "first bad stage", "cause", "why")
+    table = Table("dump", "verdict", "first bad stage", "cause", "why")
     for r in rows[:SHOWN]:
         color = _COLORS[r.verdict]
         table.add_row(
-            escape(_shown(r.photo)),
+            escape(_shown(r.dump)),
             f"[{color}]{r.verdict.value}[/{color}]",
             r.first_bad_stage or "-",
             escape(r.cause or "-"),
@@ -244,6 +298,10 @@ def _print(summary: RunSummary, changes: list[Change] | None) -> None:
         console.print(table)
     if len(rows) > SHOWN:
         console.print(f"… and {len(rows) - SHOWN} more, none worse")
+    failed = Counter(r.sentence for r in rows if r.verdict is Verdict.FAIL)
+    for sentence, count in failed.most_common(SENTENCES):
+        dumps = "1 dump" if count == 1 else f"{count} dumps"
+        console.print(f"[red]{dumps}[/red]: {escape(_shown(sentence))}", soft_wrap=True)
     for text, count in summary.warnings.most_common(5):
         console.print(f"[yellow]note[/yellow] ({count} ×): {escape(_shown(text))}", soft_wrap=True)
     for dump, reason in summary.refused[:SHOWN]:

@@ -116,7 +116,8 @@ def _input(x: Replay) -> Finding | None:
     def judge(app: App) -> Score:
         residual = evidence.noise_to_signal(values, x.picture(app)[0])
         tensor = [fault for fault, _ in app.having(Step.TENSOR)]
-        if x.artifact.input.scale is not None and any(f.precision == "any" for f in tensor):
+        any_artifact = tensor and all(f.precision == "any" for f in tensor)
+        if x.artifact.input.scale is not None and any_artifact:
             # The dump may hold the app's floats from before they were quantised.
             floats = x.picture(app, unrounded=True)[0]
             residual = min(residual, evidence.noise_to_signal(values, floats))
