@@ -14,6 +14,7 @@ from panokit.segmenter import Segmenter
 from panokit.taxonomy import Taxonomy
 from panokit_validation import validate_dump
 from panokit_validation.output import github_annotation
+from panokit_validation.units import UnitRun, unit_findings
 from panokit_validation.watch import watch_dumps
 from panokit_validation.words import owner_of, sentence_of
 from panokit_validation.worker import Outcome, RunConfig, Worker
@@ -35,6 +36,33 @@ def failing(stage: str, *causes: dict[str, Any]) -> dict[str, Any]:
 
 
 CAUSE = {"name": "bgr", "title": "red and blue swapped", "advice": "Feed RGB.", "stage": "input"}
+
+
+def runs(*found: tuple[str, int, bool], photo: str = "a") -> list[UnitRun]:
+    return [UnitRun(photo, "phone", unit, run, right) for unit, run, right in found]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([("CPU", 1, True), ("GPU", 1, False)], "right on CPU, wrong on GPU"),
+        ([("CPU", 1, True), ("GPU", 1, True), ("GPU", 2, False), ("GPU", 3, False)],
+         "right on CPU, wrong on GPU from run 2 on"),
+        ([("GPU", 1, False), ("GPU", 2, True)], "wrong on GPU in run 1 only"),
+        ([("CPU", 1, True), ("ANE", 1, False), ("ANE", 2, False)],
+         "right on CPU, wrong on ANE in every run"),
+        ([("GPU", 1, True), ("GPU", 2, False), ("GPU", 3, True), ("GPU", 4, False)],
+         "wrong on GPU in 2 of 4 runs"),
+    ],
+)  # fmt: skip
+def test_units_and_repetitions(found: list[tuple[str, int, bool]], words: str) -> None:
+    both = [*runs(*found), *runs(*found, photo="b"), *runs(("CPU", 1, False), photo="c")]
+    assert unit_findings(both) == [f"phone: {words} (2 photos)."]
+
+
+def test_units_that_agree_are_not_mentioned() -> None:
+    assert unit_findings(runs(("CPU", 1, True), ("GPU", 1, True))) == []
+    assert unit_findings(runs(("CPU", 1, False), ("GPU", 1, False))) == []
 
 
 def test_a_failure_says_what_and_for_whom() -> None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from panokit.dump import HEADS
+from panokit_validation.units import UnitRun, unit_findings
 from panokit_validation.verdict import Verdict
 from panokit_validation.words import sentence_of
 from panokit_validation.worker import Outcome
 
 __all__ = ["GROUP_KEYS", "Group", "Row", "RunSummary", "group_of"]
 
-GROUP_KEYS = ("device", "os", "runtime", "delegate", "app", "build", "artifact")
+GROUP_KEYS = ("device", "os", "runtime", "delegate", "compute_unit", "app", "build", "artifact")
 """The metadata that tells one group of dumps from another."""
 
 MAX_REFUSALS = 1000
@@ -69,6 +70,7 @@ class RunSummary:
         self.refusals = 0
         self.groups: dict[str, Group] = {}
         self.warnings: Counter[str] = Counter()
+        self._units: list[UnitRun] = []
 
     def add(self, outcome: Outcome) -> None:
         """Count one outcome."""
@@ -80,6 +82,7 @@ class RunSummary:
         row = _row(outcome.photo)
         self.rows.append(row)
         self.warnings.update(outcome.photo["warnings"])
+        self._units.append(_unit_run(outcome.photo, row))
         if row.group not in self.groups:
             self.groups[row.group] = Group(group_of(outcome.photo["metadata"]))
         group = self.groups[row.group]
@@ -110,9 +113,15 @@ class RunSummary:
             return 2
         return int(self.counts[Verdict.FAIL.value] > 0)
 
+    @property
+    def unit_findings(self) -> list[str]:
+        """Photos that are right on one compute unit or run and wrong on another, in words."""
+        return unit_findings(self._units)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict, without the photos."""
         return {
+            "compute_units": self.unit_findings,
             "verdict": self.verdict.value,
             "counts": self.counts,
             "groups": [g.to_json() for g in self.groups.values()],
@@ -123,6 +132,16 @@ class RunSummary:
 def group_of(metadata: Mapping[str, str]) -> dict[str, str]:
     """The part of a dump's metadata that tells its group."""
     return {k: metadata[k] for k in GROUP_KEYS if metadata.get(k)}
+
+
+def _unit_run(photo: Mapping[str, Any], row: Row) -> UnitRun:
+    metadata = photo["metadata"]
+    others = {k: v for k, v in group_of(metadata).items() if k not in ("compute_unit", "delegate")}
+    unit = metadata.get("compute_unit") or metadata.get("delegate") or "one unit"
+    run = metadata.get("run", "1")
+    number = int(run) if run.isdecimal() and len(run) < 9 else 1
+    group = " · ".join(others.values()) or "unnamed device"
+    return UnitRun(row.photo, group, unit, number, row.verdict is not Verdict.FAIL)
 
 
 def _row(photo: Mapping[str, Any]) -> Row:

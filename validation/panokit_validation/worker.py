@@ -19,6 +19,7 @@ from panokit.segmenter import Segmenter
 from panokit_validation.sources import DumpOpener, DumpRef
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
 from panokit_validation.verdict import validate_dump
+from panokit_validation.words import sentence_of
 
 __all__ = ["Outcome", "RunConfig", "Worker"]
 
@@ -121,6 +122,7 @@ class Worker:
             return Outcome(ref.label, reason=f"could not be judged: {error!r}")
         data = verdict.to_json()
         data["dump"] = ref.label
+        data["sentence"] = sentence_of(data)
         data["artifact"] = segmenter.artifact.name
         data["threshold_sources"] = sources
         return Outcome(ref.label, data)

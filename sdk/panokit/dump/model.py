@@ -46,6 +46,9 @@ METADATA = (
     "os",
     "app",
     "build",
+    "compute_unit",
+    "placement",
+    "run",
     "photo",
 )
 MAX_DUMP_BYTES = 1_000_000_000

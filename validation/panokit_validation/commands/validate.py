@@ -302,6 +302,8 @@ def _print(summary: RunSummary, changes: list[Change] | None) -> None:
     for sentence, count in failed.most_common(SENTENCES):
         dumps = "1 dump" if count == 1 else f"{count} dumps"
         console.print(f"[red]{dumps}[/red]: {escape(_shown(sentence))}", soft_wrap=True)
+    for finding in summary.unit_findings[:SENTENCES]:
+        console.print(f"[bold]compute units[/bold]: {escape(_shown(finding))}", soft_wrap=True)
     for text, count in summary.warnings.most_common(5):
         console.print(f"[yellow]note[/yellow] ({count} ×): {escape(_shown(text))}", soft_wrap=True)
     for dump, reason in summary.refused[:SHOWN]:
