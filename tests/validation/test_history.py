@@ -88,6 +88,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     engine.dispose()
 
 
+CAUSE = {"name": "bgr", "title": "t", "advice": "Feed RGB.", "stage": "input", "alarm": True}
+
+
 def outcome(
     photo: str, verdict: str = "pass", stage: str | None = None, **metadata: str
 ) -> Outcome:
@@ -104,7 +107,7 @@ def outcome(
         "dump": f"d/{photo}",
         "verdict": verdict,
         "first_bad_stage": stage,
-        "causes": [{"name": "bgr"}] if stage else [],
+        "causes": [dict(CAUSE)] if stage else [],
         "stages": stages,
         "warnings": [],
         "metadata": {"device": "Pixel 9", "runtime": "litert", **metadata},

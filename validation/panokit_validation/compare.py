@@ -201,9 +201,12 @@ def _explained(reference: ReferenceStages, ids: NDArray[Any]) -> Explanation:
         if reference.knows_heads:
             tolerances = Tolerances.exact(heads, side)
         else:
-            specs = reference.artifact.outputs
+            specs, spread = reference.artifact.outputs, reference.resize_spread
             semantic, center, offset = (
-                0.0 if n in reference.device_raw else float(specs[n].scale or 0) for n in HEADS
+                0.0
+                if n in reference.device_raw
+                else max(float(specs[n].scale or 0), spread.get(n, 0.0))
+                for n in HEADS
             )
             tolerances = Tolerances.rounded(heads, side, (semantic, center, offset))
         found = explain_map(

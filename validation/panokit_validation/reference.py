@@ -169,6 +169,20 @@ class ReferenceStages:
             for seed in range(JITTERS):
                 yield {**self._jittered(self.image, seed), **self.device_raw}
 
+    @cached_property
+    def resize_spread(self) -> dict[str, float]:
+        """How far another resize's roundings move each head's values (root mean square), where the
+        dump holds neither the head nor the input."""
+        if self.device_image is not None or self.image is None or self.raw is None:
+            return {}
+        specs = self.artifact.outputs
+        ours, theirs = dequantize(self.raw, specs), dequantize(self._jittered(self.image, 0), specs)
+        return {
+            name: float(np.sqrt(np.square(theirs[name] - ours[name]).mean()))
+            for name in HEADS
+            if name not in self.device_raw
+        }
+
     def _jittered(self, image: NDArray[np.uint8], seed: int) -> RawHeads:
         """Heads of an input with another resize's roundings."""
         rng = np.random.default_rng(seed)
