@@ -322,6 +322,46 @@ def _wide_types(graph: Graph) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _last_axis(graph: Graph) -> Iterator[Finding]:
+    if graph.format != "coreml":
+        return
+    found = [
+        place for place, t in graph.tensors()
+        if len(t.shape) > 2 and t.shape[-1] == 1 and np.prod([s or 1 for s in t.shape]) >= 512
+    ]  # fmt: skip
+    if found:
+        yield Finding(
+            "last-axis-one", Severity.WARNING, ", ".join(found[:MANY]),
+            "a last axis of 1: the Neural Engine pads it to 64 bytes, so that such a tensor takes "
+            "32 times its memory in float16",
+            "keep rows and columns last ([1, channels, rows, columns]); squeeze in the app",
+            "https://machinelearning.apple.com/research/neural-engine-transformers",
+        )  # fmt: skip
+
+
+def _float32_program(graph: Graph) -> Iterator[Finding]:
+    kinds = Counter(t.dtype for _, t in graph.tensors())
+    if graph.format == "coreml" and kinds["float32"] > kinds["float16"]:
+        yield Finding(
+            "float32-program", Severity.INFO, "the whole program",
+            "computes in float32, and the Neural Engine has float16 only: it runs on CPU and GPU",
+            "export float16 for the Neural Engine; keep float32 as the reference",
+            "https://apple.github.io/coremltools/docs-guides/source/typed-execution.html",
+        )  # fmt: skip
+
+
+def _int16(graph: Graph) -> Iterator[Finding]:
+    found = [place for place, t in graph.tensors() if t.dtype == "int16"]
+    if found and graph.format == "tflite":
+        yield Finding(
+            "int16-activations", Severity.WARNING, ", ".join(found[:MANY]),
+            "16-bit activations: LiteRT's GPU delegate takes none, XNNPACK few, and some operators "
+            "have no such kernel at all",
+            "use int8, or float16 where int8 loses too much",
+            "https://github.com/google-ai-edge/LiteRT/issues/4383",
+        )  # fmt: skip
+
+
 _GPU = {
     "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "EXP",
     "FULLY_CONNECTED", "LOGISTIC", "MAX_POOL_2D", "MAXIMUM", "MINIMUM", "MUL", "PAD", "PRELU",
@@ -371,7 +411,7 @@ def _bias(graph: Graph) -> Iterator[Finding]:
 
 _RULES: tuple[Callable[[Graph], Iterator[Finding]], ...] = (
     _custom, _dynamic, _rank, _batch, _selection, _sampling, _exponentials, _hard_swish, _squeeze,
-    _layout, _islands, _channels, _wide_types, _gpu, _bias,
+    _layout, _islands, _channels, _wide_types, _gpu, _bias, _last_axis, _float32_program, _int16,
 )  # fmt: skip
 
 

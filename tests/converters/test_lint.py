@@ -91,6 +91,7 @@ MODULES: dict[str, tuple[Callable[[Tensor], Tensor] | nn.Module, str, Severity]]
     "topk": (lambda x: x.topk(2, 1).values, "selection-in-graph", Severity.WARNING),
     "squeeze-excite": (SqueezeExcite(), "squeeze-excite", Severity.WARNING),
     "rank-5": (lambda x: x.reshape(1, 3, 4, 4, 16).mean(4), "rank-5", Severity.WARNING),
+    "last-axis-one": (lambda x: x.reshape(1, 3, 256, 1) * 2, "last-axis-one", Severity.WARNING),
     "channels": (nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 8, 1)), "odd-channels",
                  Severity.INFO),
 }  # fmt: skip
@@ -145,6 +146,12 @@ def test_a_hazard_in_a_tflite_file(rule: str, tmp_path: Path) -> None:
     assert (
         report.findings[0].severity is max(report.findings, key=lambda f: f.severity.rank).severity
     )
+
+
+def test_sixteen_bit_activations(tmp_path: Path) -> None:
+    report = lint_path(written(tmp_path, toy_tflite("int16x8")))
+    assert find(report, "int16-activations").severity is Severity.WARNING
+    assert "int16-activations" not in rules(lint_path(written(tmp_path, toy_tflite("int8"))))
 
 
 def test_a_float_island(tmp_path: Path) -> None:
