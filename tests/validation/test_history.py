@@ -19,7 +19,7 @@ from panokit_validation.worker import Outcome
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra history)")
 
-from panokit_validation.history import History, RunInfo, history_url
+from panokit_validation.history import History, RunInfo, _named, history_url
 
 
 def postgres_binaries() -> Path | None:
@@ -86,6 +86,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         connection.execute(sqlalchemy.text("DROP SCHEMA public CASCADE"))
         connection.execute(sqlalchemy.text("CREATE SCHEMA public"))
     engine.dispose()
+
+
+def test_dumps_of_one_photo_are_told_apart() -> None:
+    assert _named("cat", "night/cat.safetensors") == "cat"
+    assert _named("cat.jpg", "night/cat.jpg") == "cat.jpg"
+    assert _named("cat", "a.zip/phone/run2.npz") == "cat (run2.npz)"
+    assert _named("cat", "C:\\dumps\\cat.dump.json") == "cat"
 
 
 CAUSE = {"name": "bgr", "title": "t", "advice": "Feed RGB.", "stage": "input", "alarm": True}

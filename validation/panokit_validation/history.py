@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from panokit import __version__
@@ -198,7 +198,7 @@ class History:
 
     def changes(self, run: int, before: int | None = None) -> list[Change]:
         """What changed since another run of the bundle (without ``before`` the previous one), by
-        photo and device; other builds of the app are meant to be compared."""
+        photo, dump and device; other builds of the app are meant to be compared."""
         if before is None:
             names = {r.id: r.bundle for r in self.runs()}
             earlier = [i for i, name in names.items() if i < run and name == names.get(run)]
@@ -233,15 +233,16 @@ class History:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def _results(self, run: int) -> dict[tuple[str, str], tuple[str, str]]:
-        """(photo, device and runtime) → (verdict, first bad stage); the worst of doubles."""
+        """(photo and dump, device and runtime) → (verdict, first bad stage); of doubles the
+        worst."""
         c = self._photos.c
-        query = self._sa.select(c.photo, c.device, c.runtime, c.verdict, c.first_bad_stage)
+        query = self._sa.select(c.photo, c.dump, c.device, c.runtime, c.verdict, c.first_bad_stage)
         found: dict[tuple[str, str], tuple[str, str]] = {}
         with self._engine.connect() as connection:
-            for photo, device, runtime, verdict, stage in connection.execute(
+            for photo, dump, device, runtime, verdict, stage in connection.execute(
                 query.where(c.run_id == run)
             ):
-                key = photo, " · ".join(v for v in (device, runtime) if v)
+                key = _named(photo, dump), " · ".join(v for v in (device, runtime) if v)
                 value = verdict, stage or ""
                 if key not in found or _RANK[value[0]] > _RANK[found[key][0]]:
                     found[key] = value
@@ -300,7 +301,7 @@ def _columns(outcome: Outcome) -> dict[str, Any]:
         summary.add(outcome)
         (row,) = summary.rows
         metadata = photo["metadata"]
-        runtime = [metadata.get(k, "") for k in ("runtime", "delegate", "artifact")]
+        runtime = [metadata.get(k, "") for k in ("runtime", "delegate", "compute_unit", "artifact")]
         values = {
             "photo": row.photo,
             "dump": row.dump,
@@ -314,6 +315,16 @@ def _columns(outcome: Outcome) -> dict[str, Any]:
         }
     # PostgreSQL's text holds neither NUL nor lone surrogates.
     return {k: _storable(v) if isinstance(v, str) else v for k, v in values.items()}
+
+
+def _named(photo: str, dump: str) -> str:
+    """The photo, and the dump's file where that has another name; its folder may change from run to
+    run."""
+    name = PurePosixPath(dump.replace("\\", "/")).name
+    stem = name
+    for suffix in (".safetensors", ".npz", ".dump.json"):
+        stem = stem.removesuffix(suffix)
+    return photo if stem in (photo, "") or name == photo else f"{photo} ({name})"
 
 
 def _storable(text: str) -> str:

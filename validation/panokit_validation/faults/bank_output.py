@@ -178,6 +178,14 @@ _DECODE = (
         tuple(Variant(str(k), {"window": k}) for k in (3, 7, 5, 9, 11, 13, 15, 17, 21, 25, 31)),
     ),
     Fault(
+        "equal-centres",
+        "of equal centres in one window all are kept, as max-pooling finds them",
+        Step.DECODE,
+        "Keep the first of equal cells in raster order: a cell counts if no cell of its window is "
+        "higher, and none that comes earlier is equal.",
+        _one({"equals": "all"}),
+    ),
+    Fault(
         "top-k",
         "another limit of centres than the bundle's",
         Step.DECODE,
@@ -202,6 +210,10 @@ _DECODE = (
             Variant("none", {"min_thing_area": 1, "min_stuff_area": 1}),
             Variant("stuff-as-things", {"min_stuff_area": 64}),
             Variant("things-as-stuff", {"min_thing_area": 2048}),
+            *(
+                Variant(f"both-{n}", {"min_thing_area": n, "min_stuff_area": n})
+                for n in (100, 256, 512, 1000, 4000)
+            ),
         ),
     ),
     Fault(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.decoding import CenterOffset, Heads, PanopticMap, PostprocessConfig
-from panokit.decoding.center_offset import ClassMap, Grid, KeptSegments, Votes, sigmoid
+from panokit.decoding.center_offset import Centers, ClassMap, Grid, KeptSegments, Votes, sigmoid
 from panokit.decoding.kernels import Taps, axis_taps
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
@@ -28,7 +28,8 @@ class AppDecoding(PostprocessConfig):
     ``sigmoid`` counts how often it is applied to the centre logits; ``offset_axes`` is ``"yx"`` or
     ``"xy"``; ``offset_factor`` scales the offsets, 0 standing for the stride (taken for head cells)
     and -1 for its inverse; ``upsample`` is ``"half-pixel"``, ``"corners"`` or ``"nearest"``;
-    ``label_shift`` is added to every channel (what falls out is void); ``mask_padding`` makes the
+    ``label_shift`` is added to every channel (what falls out is void); ``equals`` says whether of
+    equal centres in a window the first or all are kept; ``mask_padding`` makes the
     letterbox padding void. Of the finished map ``transpose`` swaps rows and columns; ``turn`` flips
     its ``"rows"`` or ``"columns"`` or rotates it by ``"90"``, ``"180"`` or ``"270"`` degrees;
     ``spread`` enlarges the photo's part to the whole input, ``"stretch"``-ed or ``"fill"``-ing it;
@@ -42,6 +43,7 @@ class AppDecoding(PostprocessConfig):
     offset_factor: float = 1.0
     upsample: Literal["half-pixel", "corners", "nearest"] = "half-pixel"
     label_shift: int = 0
+    equals: Literal["first", "all"] = "first"
     mask_padding: bool = True
     transpose: bool = False
     ids_in: Literal["whole", "byte"] = "whole"
@@ -81,6 +83,26 @@ class _AppDecoder(CenterOffset):
         for _ in range(self.app.sigmoid):
             scores = sigmoid(scores)
         return scores
+
+    def centers(self, heads: Heads) -> Centers:
+        found = super().centers(heads)
+        if self.app.equals == "first":
+            return found
+        # Max-pooling as the test: whatever equals the highest of its window.
+        scores, reach = found.heatmap, self.settings.window // 2
+        h, w = scores.shape
+        padded = np.pad(scores, reach, constant_values=-np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1))
+        cells = self.over((h, w))
+        inside = np.zeros((h, w), bool)
+        inside[cells.rows, cells.cols] = True
+        highest = scores >= windows.max((-2, -1))
+        at = np.argwhere(inside & highest & (scores >= np.float32(self.settings.threshold)))
+        values = scores[tuple(at.T)]
+        order = np.argsort(-values, kind="stable")[: self.settings.top_k]
+        at = at[order]
+        yx = np.stack([cells.y[at[:, 0]], cells.x[at[:, 1]]], 1)
+        return Centers(scores, at, values[order], yx)
 
     def offsets(self, heads: Heads, grid: Grid) -> FloatArray:
         stride = self.transform.input_wh[1] / heads.center.shape[0]
