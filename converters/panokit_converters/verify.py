@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from panokit.agreement import AgreementMeter, HeadAgreement
 from panokit.bundle import Artifact, Bundle
 from panokit.dump import HEADS, read_dump
-from panokit.errors import ArgumentError, BundleError, PanokitError
+from panokit.errors import ArgumentError, BundleError, MissingExtraError, PanokitError
 from panokit.photo import Photo
 from panokit.runtime import Runtime
 from panokit_converters.agreement import Agreement
@@ -60,7 +60,8 @@ class GoldenCheck:
 
 @dataclass(frozen=True)
 class ArtifactVerdict:
-    """What was found of one artifact. ``failures`` are sentences; none means it passes.
+    """What was found of one artifact. ``failures`` are sentences; none means it passes, unless it
+    was ``not_run`` at all (why, in a sentence): what is not installed here is no fault of the file.
 
     ``reference`` names what the ``agreement`` is with; both are None for the reference itself and
     where the bundle has none.
@@ -75,19 +76,26 @@ class ArtifactVerdict:
     agreement: Agreement | None = None
     seconds_per_photo: float | None = None
     failures: tuple[str, ...] = ()
+    not_run: str = ""
 
     @property
     def passed(self) -> bool:
-        """Nothing failed."""
-        return not self.failures
+        """It was run, and nothing failed."""
+        return not self.failures and not self.not_run
+
+    @property
+    def outcome(self) -> str:
+        """``"pass"``, ``"fail"`` or ``"not run"``."""
+        return "fail" if self.failures else "not run" if self.not_run else "pass"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
         return {
             "artifact": self.artifact,
             "precision": self.precision,
-            "verdict": "pass" if self.passed else "fail",
+            "verdict": self.outcome,
             "failures": list(self.failures),
+            "not_run": self.not_run,
             "runtime": self.runtime,
             "golden": None if self.golden is None else asdict(self.golden),
             "reference": self.reference,
@@ -183,7 +191,11 @@ def _verify(
         if truth:
             measured = measure(runtime, artifact, bundle.manifest, inputs, truth)
             failures += judge(measured.agreement, thresholds)
-    except PanokitError as error:  # a missing extra too: what cannot be run is not verified
+    except MissingExtraError as error:
+        return ArtifactVerdict(
+            artifact.name, artifact.precision, name, thresholds, not_run=str(error)
+        )
+    except PanokitError as error:
         failures.append(f"cannot be run here: {error}")
     if golden is None and measured is None and not failures:
         failures.append("nothing to verify it with: no golden vectors and no float32 artifact")

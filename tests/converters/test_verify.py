@@ -278,3 +278,32 @@ def test_on_macos_without_coremltools(sound: Bundle, monkeypatch: pytest.MonkeyP
     artifact = sound.manifest.artifact("coreml-float16")
     with pytest.raises(MissingExtraError, match=r"pip install -e .*\[export\]"):
         CoreMlPredictor(sound.path(artifact), artifact)
+
+
+def test_what_is_not_installed_is_not_run_and_does_not_fail(
+    sound: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    (verdict,) = verify_bundle(sound, PHOTOS, artifacts=["coreml-float16"])
+    assert (verdict.outcome, verdict.passed, verdict.failures) == ("not run", False, ())
+    assert "pip install" in verdict.not_run
+    code, output = run(cli_verify.verify, str(sound.root), "--golden-only")
+    assert code == 0
+    assert "coreml-float16 not run" in output
+    assert (
+        run(cli_verify.verify, str(sound.root), "--golden-only", "--artifact", "coreml-float16")[0]
+        == 2
+    )
+
+
+def test_without_photos_the_golden_vectors_are_used(
+    sound: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_installed() -> dict[str, Path]:
+        raise MissingExtraError("The sample photos", "demo")
+
+    monkeypatch.setattr("panokit_converters.measure.sample_photos", none_installed)
+    code, output = run(cli_verify.verify, str(sound.root))
+    assert code == 0
+    assert "Golden vectors are used alone" in output

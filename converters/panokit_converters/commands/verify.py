@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -13,15 +15,15 @@ from rich.table import Table
 from panokit._files import write_json
 from panokit.bundle import Artifact, Bundle
 from panokit.cli.options import DO, INPUT, JsonOption, Threads
-from panokit.dump import HEADS
-from panokit.errors import ArgumentError, UsageError
+from panokit.dump import HEADS, read_dump
+from panokit.errors import ArgumentError, MissingExtraError, UsageError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
 from panokit.tflite.check import check_tflite
 from panokit_converters.bisect import BisectResult, bisect_traces
 from panokit_converters.coreml_interpreter import CoreMLProgram
 from panokit_converters.lint import LINTABLE, LintReport, Severity, lint_path
-from panokit_converters.measure import load_photos, prepare
+from panokit_converters.measure import load_photos
 from panokit_converters.trace import (
     TRACEABLE,
     Trace,
@@ -91,7 +93,7 @@ def verify(
     """
     opened = Bundle.open(bundle)
     other = _float_artifact(Bundle.open(reference)) if reference else None
-    chosen = None if golden_only else load_photos(photos)
+    chosen = None if golden_only else _photos_here(photos)
     with _console.status("verifying") as status:
         verdicts = verify_bundle(
             opened,
@@ -104,7 +106,7 @@ def verify(
     _print_verdicts(opened, verdicts)
     report: dict[str, Any] = {
         "bundle": opened.manifest.name,
-        "verdict": "pass" if all(v.passed for v in verdicts) else "fail",
+        "verdict": _together(verdicts),
         "photos": sorted(chosen or {}),
         "artifacts": [v.to_json() for v in verdicts],
     }
@@ -112,8 +114,23 @@ def verify(
         report["bisect"] = _bisect_failures(opened, verdicts, other, chosen)
     if json:
         write_json(json, report)
-    if report["verdict"] == "fail":
-        raise typer.Exit(1)
+    if report["verdict"] != "pass":
+        raise typer.Exit(1 if report["verdict"] == "fail" else 2)
+
+
+def _together(verdicts: Sequence[ArtifactVerdict]) -> str:
+    """The bundle's verdict: what could not be run counts only if nothing could."""
+    outcomes = {v.outcome for v in verdicts}
+    return "fail" if "fail" in outcomes else "pass" if "pass" in outcomes else "not run"
+
+
+def _photos_here(paths: list[Path] | None) -> dict[str, Photo] | None:
+    """The photos given, or the sample photos; None with a notice where none are installed."""
+    try:
+        return load_photos(paths)
+    except MissingExtraError as error:
+        _say(f"[yellow]no photos[/yellow]: {escape(str(error))} Golden vectors are used alone.")
+        return None
 
 
 def _float_artifact(bundle: Bundle) -> tuple[Bundle, Artifact]:
@@ -145,6 +162,8 @@ def _print_verdicts(bundle: Bundle, verdicts: tuple[ArtifactVerdict, ...]) -> No
         for failure in verdict.failures:
             text = f"[red]{escape(verdict.artifact)}[/red]: {escape(failure)}"
             _console.print(text, highlight=False, soft_wrap=True)
+        if verdict.not_run:
+            _say(f"[yellow]{escape(verdict.artifact)}[/yellow] not run: {escape(verdict.not_run)}")
 
 
 def _row(verdict: ArtifactVerdict) -> list[str]:
@@ -152,7 +171,8 @@ def _row(verdict: ArtifactVerdict) -> list[str]:
     if verdict.golden is not None:
         exact = verdict.golden.identical
         golden = "same" if exact else f"{verdict.golden.worst_sqnr_db:.0f} dB"
-    row = [verdict.artifact, "[green]pass[/green]" if verdict.passed else "[red]fail[/red]", golden]
+    color = {"pass": "green", "fail": "red", "not run": "yellow"}[verdict.outcome]
+    row = [verdict.artifact, f"[{color}]{verdict.outcome}[/{color}]", golden]
     agreement = verdict.agreement
     if agreement is None:
         return [*row, *["–"] * 5]
@@ -175,10 +195,12 @@ def _bisect_failures(
     """Bisect every artifact that fails and can be traced, on the first photo."""
     results: list[dict[str, Any]] = []
     passing = {v.artifact for v in verdicts if v.passed}
-    image = next(iter(prepare(photos or load_photos(None), bundle.manifest.preprocessing).values()))
+    image: Any = None
     for verdict in verdicts:
-        if verdict.passed:
+        if verdict.passed or verdict.not_run:
             continue
+        if image is None:
+            image = _one_input(bundle, bundle.manifest.preprocessing.size_wh, photos)
         artifact = bundle.manifest.artifact(verdict.artifact)
         twin = reference or _sound_twin(bundle, artifact, passing)
         if twin is None or artifact.format not in TRACEABLE:
@@ -187,14 +209,30 @@ def _bisect_failures(
             results.append({"artifact": artifact.name, "not_done": reason})
             continue
         found = bisect_traces(
-            trace_artifact(bundle, artifact, image[0]),
-            trace_artifact(*twin, image[0]),
+            trace_artifact(bundle, artifact, image),
+            trace_artifact(*twin, image),
             artifact.precision,
             twin[1].precision,
         )
         _print_bisect(found)
         results.append(found.to_json())
     return results
+
+
+def _one_input(
+    bundle: Bundle | None, size_wh: tuple[int, int], photos: dict[str, Photo] | None
+) -> Any:
+    """An input to trace on, uint8 ``[H,W,3]``: of the first photo, of a sample photo, or where none
+    is installed of the bundle's first golden vector."""
+    try:
+        chosen = photos or load_photos(None)
+    except MissingExtraError:
+        vectors = bundle.manifest.vectors if bundle else ()
+        if bundle is None or not vectors:
+            raise
+        values = read_dump(bundle.root / vectors[0].file).tensors["input"]
+        return np.clip(np.round(values), 0, 255).astype(np.uint8)
+    return preprocess(next(iter(chosen.values())), PreprocessConfig(size_wh))[0]
 
 
 def _sound_twin(
@@ -244,9 +282,8 @@ def bisect(
     """
     bundle, artifact = _open_target(candidate)
     other = _float_artifact(bundle) if reference is None and bundle else _open_target(reference)
-    photos = load_photos([photo] if photo else None)
-    size = _input_size(bundle, artifact)
-    image, _ = preprocess(next(iter(photos.values())), PreprocessConfig(size))
+    given = load_photos([photo]) if photo else None
+    image = _one_input(bundle, _input_size(bundle, artifact), given)
     with _console.status("running both, keeping every tensor"):
         traces = [_trace(*target, image) for target in ((bundle, artifact), other)]
     known = [a.precision if isinstance(a, Artifact) else "float32" for a in (artifact, other[1])]
@@ -339,7 +376,7 @@ def lint(
         targets = [(bundle, a) for a in bundle.manifest.artifacts if a.format in LINTABLE]
     else:
         targets = [_open_target(target)]
-    chosen = None if no_ranges else load_photos(photos)
+    chosen = None if no_ranges else _photos_here(photos)
     reports = []
     for owner, artifact in targets:
         path = owner.path(artifact) if owner and isinstance(artifact, Artifact) else artifact
