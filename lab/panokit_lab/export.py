@@ -207,7 +207,7 @@ def run_export(
     say("reading the network and photos")
     network = source.with_folded()
     contract = check_contract(network.module, request.size_wh, len(network.taxonomy))
-    reference = _run_reference(network.module, request)
+    reference = _run_reference(source.module, request)  # as it was given
     calibration = _choose_calibration(request, reference.photos, wanted, say)
     manifest = _manifest(request, network, contract, recipes, reference, calibration)
     with tempfile.TemporaryDirectory(prefix="panokit-export-") as folder:
@@ -294,7 +294,7 @@ def _choose_artifacts(
 
 
 def _run_reference(module: nn.Module, request: ExportRequest) -> Reference:
-    """The photos of a request, and what the network computes of them."""
+    """The photos of a request, and what the network as it was given computes of them."""
     photos = load_photos(request.photos)
     if len(photos) < MIN_VECTORS:
         expected = f"at least {MIN_VECTORS}, for golden vectors"

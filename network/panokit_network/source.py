@@ -29,6 +29,7 @@ from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
 from panokit_network.deploy import fold_batch_norms, fuse
 from panokit_network.model import NetworkConfig, PanopticNetwork
+from panokit_network.plain import plain_module
 from panokit_network.weights import load_weights, save_weights
 from panokit_network.widths import apply_widths, record_widths
 
@@ -90,6 +91,8 @@ class NetworkSource:
     ) -> NetworkSource:
         """A user's own module of the head contract; see ``docs/compression.md``.
 
+        Wrappers are taken off (``DataParallel``, ``torch.compile``), and weights that are computed
+        on the way (weight norm, spectral norm, parametrizations) become plain numbers, in a copy.
         ``folded`` says that there is nothing to fold, or that batch norms are to stay as they are:
         :meth:`with_folded` then leaves the module alone.
         """
@@ -98,7 +101,7 @@ class NetworkSource:
                 "module", f"module is a {type(module).__name__}; expected a torch.nn.Module"
             )
         config = postprocessing or PostprocessConfig()
-        return cls(name, module.eval(), taxonomy, licence, config, folded=folded)
+        return cls(name, plain_module(module), taxonomy, licence, config, folded=folded)
 
     @classmethod
     def from_import(cls, where: str, weights: Path | None, taxonomy: Taxonomy) -> NetworkSource:
@@ -128,8 +131,8 @@ class NetworkSource:
         return self
 
     def with_folded(self) -> NetworkSource:
-        """The same network with batch norms (and our normalisation) folded into convolutions.
-        ``ArgumentError`` if the module cannot be traced."""
+        """The same network with batch norms (and our normalisation) folded into convolutions,
+        where that is safe; see :func:`panokit_network.deploy.fold_batch_norms`."""
         if self.folded:
             return self
         if isinstance(self.module, PanopticNetwork):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,12 +99,92 @@ class Branching(TinyPanoptic):
         return super().forward(image if image.max() > 0 else image + 1)
 
 
-def test_what_cannot_be_folded_may_stay_as_it_is() -> None:
+def test_what_cannot_be_folded_stays_as_it_is() -> None:
     module = Branching()
-    with pytest.raises(ArgumentError, match="fold them yourself, or keep them"):
-        NetworkSource.from_module(module, TAXONOMY).with_folded()
+    assert NetworkSource.from_module(module, TAXONOMY).with_folded().module is module
     kept = NetworkSource.from_module(module, TAXONOMY, folded=True)
     assert kept.with_folded().module is module
+
+
+class Shared(nn.Module):
+    """One convolution, called with a batch norm behind it and without; a norm called twice; and a
+    result that the norm is not alone in reading."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.stem = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.conv, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.other = nn.Conv2d(8, 8, 3, padding=1)
+        if way == "weights":
+            self.other.weight = self.conv.weight
+        self.heads = nn.ModuleList([nn.Conv2d(8, n, 1) for n in (4, 1, 2)])
+        nn.init.uniform_(self.norm.running_mean, -1, 1)  # type: ignore[arg-type]
+        nn.init.uniform_(self.norm.running_var, 0.5, 3)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.stem(image / 255)
+        y = self.norm(self.conv(x))
+        if self.way == "call":
+            y = y + self.conv(x)
+        elif self.way == "norm":
+            y = self.norm(self.other(y))
+        elif self.way == "reader":
+            z = self.conv(x)
+            y = self.norm(z) + z
+        else:
+            y = y + self.other(x)
+        return {n: h(y) for n, h in zip(("semantic", "center", "offset"), self.heads, strict=True)}
+
+
+@pytest.mark.parametrize("way", ["call", "norm", "reader", "weights"])
+def test_folding_writes_into_nothing_that_is_used_elsewhere(way: str) -> None:
+    torch.manual_seed(1)
+    module = Shared(way).eval()
+    expected = {n: v.clone() for n, v in module(IMAGE).items()}
+    folded = NetworkSource.from_module(module, TAXONOMY).with_folded().module
+    for found in (folded(IMAGE), module(IMAGE)):
+        for name, values in expected.items():
+            torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(nn.DataParallel, id="DataParallel"),
+        pytest.param(lambda m: torch.compile(m, backend="eager"), id="torch.compile"),
+        pytest.param(lambda m: _changed(m, nn.utils.weight_norm), id="weight_norm"),
+        pytest.param(lambda m: _changed(m, nn.utils.spectral_norm), id="spectral_norm"),
+        pytest.param(
+            lambda m: _changed(m, nn.utils.parametrizations.weight_norm), id="parametrized"
+        ),
+        pytest.param(
+            lambda m: _changed(m, nn.utils.parametrizations.spectral_norm), id="parametrized sn"
+        ),
+    ],
+)
+def test_wrappers_and_computed_weights_are_taken_off(
+    wrap: Callable[[nn.Module], nn.Module],
+) -> None:
+    torch.manual_seed(2)
+    given = wrap(Shared("none").eval()).eval()
+    expected = {n: v.detach().clone() for n, v in given(IMAGE).items()}
+    source = NetworkSource.from_module(given, TAXONOMY)
+    assert not any(
+        "parametriz" in n or n.endswith(("_g", "_orig")) for n in source.module.state_dict()
+    )
+    assert isinstance(source.module, Shared)
+    for module in (source.module, source.with_folded().module, given):
+        for name, values in expected.items():
+            torch.testing.assert_close(module(IMAGE)[name], values, rtol=1e-4, atol=1e-4)
+    assert batch_norms(source.with_folded().module) == 0
+
+
+def _changed(module: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    assert isinstance(module, Shared)
+    module.conv, module.other = change(module.conv), change(module.other)  # type: ignore[assignment]
+    return module
 
 
 @pytest.mark.parametrize("value", ["prune", "5"], ids=["no-json", "no-list"])
