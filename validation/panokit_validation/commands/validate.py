@@ -151,36 +151,24 @@ def validate(
     if report:
         require_report()
     if watch:
-        given = {"--report": report, "--junit": junit, "--json": json, "--history": history,
-                 "--state": state, "--ray": ray}  # fmt: skip
-        if taken := [name for name, value in given.items() if value is not None]:
-            raise UsageError(f"--watch has no end, so {' and '.join(taken)} cannot go with it.")
+        _refuse_beside_watch({"--report": report, "--junit": junit, "--json": json,
+                              "--history": history, "--state": state, "--ray": ray})  # fmt: skip
         _watch(dumps, config)
     opened = Bundle.open(bundle)
     options = {**config.to_json(), **_stated(opened, artifact, config)}
-    summary, changes = RunSummary(), list[Change]()
+    summary = RunSummary()
+    outcomes = _progress(validate_dumps(dumps, config, jobs=jobs, state=state, ray=ray), summary)
     with ExitStack() as stack:
-        writers: list[OutcomeWriter] = []
-        if json:
-            writers.append(stack.enter_context(JsonWriter(json)))
-        if junit:
-            writers.append(stack.enter_context(JunitWriter(junit)))
+        writers = _writers(stack, json, junit)
         record = _Record(opened, build, options)
         if history:
             record.history = stack.enter_context(History(history))
-        outcomes = validate_dumps(dumps, config, jobs=jobs, state=state, ray=ray)
-        for outcome in _progress(outcomes, summary):
-            summary.add(outcome)
-            record.add(outcome)
-            for writer in writers:
-                writer.add(outcome)
-            line = github_annotation(outcome) if github else None
-            if line is not None:
-                typer.echo(line)
+        for outcome in outcomes:
+            _take(outcome, summary, record, writers, github)
         _require_some(summary, dumps)
+        changes = record.finish(summary)
         extra: dict[str, Any] = {"options": options}
         if history:
-            changes = record.finish(summary)
             extra["changes"] = [c.to_json() for c in changes]
         for writer in writers:
             writer.finish(summary, extra)
@@ -189,6 +177,39 @@ def validate(
     _print(summary, changes if history else None)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _writers(stack: ExitStack, json: Path | None, junit: Path | None) -> list[OutcomeWriter]:
+    """The files that outcomes go into as they come."""
+    writers: list[OutcomeWriter] = []
+    if json:
+        writers.append(stack.enter_context(JsonWriter(json)))
+    if junit:
+        writers.append(stack.enter_context(JunitWriter(junit)))
+    return writers
+
+
+def _refuse_beside_watch(given: dict[str, object]) -> None:
+    """``UsageError`` if an option is given that needs an end."""
+    if taken := [name for name, value in given.items() if value is not None]:
+        raise UsageError(f"--watch has no end, so {' and '.join(taken)} cannot go with it.")
+
+
+def _take(
+    outcome: Outcome,
+    summary: RunSummary,
+    record: _Record,
+    writers: list[OutcomeWriter],
+    github: bool,
+) -> None:
+    """Count an outcome and write it wherever it is wanted."""
+    summary.add(outcome)
+    record.add(outcome)
+    for writer in writers:
+        writer.add(outcome)
+    line = github_annotation(outcome) if github else None
+    if line is not None:
+        typer.echo(line)
 
 
 def _watch(dumps: list[str], config: RunConfig) -> None:
