@@ -30,7 +30,7 @@ __all__ = ["Comparison", "StageComparison", "compare_dump"]
 
 RawHeads = dict[str, NDArray[Any]]
 
-FAR_OFF = 0.1
+MAX_UNEXPLAINED = 0.1
 """The share of a map without explanation from which on no other heads are tried."""
 
 _HOPELESS_DB = 3.0
@@ -221,7 +221,7 @@ def _explained(reference: ReferenceStages, ids: NDArray[Any]) -> Explanation:
         if best is None or found.left_over < best.left_over:
             best = found
         # Healthy devices differ by a percent or two; no other heads explain a wrong map.
-        if not best.left_over or best.left_over > FAR_OFF * ids.size:
+        if not best.left_over or best.left_over > MAX_UNEXPLAINED * ids.size:
             break
     if best is None:
         raise ArgumentError("reference", "the reference has no map to compare with")

@@ -41,6 +41,7 @@ class ReferenceStages:
                 raise self._unfit("photo", "[h,w,3]", pixels.shape)
             photo = Photo.from_array(pixels, dump.name)
         self.photo = photo
+        self._jitters: dict[int, RawHeads] = {}
 
     def _unfit(self, tensor: str, expected: object, got: object) -> DumpError:
         reason = f"tensor {tensor!r}: expected shape {expected}, got {got}"
@@ -184,7 +185,12 @@ class ReferenceStages:
         }
 
     def _jittered(self, image: NDArray[np.uint8], seed: int) -> RawHeads:
-        """Heads of an input with another resize's roundings."""
+        """Heads of an input with another resize's roundings; the network runs once a ``seed``."""
+        if seed not in self._jitters:
+            self._jitters[seed] = self._run_jittered(image, seed)
+        return self._jitters[seed]
+
+    def _run_jittered(self, image: NDArray[np.uint8], seed: int) -> RawHeads:
         rng = np.random.default_rng(seed)
         step = rng.choice([-1, 0, 1], image.shape, p=[0.15, 0.7, 0.15])
         step[image.max(-1) == 0] = 0  # the padding stays black

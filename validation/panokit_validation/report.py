@@ -20,7 +20,7 @@ from panokit_validation.reference import ReferenceStages
 from panokit_validation.sources import find_dumps
 from panokit_validation.summary import Row, RunSummary
 from panokit_validation.verdict import Verdict, floor_percent
-from panokit_validation.words import GLOSSARY, sentence_of
+from panokit_validation.words import GLOSSARY
 from panokit_validation.worker import RunConfig, Worker
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ class Card:
     photo: dict[str, Any]
     pictures: list[Picture]
     classes: list[str]
-    sentence: str
 
 
 def write_report(
@@ -65,12 +64,13 @@ def write_report(
     template = _template()
     path = Path(path)
     rows = sorted(summary.rows, key=lambda r: _WORST_FIRST.index(r.verdict))
+    cards = _cards(rows[:REPORT_PHOTOS], config, sources)
     page = template.render(
         version=__version__,
         summary=summary,
         counts=summary.counts,
         groups=[g.to_json() for g in summary.groups.values()],
-        cards=(cards := _cards(rows[:REPORT_PHOTOS], config, sources)),
+        cards=cards,
         card_of={card.photo["dump"]: n for n, card in enumerate(cards)},
         rows=rows[:MAX_ROWS],
         omitted=max(0, len(rows) - MAX_ROWS),
@@ -158,8 +158,7 @@ def _cards(
             except PanokitError as error:
                 _log.warning("no pictures of %s: %s", ref.label, error)
                 pictures = []
-            sentence = sentence_of(outcome.photo)
-            cards[wanted[ref.label]] = Card(outcome.photo, pictures, classes, sentence)
+            cards[wanted[ref.label]] = Card(outcome.photo, pictures, classes)
             if len(cards) == len(wanted):
                 break
     return [cards[i] for i in sorted(cards)]

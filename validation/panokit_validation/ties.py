@@ -13,7 +13,7 @@ own class or vote, if those were marginal. Whatever is left has no explanation.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.decoding import CenterOffset, Heads, PostprocessConfig
-from panokit.decoding.center_offset import Centers, ClassMap, Instances, Votes
+from panokit.decoding.center_offset import Centers, ClassMap, Votes
 from panokit.decoding.kernels import nearest
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
@@ -142,15 +142,14 @@ class _Turns:
 class _Decoded:
     """One decoding. Labels are 0 for void, 1 + channel for stuff, 1 + C + index in the universe
     for an object. ``labels`` int32 ``[m]`` of the photo's pixels; ``kept`` the labels of segments
-    that exist; ``channels`` the channel of each label that occurs; ``votes`` and ``instances`` as
-    in the decoding, ranks by position in ``turns.active``."""
+    that exist; ``channels`` the channel of each label that occurs; ``votes`` as in the decoding,
+    ranks by position in ``turns.active``; ``areas`` and ``scores`` by label."""
 
     turns: _Turns
     labels: NDArray[np.int32]
     kept: frozenset[int]
     channels: dict[int, int]
     votes: Votes
-    instances: Instances
     areas: dict[int, int]
     scores: dict[int, float]
 
@@ -167,12 +166,10 @@ class _Scene:
         self.grid = self.classes.grid
         self.centers: Centers = decoder.centers(heads)
         self.channel = self.classes.channel.reshape(-1)
-        self.is_voter = np.append(self.thing, False).take(self.channel)
-        self.voters: IntArray = np.flatnonzero(self.is_voter)
+        self.voters: IntArray = np.flatnonzero(np.append(self.thing, False).take(self.channel))
         self.cells, self.margins = self._universe()
-        scores = self.centers.heatmap[self.cells[:, 0], self.cells[:, 1]]
+        self.scores = self.centers.heatmap[self.cells[:, 0], self.cells[:, 1]]
         on_heads = decoder.over((heads.center.shape[0], heads.center.shape[1]))
-        self.scores = scores
         self.yx = np.stack([on_heads.y[self.cells[:, 0]], on_heads.x[self.cells[:, 1]]], 1)
 
     @cached_property
@@ -206,9 +203,7 @@ class _Scene:
     @cached_property
     def points(self) -> FloatArray:
         """Where each pixel votes, in input pixels, ``[m,2]`` (y, x)."""
-        at = self.decoder.offsets(self.heads, self.grid)
-        at[0] += self.grid.y[self.grid.rows, None]
-        at[1] += self.grid.x[self.grid.cols]
+        at = self.decoder.vote_points(self.heads, self.grid)
         return np.ascontiguousarray(at.reshape(2, -1).T)
 
     def _universe(self) -> tuple[IntArray, FloatArray]:
@@ -275,8 +270,7 @@ class _Scene:
         areas |= dict(zip(objects, instances.areas.tolist(), strict=True))
         scores = dict(zip(objects, instances.scores.tolist(), strict=True))
         return _Decoded(
-            turns, labels, frozenset(have[have > 0].tolist()), channels, votes, instances, areas,
-            scores,
+            turns, labels, frozenset(have[have > 0].tolist()), channels, votes, areas, scores
         )  # fmt: skip
 
     def _votes(self, centers: Centers) -> Votes:
@@ -324,7 +318,6 @@ class _DeviceMap:
     index: IntArray
     channels: IntArray | None
     outside: NDArray[np.bool_]
-    whole: NDArray[Any] = field(repr=False)
 
     @classmethod
     def of(cls, device: NDArray[Any], scene: _Scene, classes: dict[int, int] | None) -> _DeviceMap:
@@ -341,7 +334,7 @@ class _DeviceMap:
             channels = np.array([-1, *(classes.get(int(i), -1) for i in ids[1:])], np.intp)
         outside = device != 0
         outside[grid.rows, grid.cols] = False
-        return cls(ids, place[inverse.reshape(-1)[:-1]], channels, outside, device)
+        return cls(ids, place[inverse.reshape(-1)[:-1]], channels, outside)
 
 
 @dataclass(frozen=True)
@@ -691,7 +684,8 @@ class _Search:
         ids[grid.rows, grid.cols] = decoded.labels.reshape(shape)
         classes = {label: decoded.channels[label] for label in decoded.kept}
         # Where there is no explanation: the partner's id, or one that no label has.
-        base = int(decoded.labels.max(initial=0)) + 1
+        # A partner may be stuff that the decoding has nowhere, so labels alone do not bound it.
+        base = 1 + int(max(decoded.labels.max(initial=0), best.partner.max()))
         own = np.where(best.partner >= 0, best.partner, base + np.arange(len(best.partner)))
         left = np.where(device.outside, base, 0).astype(np.int64)
         photo = np.where(levels < ERROR, decoded.labels, own.take(device.index))

@@ -323,6 +323,14 @@ class CenterOffset:
         """From each pixel to its object's centre, (dy, dx) in input pixels, ``[2,rows,cols]``."""
         return self.upsample(heads.offset, grid)
 
+    def vote_points(self, heads: Heads, grid: Grid) -> FloatArray:
+        """Where each pixel votes: its position plus offset, (y, x) in input pixels,
+        ``[2,rows,cols]``."""
+        at = self.offsets(heads, grid)
+        at[0] += grid.y[grid.rows, None]
+        at[1] += grid.x[grid.cols]
+        return at
+
     def votes(self, heads: Heads, classes: ClassMap, centers: Centers) -> Votes:
         """Every thing pixel votes for the centre nearest to its position plus offset; a tie goes to
         the better centre."""
@@ -330,10 +338,7 @@ class CenterOffset:
         voters = np.flatnonzero(is_thing.take(classes.channel))
         if not len(centers) or not len(voters):
             return Votes(voters[:0], np.zeros(0, np.int32))
-        grid = classes.grid
-        at = self.offsets(heads, grid)
-        at[0] += grid.y[grid.rows, None]
-        at[1] += grid.x[grid.cols]
+        at = self.vote_points(heads, classes.grid)
         y, x = (plane.reshape(-1).take(voters) for plane in at)
         return Votes(voters, nearest(y, x, centers.yx, self.transform.input_wh[::-1]))
 

@@ -19,7 +19,7 @@ from panokit_validation.diagnosis.hypotheses import (
 from panokit_validation.diagnosis.replay import Replay
 from panokit_validation.faults.app import App
 from panokit_validation.faults.bank import FAULTS
-from panokit_validation.faults.decode import AppDecoding, DecodingReplay
+from panokit_validation.faults.decode import AppDecoding, DecodingReplay, class_tables
 from panokit_validation.faults.model import Step
 
 __all__ = ["explain_map"]
@@ -172,14 +172,10 @@ def _renamed(judge: _Judge, clean: PanopticMap, base: float) -> Finding | None:
     wrong = [c for c, names in pairs.items() if names != {c}]
     if len(wrong) < 2 or any(len(names) != 1 for names in pairs.values()):
         return None
-    count = len(judge.x.segmenter.taxonomy)
-    table = {c: next(iter(names)) for c, names in pairs.items()}
-    known = {
-        "plus-1": {c: (c + 1) % count for c in table},
-        "minus-1": {c: (c - 1) % count for c in table},
-        "reversed": {c: count - 1 - c for c in table},
-    }
-    label = next((name for name, like in known.items() if like == table), "another-table")
+    found = {c: next(iter(names)) for c, names in pairs.items()}
+    known = class_tables(len(judge.x.segmenter.taxonomy)).items()
+    fitting = (name for name, table in known if all(table[c] == d for c, d in found.items()))
+    label = next(fitting, "another-table")
     return _decided("class-table", base, label)
 
 

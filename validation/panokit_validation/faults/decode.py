@@ -15,7 +15,7 @@ from panokit.decoding.kernels import Taps, axis_taps
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
 
-__all__ = ["AppDecoding", "DecodingReplay"]
+__all__ = ["AppDecoding", "DecodingReplay", "class_tables"]
 
 FloatArray = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -56,6 +56,14 @@ class AppDecoding(PostprocessConfig):
     def of(cls, settings: PostprocessConfig) -> AppDecoding:
         """An app without mistakes."""
         return cls(**asdict(settings))
+
+
+def class_tables(count: int) -> dict[str, list[int]]:
+    """The tables of ``count`` classes that apps mistake for the right one, by name: the channel
+    that stands for each; what falls out goes round."""
+    rows = np.arange(count)
+    tables = {"plus-1": rows + 1, "minus-1": rows - 1, "reversed": -1 - rows}
+    return {name: (table % count).tolist() for name, table in tables.items()}
 
 
 class _AppDecoder(CenterOffset):
@@ -150,9 +158,7 @@ class _AppDecoder(CenterOffset):
     def _renamed(self, found: PanopticMap) -> PanopticMap:
         """The map under another table of classes; a class that falls out of it goes round."""
         count = len(self.taxonomy)
-        rows = np.arange(count)
-        table = {"plus-1": rows + 1, "minus-1": rows - 1, "reversed": -1 - rows}[self.app.table]
-        channels = (table % count).tolist()
+        channels = class_tables(count)[self.app.table]
         return replace(
             found, segments=tuple(replace(s, channel=channels[s.channel]) for s in found.segments)
         )
