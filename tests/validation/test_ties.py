@@ -248,6 +248,19 @@ def test_a_pixels_own_class(lead: float, exact: bool, kind: int) -> None:
     assert counts(found)[kind] == differ
 
 
+def test_what_has_no_explanation_keeps_ids_of_its_own() -> None:
+    """Stuff that the decoding has nowhere, and objects that it does not know, stay apart."""
+    heads = heads_of({})
+    semantic = np.zeros_like(heads.semantic)
+    semantic[..., CAT] = 9  # without a centre: all void
+    heads = replace(heads, semantic=semantic)
+    device = np.full((SIDE, SIDE), 1, np.int32)
+    device[:20], device[20:40, :30], device[40:, :30] = 2, 3, 4
+    found = explained(device, heads, classes={1: CAT, 2: DOG, 3: ROAD, 4: SKY})
+    pairs = {(int(a), int(b)) for a, b in zip(device.ravel(), found.left.ravel(), strict=True)}
+    assert len(pairs) == len({left for _, left in pairs}) == 4
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

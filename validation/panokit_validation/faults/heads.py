@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import TensorSpec
+from panokit_validation.faults.buffers import (
+    pixels_as_planes,
+    planes_as_pixels,
+    rows_without_padding,
+)
 
 __all__ = [
     "HeadSet",
@@ -65,41 +70,29 @@ Heads = dict[str, FloatArray]
 
 def nchw_as_nhwc(heads: HeadSet) -> Heads:
     """A planar reading of an interleaved buffer (or the reverse)."""
-    out = {}
-    for name, values in heads.real.items():
-        h, w, c = values.shape
-        planar = heads.specs[name].layout == "nchw"
-        if planar:  # the buffer lies C,h,w and is read as h,w,C
-            read = np.ascontiguousarray(np.moveaxis(values, -1, 0)).reshape(h, w, c)
-        else:
-            read = np.moveaxis(np.ascontiguousarray(values).reshape(c, h, w), 0, -1)
-        out[name] = np.ascontiguousarray(read)
-    return out
+    return _reordered(heads, planar=planes_as_pixels, interleaved=pixels_as_planes)
 
 
 def nhwc_as_nchw(heads: HeadSet) -> Heads:
     """The other way round: values written in planes where pixels are read (or the reverse)."""
-    out = {}
-    for name, values in heads.real.items():
-        h, w, c = values.shape
-        if heads.specs[name].layout == "nchw":
-            read = np.moveaxis(np.ascontiguousarray(values).reshape(c, h, w), 0, -1)
-        else:
-            read = np.ascontiguousarray(np.moveaxis(values, -1, 0)).reshape(h, w, c)
-        out[name] = np.ascontiguousarray(read)
-    return out
+    return _reordered(heads, planar=pixels_as_planes, interleaved=planes_as_pixels)
+
+
+def _reordered(
+    heads: HeadSet,
+    planar: Callable[[FloatArray], FloatArray],
+    interleaved: Callable[[FloatArray], FloatArray],
+) -> Heads:
+    """Every head changed by what its layout in the artifact calls for."""
+    return {
+        name: (planar if heads.specs[name].layout == "nchw" else interleaved)(values)
+        for name, values in heads.real.items()
+    }
 
 
 def padded_rows(values: int) -> Callable[[HeadSet], Heads]:
     """A buffer whose rows end with ``values`` of padding, read as if they did not."""
-
-    def change(head: FloatArray) -> FloatArray:
-        h, w, c = head.shape
-        buffer = np.zeros((h, w * c + values), np.float32)
-        buffer[:, : w * c] = head.reshape(h, -1)
-        return buffer.reshape(-1)[: h * w * c].reshape(h, w, c)
-
-    return lambda heads: heads.each(change)
+    return lambda heads: heads.each(lambda head: rows_without_padding(head, values))
 
 
 def reread(written: str, read: str) -> Callable[[HeadSet], Heads]:

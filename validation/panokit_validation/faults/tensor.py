@@ -12,6 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import TensorSpec
+from panokit_validation.faults.buffers import (
+    pixels_as_planes,
+    planes_as_pixels,
+    rows_without_padding,
+)
 
 __all__ = [
     "alpha_first",
@@ -61,10 +66,7 @@ def padded_rows(pixels: int) -> Change:
     """A buffer whose rows end with ``pixels`` of padding, read as if they did not."""
 
     def change(values: FloatArray, spec: TensorSpec) -> FloatArray:
-        h, w, c = values.shape
-        buffer = np.zeros((h, w + pixels, c), np.float32)
-        buffer[:, :w] = values
-        return as_stored(buffer.reshape(-1, c)[: h * w].reshape(h, w, c), spec)
+        return as_stored(rows_without_padding(values, pixels * values.shape[-1]), spec)
 
     return change
 
@@ -88,12 +90,8 @@ def bytes_reversed(values: FloatArray, spec: TensorSpec) -> FloatArray:
 
 def planar(values: FloatArray, spec: TensorSpec) -> FloatArray:
     """Planes R, G, B written one after the other where pixels belong (or the reverse)."""
-    h, w, c = values.shape
-    if spec.layout == "nchw":
-        written = np.moveaxis(np.ascontiguousarray(values).reshape(c, h, w), 0, -1)
-    else:
-        written = np.ascontiguousarray(np.moveaxis(values, -1, 0)).reshape(h, w, c)
-    return as_stored(np.ascontiguousarray(written), spec)
+    reread = pixels_as_planes if spec.layout == "nchw" else planes_as_pixels
+    return as_stored(reread(values), spec)
 
 
 def transposed(values: FloatArray, spec: TensorSpec) -> FloatArray:
