@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.wrong_maps import WrongMap, wrong_maps
 from panokit import Photo, Segmenter, postprocess
 from panokit.dump import STAGES, Dump, dump_stages
 from panokit.photo import photo_paths
@@ -30,7 +31,6 @@ from panokit_validation import validate_dump
 from panokit_validation.device import DeviceNoise
 from panokit_validation.simulate import Simulator
 from panokit_validation.verdict import PhotoVerdict, Verdict
-from panokit_validation.wrong_maps import WrongMap, wrong_maps
 
 MIN_CLASSES, MIN_GROUPING = 0.01, 0.05
 

@@ -47,7 +47,7 @@ class NetworkSource:
     norms included. ``weights_sha256`` is the hash of the file that its weights come from (empty
     without a file). ``steps_done`` are the kinds of network steps (prune, finetune, …) that it has
     been through. ``config`` and ``training`` are of our own network (None and empty for a user's
-    module). ``folded``: its batch norms are in its convolutions.
+    module). ``folded``: what can be folded of its batch norms is in its convolutions.
     """
 
     name: str

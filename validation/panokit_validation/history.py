@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from panokit import __version__
+from panokit.dump.model import dump_stem
 from panokit.errors import ArgumentError, DataError, MissingExtraError
 from panokit_validation.summary import RunSummary, group_of
 from panokit_validation.worker import Outcome
@@ -321,10 +322,7 @@ def _named(photo: str, dump: str) -> str:
     """The photo, and the dump's file where that has another name; its folder may change from run to
     run."""
     name = PurePosixPath(dump.replace("\\", "/")).name
-    stem = name
-    for suffix in (".safetensors", ".npz", ".dump.json"):
-        stem = stem.removesuffix(suffix)
-    return photo if stem in (photo, "") or name == photo else f"{photo} ({name})"
+    return photo if name in (photo, "") or dump_stem(name) == photo else f"{photo} ({name})"
 
 
 def _storable(text: str) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "check_metadata",
     "check_values",
     "dump_stages",
+    "dump_stem",
     "make_dump",
     "mend",
 ]
@@ -78,6 +79,13 @@ _RANKS: dict[str, tuple[int, ...]] = {
 Where = str | os.PathLike[str]
 
 
+def dump_stem(name: str) -> str:
+    """The name of a dump's file without its ending."""
+    for suffix in (".safetensors", ".npz", ".dump.json", ".json"):
+        name = name.removesuffix(suffix)
+    return name
+
+
 @dataclass(frozen=True)
 class Defect:
     """Numbers that a device should not have given: ``kind`` ``"not-finite"`` or ``"big-endian"``,
@@ -105,10 +113,7 @@ class Dump:
     @property
     def name(self) -> str:
         """The photo's name, from the metadata or the file."""
-        name = Path(self.path).name
-        for suffix in (".safetensors", ".npz", ".dump.json", ".json"):
-            name = name.removesuffix(suffix)
-        return self.metadata.get("photo") or name
+        return self.metadata.get("photo") or dump_stem(Path(self.path).name)
 
 
 def dump_stages(
