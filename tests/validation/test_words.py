@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from panokit.dump import Dump, write_dump
+from panokit.errors import DumpError
 from panokit.segmenter import Segmenter
 from panokit.taxonomy import Taxonomy
 from panokit_validation import validate_dump
@@ -99,6 +100,15 @@ def test_ids_that_segments_do_not_name_are_said(dump: Dump, segmenter: Segmenter
     verdict = validate_dump(dump, segmenter)
     assert any("ids without an entry in 'segments' (77)" in w for w in verdict.warnings)
     assert verdict.first_bad_stage == "panoptic"
+
+
+def test_an_effect_parameter_that_there_is_not_is_an_error(
+    dump: Dump, segmenter: Segmenter
+) -> None:
+    dump.tensors["effect.portrait_blur"] = dump.tensors["photo"].copy()
+    dump.metadata["effects"] = '{"portrait_blur": {"radius": 3}}'
+    with pytest.raises(DumpError, match=r"has the parameters \['radius'\]; expected strength"):
+        validate_dump(dump, segmenter)
 
 
 def test_a_failing_stage_always_has_a_cause(dump: Dump, segmenter: Segmenter) -> None:
