@@ -1,7 +1,8 @@
 """Which photos the activation ranges are measured on.
 
 The choice depends on nothing but the names, so that the same data gives the same artifact, and
-the names go into the manifest.
+the names go into the manifest. Photos without variety are refused; what else makes them a makeshift
+is said.
 """
 
 from __future__ import annotations
@@ -18,9 +19,16 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
+from panokit_compression.variety import FEW, Variety, compare_thumbnails, look_at, thumbnail
 from panokit_datasets.coco_panoptic import PanopticFolder, load_truth
 
-__all__ = ["CalibrationSet", "calibration_from_data", "calibration_from_photos", "enough"]
+__all__ = [
+    "CalibrationSet",
+    "calibration_from_data",
+    "calibration_from_photos",
+    "enough",
+    "training_photos",
+]
 
 Image = NDArray[np.uint8]
 
@@ -30,12 +38,14 @@ class CalibrationSet:
     """Inputs to measure ranges on.
 
     ``images`` uint8 ``[H,W,3]`` RGB each, as the network gets them; ``names`` says which photo
-    (and which variant of it) each is; ``source`` says in words where they come from.
+    (and which variant of it) each is; ``source`` says in words where they come from, ``warnings``
+    what makes them less than is wanted.
     """
 
     images: tuple[Image, ...]
     names: tuple[str, ...]
     source: str
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.images or len(self.images) != len(self.names):
@@ -75,7 +85,8 @@ class CalibrationSet:
 
     def to_json(self) -> dict[str, Any]:
         """What the manifest says about the calibration."""
-        return {"source": self.source, "photos": list(self.names)}
+        said = {"source": self.source, "photos": list(self.names)}
+        return {**said, "warnings": list(self.warnings)} if self.warnings else said
 
 
 def calibration_from_data(
@@ -84,8 +95,25 @@ def calibration_from_data(
     """``count`` training photos of a COCO-panoptic folder (splits named ``*_train``).
 
     The photos with the smallest SHA-256 of their name are taken: as good as random, and the same
-    everywhere. ``DataError`` if there are fewer.
+    everywhere. ``DataError`` if there are fewer, or if they do not differ.
     """
+    images: list[Image] = []
+    thumbnails: list[NDArray[np.float32]] = []
+    paths = training_photos(data, count)
+    for path in paths.values():
+        photo = Photo.open(path)  # one at a time: photos are large
+        images.append(preprocess(photo, config)[0])
+        thumbnails.append(thumbnail(photo.rgb_hwc))
+    warnings = _warnings(compare_thumbnails(list(paths), thumbnails))
+    return CalibrationSet(tuple(images), tuple(paths), "training photos", warnings)
+
+
+def training_photos(
+    data: str | Path, count: int, *, at_least: int | None = None
+) -> dict[str, Path]:
+    """The first ``count`` training photos of a COCO-panoptic folder in the order of the SHA-256 of
+    their names, which are their paths below ``images``; ``DataError`` if there are fewer than
+    ``at_least`` (``count`` by default)."""
     folder = PanopticFolder.open(data)
     images = folder.root / "images"
     paths: dict[bool, set[Path]] = {True: set(), False: set()}
@@ -95,14 +123,11 @@ def calibration_from_data(
     # Validation photos never calibrate, even where a training split holds them too.
     training = paths[True] - paths[False]
     chosen = sorted(training, key=lambda p: _digest(p.relative_to(images).as_posix()))[:count]
-    if len(chosen) < count:
-        reason = f"expected at least {count} photos in splits *_train, got {len(chosen)}"
+    least = count if at_least is None else at_least
+    if len(chosen) < least:
+        reason = f"expected at least {least} photos in splits *_train, got {len(chosen)}"
         raise DataError(folder.root, reason)
-    return CalibrationSet(
-        images=tuple(preprocess(Photo.open(path), config)[0] for path in chosen),
-        names=tuple(path.relative_to(images).as_posix() for path in chosen),
-        source="training photos",
-    )
+    return {path.relative_to(images).as_posix(): path for path in chosen}
 
 
 def calibration_from_photos(
@@ -111,12 +136,14 @@ def calibration_from_photos(
     """``count`` inputs from ``photos`` by name; few photos are used again, mirrored and cropped.
 
     For want of training photos: variants of a handful of photos cover ranges less well.
+    ``ArgumentError`` if the photos do not differ.
     """
     if not photos or count < 1:
         raise ArgumentError(
             "photos",
             f"{len(photos)} photos, of which {count} are to be used; expected at least 1 of each",
         )
+    warnings = _warnings(look_at(photos))
     images: list[Image] = []
     names: list[str] = []
     for variant, change in _VARIANTS.items():
@@ -134,7 +161,18 @@ def calibration_from_photos(
             f"expected at least {least} for {count} inputs",
         )
     source = "photos given" if len(photos) >= count else "photos given, with mirrored and cropped"
-    return CalibrationSet(tuple(images), tuple(names), source)
+    return CalibrationSet(tuple(images), tuple(names), source, warnings)
+
+
+def _warnings(seen: Variety) -> tuple[str, ...]:
+    """What makes the calibration a makeshift; ``ArgumentError`` if it would measure nothing."""
+    if seen.none:
+        raise ArgumentError(
+            "photos",
+            f"the photos to calibrate on do not vary: {seen.none}; expected photos such as the "
+            f"network will see, at least {FEW} that differ",
+        )
+    return tuple(f"calibration photos: {doubt}" for doubt in seen.doubts)
 
 
 def enough(calibration: CalibrationSet | None, count: int, name: str) -> CalibrationSet:
@@ -168,13 +206,26 @@ def _mirror(rgb: Image) -> Image:
     return rgb[:, ::-1]
 
 
+def _mirrored(change: Callable[[Image], Image]) -> Callable[[Image], Image]:
+    return lambda rgb: change(_mirror(rgb))
+
+
+_PLACES = {
+    "center": (0.5, 0.5),
+    "top-left": (0.0, 0.0),
+    "top-right": (0.0, 1.0),
+    "bottom-left": (1.0, 0.0),
+    "bottom-right": (1.0, 1.0),
+}
+_CROPS = {f"crop-{place}": _crop(*at) for place, at in _PLACES.items()}
+_CLOSE = {f"close-{place}": _crop(*at, 0.4) for place, at in _PLACES.items()}
+
+# In the order in which they are used: those that are least like another come first.
 _VARIANTS: dict[str, Callable[[Image], Image]] = {
     "": lambda rgb: rgb,
     "mirror": _mirror,
-    "crop-center": _crop(0.5, 0.5),
-    "crop-top-left": _crop(0, 0),
-    "crop-top-right": _crop(0, 1),
-    "crop-bottom-left": _crop(1, 0),
-    "crop-bottom-right": _crop(1, 1),
-    "mirror-crop-center": lambda rgb: _crop(0.5, 0.5)(_mirror(rgb)),
+    **_CROPS,
+    **{f"mirror-{name}": _mirrored(crop) for name, crop in _CROPS.items()},
+    **_CLOSE,
+    **{f"mirror-{name}": _mirrored(crop) for name, crop in _CLOSE.items()},
 }

@@ -147,7 +147,8 @@ def measure(
     reference: Mapping[str, Mapping[str, Array]],
 ) -> Measured:
     """Run an artifact on ``inputs`` and compare it with ``reference`` (heads float32 ``[h,w,C]``
-    by photo). The manifest is asked for its taxonomy and postprocessing parameters only."""
+    by photo); a photo without a reference is run only. The manifest is asked for its taxonomy and
+    postprocessing parameters only."""
     total = AgreementSum(manifest.taxonomy, manifest.postprocessing, artifact)
     raw: dict[str, dict[str, Array]] = {}
     seconds = 0.0
@@ -155,7 +156,8 @@ def measure(
         started = time.perf_counter()
         raw[name] = runtime.run(image)
         seconds += time.perf_counter() - started
-        total.update(reference[name], real_heads(raw[name], artifact), transform)
+        if name in reference:
+            total.update(reference[name], real_heads(raw[name], artifact), transform)
     return Measured(total.compute(), raw, seconds / max(1, len(inputs)))
 
 

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from panokit.bundle import Bundle, Manifest
-from panokit.errors import ArgumentError, ExportError
+from panokit.errors import ArgumentError, ExportError, PanokitError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig
+from panokit.samples import calibration_photos
 from panokit_compression import (
     CalibrationSet,
     Recipe,
@@ -43,6 +44,7 @@ from panokit_compression import (
     load_recipe,
 )
 from panokit_compression.recipes import Sparsify
+from panokit_compression.variety import look_at, split_photos, unlike
 from panokit_converters.contract import ContractSpec, check_contract, run_heads
 from panokit_converters.interface import HEADS, INPUT_TYPES, InputType
 from panokit_converters.measure import (
@@ -96,10 +98,11 @@ class ExportRequest:
 
     ``input`` is the type of image that TFLite and ONNX files take: ``uint8`` camera bytes,
     ``float32`` 0..255, or ``native``: int8 for a recipe that quantizes activations, else float32.
-    ``calibration_data`` is a COCO-panoptic folder whose training photos calibrate int8; without
-    it ``photos`` do. ``photos`` (files or folders; sample photos without any) are also what every
-    artifact is checked on, and the first three become golden vectors. ``strict`` makes a missed
-    threshold an error; otherwise the manifest states it.
+    ``photos`` (files or folders; sample photos without any) are what every artifact is judged on,
+    and the first three become golden vectors. ``calibration_data`` is a COCO-panoptic folder whose
+    training photos calibrate int8, or a folder of photos alone; without it some of ``photos`` do,
+    and those judge nothing. With ``strict`` an artifact that misses its thresholds is left out of
+    the bundle; otherwise it is written, and the manifest says what it misses.
     """
 
     weights: Path | None
@@ -146,24 +149,44 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The bundle, how each artifact compares with torch and the seconds it took, what was left out
-    and why, and the process's peak memory in bytes."""
+    """The bundle, how each artifact compares with torch and the seconds it took, and the process's
+    peak memory in bytes.
+
+    ``skipped`` says by name what there is no form of and why, ``failed`` what could not be made or
+    missed its thresholds; neither is in the bundle. ``warnings`` are sentences about weights and
+    photos.
+    """
 
     bundle: Bundle
     checks: dict[str, ArtifactCheck]
     seconds: dict[str, float]
     skipped: dict[str, str]
+    failed: dict[str, str]
+    warnings: tuple[str, ...]
     peak_memory: int
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What artifacts are checked against: ``photos``, the network's ``inputs`` of them, and its
-    ``heads`` float32 ``[h,w,C]`` by torch; all by the photo's name."""
+class ChosenPhotos:
+    """Which photos do what: ``golden`` become golden vectors, ``judging`` is what artifacts are
+    compared with torch on, ``calibration`` measures ranges (None where no recipe does) and has none
+    of ``judging``. ``warnings`` are sentences about what is less than is wanted."""
 
-    photos: dict[str, Photo]
+    golden: dict[str, Photo]
+    judging: dict[str, Photo]
+    calibration: CalibrationSet | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What artifacts are checked against: ``inputs`` of the network, of all photos that it is run
+    on, and ``heads`` float32 ``[h,w,C]`` by torch of those that it is judged on, both by the
+    photo's name; ``golden`` names those whose heads become golden vectors."""
+
     inputs: Inputs
     heads: dict[str, RawHeads]
+    golden: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -182,8 +205,12 @@ def export_bundle(
     *,
     source: NetworkSource | None = None,
 ) -> Bundle:
-    """As :func:`run_export`, for who wants the bundle alone."""
-    return run_export(request, progress, source=source).bundle
+    """As :func:`run_export`, for who wants the bundle alone. An artifact that failed is an
+    ``ExportError`` here, when the others are written."""
+    result = run_export(request, progress, source=source)
+    for name, reason in result.failed.items():
+        raise ExportError(name, f"{reason} (the other artifacts are in {result.bundle.root})")
+    return result.bundle
 
 
 def run_export(
@@ -194,11 +221,12 @@ def run_export(
 ) -> ExportResult:
     """Make the bundle of ``request``, of its weights or of a ``source`` of one's own.
 
-    Every artifact is run on the photos and compared with torch; the figures go into the manifest,
-    and one below its thresholds is an ``ExportError``. Nothing is left behind by an export that
-    fails or is interrupted; an older bundle of the same name stays as it was. A recipe that a
-    format has no form of is left out and named in the result; an export without any artifact is
-    an error. ``progress`` is told in a few words what is being done.
+    Every artifact is run on photos that calibrated nothing and compared with torch; the figures go
+    into the manifest. One that cannot be made or misses its thresholds costs none of the others: it
+    is named in the result; if there is no other, its error is raised. Nothing is left behind by an
+    export that fails or is interrupted; an older bundle of the same name stays as it was. A recipe
+    that a format has no form of is left out and named in the result. ``progress`` is told in a few
+    words what is being done.
     """
     say = progress or log.info
     recipes = tuple(load_recipe(name) for name in request.recipes)
@@ -207,27 +235,63 @@ def run_export(
     say("reading the network and photos")
     network = source.with_folded()
     contract = check_contract(network.module, request.size_wh, len(network.taxonomy))
-    reference = _run_reference(source.module, request)  # as it was given
-    calibration = _choose_calibration(request, reference.photos, wanted, say)
-    manifest = _manifest(request, network, contract, recipes, reference, calibration)
+    photos = _choose_photos(request, wanted, say)
+    reference = _run_reference(source.module, request, photos)  # as it was given
+    manifest = _manifest(request, network, contract, recipes, photos)
     with tempfile.TemporaryDirectory(prefix="panokit-export-") as folder:
         maker = Maker.of(network, contract, request.out.stem, Path(folder),
-                         input=request.input, calibration=calibration)  # fmt: skip
-        checked: list[CheckedArtifact] = []
-        seconds: dict[str, float] = {}
-        for format, recipe in wanted:
-            started = time.monotonic()
-            name = artifact_name(format, recipe)
+                         input=request.input, calibration=photos.calibration)  # fmt: skip
+        made = _make_all(maker, wanted, manifest, reference, strict=request.strict, say=say)
+        say("writing the bundle")
+        parts = [_part(artifact) for artifact in made.checked]
+        bundle = write_bundle(request.out, manifest, parts, photos.golden)
+    checks = {artifact.made.artifact.name: artifact.check for artifact in made.checked}
+    warnings = (*source.remarks, *photos.warnings)
+    return ExportResult(
+        bundle, checks, made.seconds, skipped, made.failed, warnings, _peak_memory()
+    )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Artifacts that were made, the seconds each took, and why others could not be, by name."""
+
+    checked: list[CheckedArtifact]
+    seconds: dict[str, float]
+    failed: dict[str, str]
+
+
+def _make_all(
+    maker: Maker,
+    wanted: Wanted,
+    manifest: Manifest,
+    reference: Reference,
+    *,
+    strict: bool,
+    say: Progress,
+) -> _Made:
+    """Each artifact through all its stages; the error of the first one if none comes through."""
+    made = _Made([], {}, {})
+    errors: list[PanokitError] = []
+    for format, recipe in wanted:
+        started = time.monotonic()
+        name = artifact_name(format, recipe)
+        try:
             say(f"making {name}")
             described = maker.describe(maker.compress(maker.convert(format, recipe)))
-            say(f"checking {name} on {len(reference.inputs)} photos")
-            checked.append(check_artifact(described, manifest, reference, strict=request.strict))
-            seconds[name] = round(time.monotonic() - started, 1)
-        say("writing the bundle")
-        parts = [_part(artifact) for artifact in checked]
-        bundle = write_bundle(request.out, manifest, parts, reference.photos)
-    checks = {artifact.made.artifact.name: artifact.check for artifact in checked}
-    return ExportResult(bundle, checks, seconds, skipped, _peak_memory())
+            say(f"checking {name} on {len(reference.heads)} photos")
+            made.checked.append(check_artifact(described, manifest, reference, strict=strict))
+        except PanokitError as error:
+            log.debug("%s failed", name, exc_info=True)
+            errors.append(error)
+            made.failed[name] = str(error).removeprefix(f"{name}: ")
+        made.seconds[name] = round(time.monotonic() - started, 1)
+    if not made.checked:
+        if len(errors) == 1:
+            raise errors[0]
+        each = "; ".join(f"{name}: {reason}" for name, reason in made.failed.items())
+        raise ExportError(manifest.name, f"none of its artifacts could be made. {each}")
+    return made
 
 
 def open_network(request: ExportRequest) -> NetworkSource:
@@ -249,11 +313,10 @@ def check_artifact(
     failures = judge(found.agreement, thresholds)
     if failures and strict:
         raise ExportError(artifact.name, f"differs too much from torch: {'; '.join(failures)}")
-    golden = list(found.raw.items())[:GOLDEN_PHOTOS]
     return CheckedArtifact(
         made,
         ArtifactCheck(runtime.name, found.agreement, thresholds, failures),
-        {photo: channels_last(raw, artifact) for photo, raw in golden},
+        {name: channels_last(found.raw[name], artifact) for name in reference.golden},
     )
 
 
@@ -293,15 +356,61 @@ def _choose_artifacts(
     return wanted, skipped
 
 
-def _run_reference(module: nn.Module, request: ExportRequest) -> Reference:
-    """The photos of a request, and what the network as it was given computes of them."""
+def _choose_photos(request: ExportRequest, wanted: Wanted, say: Progress) -> ChosenPhotos:
+    """Which photos become vectors, which judge, and which calibrate; none does the last two."""
     photos = load_photos(request.photos)
     if len(photos) < MIN_VECTORS:
         expected = f"at least {MIN_VECTORS}, for golden vectors"
         raise ArgumentError("photos", f"there are {len(photos)} photos; expected {expected}")
-    inputs = prepare(photos, PreprocessConfig(request.size_wh))
-    heads = {name: _torch_heads(module, image) for name, (image, _) in inputs.items()}
-    return Reference(photos, inputs, heads)
+    golden = dict(list(photos.items())[:GOLDEN_PHOTOS])
+    count = max((recipe.calibration_photos for _, recipe in wanted), default=0)
+    judging, calibration = photos, None
+    if count:
+        say(f"choosing {count} calibration photos")
+        judging, calibration = _choose_calibration(request, photos, count)
+    seen = look_at(judging)
+    warnings = calibration.warnings if calibration else ()
+    if seen.none:
+        said = f"figures say nothing: of the photos that artifacts are judged on, {seen.none}"
+        warnings = (*warnings, said)
+    return ChosenPhotos(golden, judging, calibration, warnings)
+
+
+def _choose_calibration(
+    request: ExportRequest, photos: dict[str, Photo], count: int
+) -> tuple[dict[str, Photo], CalibrationSet]:
+    """The photos left to judge with, and ``count`` inputs to measure ranges on."""
+    config = PreprocessConfig(request.size_wh)
+    if (data := request.calibration_data) is not None:
+        if (data / "annotations").is_dir():
+            calibration = calibration_from_data(data, count, config)
+        else:
+            calibration = calibration_from_photos(load_photos([data]), count, config)
+        inputs = {name: image for name, (image, _) in prepare(photos, config).items()}
+        others = unlike(inputs, calibration.images)
+        if not others:
+            raise ArgumentError(
+                "photos",
+                f"all {len(photos)} photos to judge with are among the {len(calibration)} that "
+                "calibrate; expected others: name them with --photos",
+            )
+        return {name: photos[name] for name in others}, calibration
+    if not request.photos:
+        calibration = calibration_from_photos(
+            load_photos(calibration_photos().values()), count, config
+        )
+        made = "photos of scikit-image and scikit-learn, also mirrored and cropped: "
+        advice = "a makeshift, calibrate with training photos for release"
+        return photos, replace(calibration, source=made + advice)
+    calibrating, judging = split_photos(photos, count)
+    return judging, calibration_from_photos(calibrating or photos, count, config)
+
+
+def _run_reference(module: nn.Module, request: ExportRequest, photos: ChosenPhotos) -> Reference:
+    """The inputs of photos, and what the network as it was given computes of those that judge."""
+    inputs = prepare({**photos.golden, **photos.judging}, PreprocessConfig(request.size_wh))
+    heads = {name: _torch_heads(module, inputs[name][0]) for name in photos.judging}
+    return Reference(inputs, heads, tuple(photos.golden))
 
 
 def _torch_heads(module: nn.Module, image_hwc: NDArray[np.uint8]) -> RawHeads:
@@ -311,37 +420,17 @@ def _torch_heads(module: nn.Module, image_hwc: NDArray[np.uint8]) -> RawHeads:
     return {n: np.ascontiguousarray(heads[n][0].permute(1, 2, 0).numpy()) for n in HEADS}
 
 
-def _choose_calibration(
-    request: ExportRequest, photos: dict[str, Photo], wanted: Wanted, say: Progress
-) -> CalibrationSet | None:
-    """The photos that the recipes measure ranges on; None if none of them does."""
-    count = max((recipe.calibration_photos for _, recipe in wanted), default=0)
-    if not count:
-        return None
-    say(f"choosing {count} calibration photos")
-    config = PreprocessConfig(request.size_wh)
-    if request.calibration_data is not None:
-        return calibration_from_data(request.calibration_data, count, config)
-    return calibration_from_photos(photos, count, config)
-
-
 def _manifest(
     request: ExportRequest,
     network: NetworkSource,
     contract: ContractSpec,
     recipes: tuple[Recipe, ...],
-    reference: Reference,
-    calibration: CalibrationSet | None,
+    photos: ChosenPhotos,
 ) -> Manifest:
     """All that is known before an artifact is made."""
     recipe: dict[str, Any] = {"recipes": [r.to_json() for r in recipes]}
-    if calibration is not None:
-        recipe["calibration"] = calibration.to_json()
-        if request.calibration_data is None and not request.photos:
-            recipe["calibration"]["source"] = (
-                "sample photos of scikit-image and matplotlib, also mirrored and cropped: "
-                "a makeshift, calibrate with training photos for release"
-            )
+    if photos.calibration is not None:
+        recipe["calibration"] = photos.calibration.to_json()
     return Manifest(
         name=request.out.stem,
         taxonomy=network.taxonomy,
@@ -352,7 +441,8 @@ def _manifest(
         recipe=recipe,
         quality={
             "against": "torch float32",
-            "photos": list(reference.inputs),
+            "photos": list(photos.judging),
+            "warnings": list(photos.warnings),
             "artifacts": {},
             "parameters": count_parameters(network.module),
             "macs": count_macs(network.module, request.size),

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -43,7 +44,7 @@ __all__ = ["compress_network", "float_tflite", "manifest_for", "reference_heads"
 
 log = logging.getLogger(__name__)
 
-FIGURES = 2  # raised when the same name comes to mean another figure
+FIGURES = 3  # raised when the same name comes to mean another figure
 MIN_FREE_BYTES = 50_000_000
 
 Progress = Callable[[str], None]
@@ -157,7 +158,8 @@ def _make(
     if recipe.network_steps:
         network.save(folder / "network.safetensors")
     if setup.calibration is not None:
-        write_json(folder / "calibration.json", setup.calibration.to_json())
+        judged = {"judged": list(setup.judging)} if setup.judging else {}
+        write_json(folder / "calibration.json", {**setup.calibration.to_json(), **judged})
     folded = network.with_folded()
     artifacts: dict[str, ArtifactFigures] = {}
     for format in recipe.formats if recipe.steps else ("tflite",):
@@ -213,7 +215,7 @@ def _figures(setup: ExperimentSetup, made: DescribedArtifact, say: Progress) -> 
     """Size of an artifact, agreement with the float network, quality on labelled photos."""
     path, artifact = made.path, made.artifact
     runtime = artifact_runtime(path, artifact)
-    images = setup.images(2 if artifact.format == "coreml" else SQNR_IMAGES)
+    images = dict(list(setup.judging.items())[: 2 if artifact.format == "coreml" else SQNR_IMAGES])
     sqnr = None
     if images:
         sqnr = head_sqnr(reference_heads(setup, images), runtime, artifact, images)
@@ -265,13 +267,18 @@ def _key(setup: ExperimentSetup, recipe: Recipe) -> str:
     quality = [split.digest(), split.limit, setup.coreml_photos] if split else None
     photos = setup.calibration.digest() if setup.calibration else None
     decoding = setup.source.postprocessing.to_json()
-    measured = [quality, decoding, FIGURES]
+    judging = {name: _hash_image(image) for name, image in setup.judging.items()}
+    measured = [quality, decoding, judging, FIGURES]
     return _hash([setup.source.digest(), setup.size, recipe.to_json(), photos, measured])
 
 
 def _network_key(setup: ExperimentSetup, steps: list[dict[str, Any]]) -> str:
     photos = setup.calibration.first(TAYLOR_IMAGES).digest() if setup.calibration else None
     return _hash([setup.source.digest(), setup.size, steps, photos])
+
+
+def _hash_image(image: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def _hash(content: Any) -> str:

@@ -187,8 +187,8 @@ class ArtifactFigures:
     """One artifact of a recipe: its ``file`` in the recipe's folder, and what was measured of it.
 
     ``arena_bytes``: planned peak memory of activations (TFLite only). ``sqnr_db``: signal-to-noise
-    ratio of each head against the uncompressed network, on the calibration photos ``sqnr_photos``.
-    ``runtime`` ran it. ``latency`` by number of threads, where it was timed.
+    ratio of each head against the uncompressed network, on the photos ``sqnr_photos``, which
+    calibrated nothing. ``runtime`` ran it. ``latency`` by number of threads, where it was timed.
     """
 
     file: str

@@ -8,7 +8,7 @@ it is an :class:`ExperimentSetup`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,18 @@ from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError, UsageError
 from panokit.photo import Photo, photo_paths
-from panokit.preprocessing import PreprocessConfig
-from panokit.samples import sample_photos
+from panokit.preprocessing import PreprocessConfig, preprocess
+from panokit.samples import calibration_photos, sample_photos
 from panokit.taxonomy import Taxonomy
 from panokit_compression.calibration import (
     CalibrationSet,
     calibration_from_data,
     calibration_from_photos,
+    training_photos,
 )
 from panokit_compression.distil import PhotoStream, Sample, Stream
-from panokit_compression.recipes import Finetune, Qat, Recipe
+from panokit_compression.recipes import Finetune, Prune, Qat, Recipe
+from panokit_compression.variety import split_photos
 from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
 from panokit_lab.quality import Split
@@ -51,7 +53,7 @@ __all__ = [
 TRAIN_SUFFIX = "_train"
 PHOTO_STREAM_LIMIT = 2000
 TAYLOR_IMAGES = 16  # calibration images that the importance of channels is measured on
-SQNR_IMAGES = 8  # those that heads are compared on
+SQNR_IMAGES = 8  # images that heads are compared on
 
 Images = Mapping[str, NDArray[np.uint8]]
 """Inputs uint8 ``[H,W,3]`` by the photo's name."""
@@ -62,6 +64,7 @@ class ExperimentSetup:
     """What recipes are run with: the network, its input size, photos, and where to keep things.
 
     ``size`` is the side of the input in pixels. ``calibration`` measures ranges and importance;
+    ``judging`` are other photos, on which artifacts are compared with the network as it was given;
     ``stream`` is what fine-tuning and QAT train on; ``split`` the labelled photos that quality is
     measured on (None: not measured); ``coreml_photos`` how many of them Core ML packages are run
     on. ``class_weight`` float32 ``[C]`` weighs classes in the label loss. ``cache`` may be shared
@@ -72,6 +75,7 @@ class ExperimentSetup:
     size: int
     cache: Path
     calibration: CalibrationSet | None = None
+    judging: Images = field(default_factory=dict)
     stream: Stream | None = None
     split: Split | None = None
     coreml_photos: int = 0
@@ -130,11 +134,14 @@ class ExperimentRequest:
         source = self._source()
         training = [s for r in recipes for s in r.network_steps if isinstance(s, Finetune | Qat)]
         stream, weight = self._stream(training, source) if training else (None, None)
+        measured = any(r.needs_calibration or r.step(Prune) for r in recipes)
+        calibration, judging = self._photos(photos_needed(recipes) if measured else 0)
         return ExperimentSetup(
             source=source,
             size=self.size,
             cache=self.cache or self.out / "cache",
-            calibration=self._calibration(photos_needed(recipes)),
+            calibration=calibration,
+            judging=judging,
             stream=stream,
             split=Split(self.data, self.split, self.limit) if self.data and self.split else None,
             coreml_photos=self.coreml_photos,
@@ -150,13 +157,26 @@ class ExperimentRequest:
             return NetworkSource.from_weights(shipped_weights_path())
         return NetworkSource.from_weights(self.weights)
 
-    def _calibration(self, count: int) -> CalibrationSet:
+    def _photos(self, count: int) -> tuple[CalibrationSet | None, Images]:
+        """``count`` inputs to calibrate with (none without), and other photos to judge with."""
         config = PreprocessConfig((self.size, self.size))
+        calibration: CalibrationSet | None = None
         if self.data is not None and not self.photos:
-            return calibration_from_data(self.data, count, config)
-        paths = photo_paths(self.photos) if self.photos else sample_photos()
-        photos = {name: Photo.open(path) for name, path in paths.items()}
-        return calibration_from_photos(photos, count, config)
+            calibration = calibration_from_data(self.data, count, config) if count else None
+            paths = training_photos(self.data, count + SQNR_IMAGES, at_least=count)
+            judging = _read(dict(list(paths.items())[count:]))
+        elif self.photos:
+            judging = photos = _read(photo_paths(self.photos))
+            if count:
+                calibrating, judging = split_photos(photos, count)
+                calibration = calibration_from_photos(calibrating or photos, count, config)
+                judging = judging if calibrating else {}
+        else:
+            judging = _read(sample_photos())
+            if count:
+                calibration = calibration_from_photos(_read(calibration_photos()), count, config)
+        first = list(judging.items())[:SQNR_IMAGES]
+        return calibration, {name: preprocess(photo, config)[0] for name, photo in first}
 
     def _stream(
         self, steps: Sequence[Finetune | Qat], source: NetworkSource
@@ -169,6 +189,10 @@ class ExperimentRequest:
         paths = list((photo_paths(self.photos) if self.photos else sample_photos()).values())
         images = [np.asarray(Photo.open(p).rgb_hwc) for p in paths[:PHOTO_STREAM_LIMIT]]
         return PhotoStream(images), None
+
+
+def _read(paths: Mapping[str, Path]) -> dict[str, Photo]:
+    return {name: Photo.open(path) for name, path in paths.items()}
 
 
 class LabelledStream:

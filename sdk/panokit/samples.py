@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from panokit.errors import MissingExtraError
 
-__all__ = ["sample_photos"]
+__all__ = ["calibration_photos", "sample_photos"]
 
 # Name → the package that brings the photo, and the file inside it. All are free to use: the
 # packages' own README.txt beside each file names its origin.
@@ -17,6 +18,16 @@ _FILES = {
     "coffee": ("skimage", "data/coffee.png"),
     "chelsea": ("skimage", "data/chelsea.png"),
 }
+# Everyday photos that are not shown: quantization measures ranges on them, so that an artifact can
+# be judged on the ones above.
+_CALIBRATION_FILES = {
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "cameraman": ("skimage", "data/camera.png"),
+    "coins": ("skimage", "data/coins.png"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+}
 
 
 def sample_photos() -> dict[str, Path]:
@@ -24,8 +35,20 @@ def sample_photos() -> dict[str, Path]:
 
     The packages are found, not imported. Raises ``MissingExtraError`` if no photo is there.
     """
+    return _installed(_FILES)
+
+
+def calibration_photos() -> dict[str, Path]:
+    """Names and files of photos of installed packages that are not among the sample photos.
+
+    For want of training photos: they are few. Raises ``MissingExtraError`` if no photo is there.
+    """
+    return _installed(_CALIBRATION_FILES)
+
+
+def _installed(files: Mapping[str, tuple[str, str]]) -> dict[str, Path]:
     found = {}
-    for name, (package, file) in _FILES.items():
+    for name, (package, file) in files.items():
         for root in _roots(package):
             if (root / file).is_file():
                 found[name] = root / file

@@ -26,22 +26,25 @@ def test_inputs_are_pixels() -> None:
     assert [x.shape for x in inputs] == [(1, 32, 32, 3)] * 3
     assert all(x.dtype == np.float32 for x in inputs)
     assert max(float(x.max()) for x in inputs) > 128
-    assert chosen.to_json() == {"source": "photos given", "photos": ["toy0", "toy1", "toy2"]}
+    said = chosen.to_json()
+    assert (said["source"], said["photos"]) == ("photos given", ["toy0", "toy1", "toy2"])
+    assert said["warnings"] == ["calibration photos: only 3 differ, expected at least 8"]
+    assert "warnings" not in calibration_from_photos(toy_photos(8), 8, CONFIG).to_json()
 
 
 def test_few_photos_are_mirrored_and_cropped_and_it_is_recorded() -> None:
-    chosen = calibration_from_photos(toy_photos(4), 16, CONFIG)
-    assert len(chosen) == len(set(chosen.names)) == 16
+    chosen = calibration_from_photos(toy_photos(4), 88, CONFIG)
+    assert len(chosen) == len(set(chosen.names)) == 88
     assert chosen.names[:5] == ("toy0", "toy1", "toy2", "toy3", "toy0+mirror")
     assert "mirrored" in chosen.source
-    assert len({image.tobytes() for image in chosen.images}) == 16
+    assert len({image.tobytes() for image in chosen.images}) == 88
     # wide photos: the mirrored input is the input mirrored
     np.testing.assert_array_equal(chosen.images[4], chosen.images[0][:, ::-1])
 
 
 def test_too_few_photos_say_how_many_are_needed() -> None:
-    with pytest.raises(ArgumentError, match="at least 3 for 17 inputs"):
-        calibration_from_photos(toy_photos(2), 17, CONFIG)
+    with pytest.raises(ArgumentError, match="at least 3 for 45 inputs"):
+        calibration_from_photos(toy_photos(2), 45, CONFIG)
 
 
 def test_no_photos() -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from panokit.errors import ArgumentError, ExportError, HeadError, UsageError
-from panokit.preprocessing import PreprocessConfig
+from panokit.preprocessing import PreprocessConfig, preprocess
 from panokit.taxonomy import Taxonomy
 from panokit_compression import calibration_from_photos
 from panokit_compression.distil import PhotoStream
@@ -49,6 +49,11 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> ExperimentSetup:
         size=SIZE,
         cache=folder / "cache",
         calibration=calibration_from_photos(photos, 16, config),
+        judging={
+            name: preprocess(p, config)[0]
+            for name, p in toy_photos(20).items()
+            if name not in photos
+        },
         stream=PhotoStream([p.rgb_hwc for p in photos.values()]),
         split=Split(folder / "data", "toy_val", 3),
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from panokit._files import write_json
@@ -131,6 +132,8 @@ def run(
     results: list[RecipeResult] = []
     with _resumable(out), _console.status("opening the network and photos") as status:
         setup = request.open(chosen)
+        for warning in setup.calibration.warnings if setup.calibration else ():
+            _console.print(f"[yellow]careful:[/] {escape(warning)}")
 
         def on_step(found: dict[str, float]) -> None:
             status.update(f"step {found['step']} of {found['total']}, loss {found['loss']:.3f}")

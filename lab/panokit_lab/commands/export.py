@@ -39,7 +39,11 @@ Out = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Weight file (.safetensors).", rich_help_panel=INPUT),
+    typer.Option(
+        "--weights",
+        help="Weight file (.safetensors); of --module also a torch checkpoint (.pt).",
+        rich_help_panel=INPUT,
+    ),
 ]
 Recipes = Annotated[
     list[str] | None,
@@ -66,7 +70,8 @@ CalibrationData = Annotated[
     Path | None,
     typer.Option(
         "--calibration-data",
-        help="COCO-panoptic folder; its training photos.",
+        help="What int8 ranges are measured on: a COCO-panoptic folder (its training photos) or a "
+        "folder of photos. Default: some of --photos, which then check nothing.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -80,7 +85,7 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict/--no-strict",
-        help="Fail where an artifact misses its thresholds, or write it and say so.",
+        help="Leave out an artifact that misses its thresholds, or write it and say so.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -127,6 +132,8 @@ def export(
     _print_summary(result, seconds)
     if json:
         write_json(json, _summary(result, seconds))
+    if result.failed:
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -165,6 +172,8 @@ def _summary(result: ExportResult, seconds: float) -> dict[str, Any]:
             for a in manifest.artifacts
         ],
         "skipped": result.skipped,
+        "failed": result.failed,
+        "warnings": list(result.warnings),
         "quality": manifest.quality,
         "seconds": round(seconds, 1),
         "peak_memory_bytes": result.peak_memory,
@@ -191,3 +200,7 @@ def _print_summary(result: ExportResult, seconds: float) -> None:
     _console.print(table)
     for name, reason in result.skipped.items():
         _console.print(f"left out: {escape(name)} ({escape(reason)})")
+    for warning in result.warnings:
+        _console.print(f"[yellow]careful:[/] {escape(warning)}")
+    for name, reason in result.failed.items():
+        _console.print(f"[red]failed:[/] {escape(name)}: {escape(reason)}")
