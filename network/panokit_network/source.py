@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -27,7 +26,9 @@ from panokit.bundle import hash_path
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
+from panokit_network.checkpoint import Checkpoint, read_checkpoint
 from panokit_network.deploy import fold_batch_norms, fuse
+from panokit_network.fitting import Fit, fit_names
 from panokit_network.model import NetworkConfig, PanopticNetwork
 from panokit_network.plain import plain_module
 from panokit_network.weights import load_weights, save_weights
@@ -47,7 +48,8 @@ class NetworkSource:
     norms included. ``weights_sha256`` is the hash of the file that its weights come from (empty
     without a file). ``steps_done`` are the kinds of network steps (prune, finetune, …) that it has
     been through. ``config`` and ``training`` are of our own network (None and empty for a user's
-    module). ``folded``: what can be folded of its batch norms is in its convolutions.
+    module). ``folded``: what can be folded of its batch norms is in its convolutions. ``remarks``
+    are sentences about how its weights were found in their file.
     """
 
     name: str
@@ -60,6 +62,7 @@ class NetworkSource:
     config: NetworkConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
     folded: bool = False
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def from_weights(cls, path: str | Path) -> NetworkSource:
@@ -105,19 +108,21 @@ class NetworkSource:
 
     @classmethod
     def from_import(cls, where: str, weights: Path | None, taxonomy: Taxonomy) -> NetworkSource:
-        """What ``package.module:function`` returns, a module; with ``weights`` (safetensors)
-        loaded into it. Those of `panokit compress run` bring pruned widths along. Modules of the
-        current folder are found."""
-        source = cls.from_module(import_network(where), taxonomy, name=where.partition(":")[2])
+        """What ``package.module:function`` returns, a module, with ``weights`` loaded into it: a
+        safetensors file or a torch checkpoint, as training loops leave them. Those of
+        `panokit compress run` bring pruned widths along. Modules of the current folder are found.
+        """
+        module, name = import_network(where), where.partition(":")[2]
         if weights is None:
-            return source
+            return cls.from_module(module, taxonomy, name)
         stored = _StoredModule.read(weights)
+        loaded, remarks = stored.load_into(module)
         return replace(
-            source,
-            module=stored.load_into(source.module),
+            cls.from_module(loaded, taxonomy, name),
             weights_sha256=hash_path(weights),
             steps_done=stored.steps_done,
             folded=stored.folded,
+            remarks=remarks,
         )
 
     def checked(self) -> NetworkSource:
@@ -152,7 +157,7 @@ class NetworkSource:
             return replace(loaded, name=original.name, postprocessing=original.postprocessing,
                            weights_sha256="")  # fmt: skip
         stored = _StoredModule.read(path)
-        module = stored.load_into(copy.deepcopy(original.module))
+        module, _ = stored.load_into(copy.deepcopy(original.module))
         return replace(self, module=module, folded=stored.folded)
 
     def digest(self) -> str:
@@ -214,12 +219,12 @@ def save_state(
 
 
 def load_state(path: Path, module: nn.Module) -> nn.Module:
-    """Load a safetensors file into a freshly made ``module``; the module, in eval mode.
+    """Load a weight file into a freshly made ``module``; the module, in eval mode.
 
     Layers take on the recorded widths first, in place. Of a file without batch norms a folded
     copy is returned. ``DataError`` says what does not fit.
     """
-    return _StoredModule.read(path).load_into(module)
+    return _StoredModule.read(path).load_into(module)[0]
 
 
 def steps_done(path: Path) -> tuple[str, ...]:
@@ -229,22 +234,17 @@ def steps_done(path: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _StoredModule:
-    """A user's module in its file: weights by name, and what the file says about them."""
+    """A user's module in its file: its weights, and what the file says about them."""
 
-    path: Path
-    state: dict[str, torch.Tensor]
+    checkpoint: Checkpoint
     widths: dict[str, dict[str, int]] | None
     folded: bool
     steps_done: tuple[str, ...]
 
     @classmethod
     def read(cls, path: Path) -> _StoredModule:
-        try:
-            with safe_open(path, "pt") as file:
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-                metadata = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
-            raise DataError(path, f"expected a safetensors file, but {error}") from None
+        checkpoint = read_checkpoint(path)
+        metadata = checkpoint.metadata if checkpoint.metadata.get("format") == MODULE_FORMAT else {}
         try:
             steps = tuple(str(s) for s in json.loads(metadata.get("steps_done", "[]")))
         except (ValueError, TypeError) as error:
@@ -254,16 +254,51 @@ class _StoredModule:
             widths = json.loads(metadata["widths"]) if "widths" in metadata else None
         except ValueError as error:
             raise DataError(path, f"expected widths in its metadata, but {error}") from None
-        return cls(path, tensors, widths, metadata.get("folded") == "true", steps)
+        return cls(checkpoint, widths, metadata.get("folded") == "true", steps)
 
-    def load_into(self, module: nn.Module) -> nn.Module:
-        if self.folded:
-            module = fold_batch_norms(module)
-        try:
-            if self.widths is not None:
-                apply_widths(module, self.widths)
-            module.load_state_dict(self.state)
-        except (RuntimeError, ValueError) as error:
-            reason = f"weights do not fit the module: {str(error)[:300]}"
-            raise DataError(self.path, reason) from None
-        return module.eval()
+    def load_into(self, module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+        """The module with these weights, in eval mode, and remarks on where they lay."""
+        path = self.checkpoint.path
+        if self.checkpoint.metadata.get("format") == MODULE_FORMAT:  # names as we wrote them
+            module = plain_module(module)
+            if self.folded:
+                module = fold_batch_norms(module)
+            try:
+                if self.widths is not None:
+                    apply_widths(module, self.widths)
+            except (RuntimeError, ValueError) as error:
+                reason = f"weights do not fit the module: {str(error)[:300]}"
+                raise DataError(path, reason) from None
+        place, module, fit = self._best(module)
+        if not fit.good:
+            raise DataError(path, f"weights do not fit the module: of {len(fit.state)} that have "
+                            f"its names and those it wants, {fit.trouble}")  # fmt: skip
+        module.load_state_dict(fit.state, strict=False)
+        return module.eval(), self._remarks(place, fit)
+
+    def _best(self, module: nn.Module) -> tuple[str, nn.Module, Fit]:
+        """The place in the file whose weights fit best; as the module was built, or with its
+        computed weights (weight norm) made plain."""
+        plain = plain_module(module)
+        modules = [module] if plain is module else [module, plain]
+        tried = [
+            (place, candidate, fit_names(state, candidate))
+            for place, state in self.checkpoint.states.items()
+            for candidate in modules
+        ]
+        for found in tried:
+            if found[2].good:
+                return found
+        return min(tried, key=lambda t: len(t[2].missing) + len(t[2].unknown) + len(t[2].reshaped))
+
+    def _remarks(self, place: str, fit: Fit) -> tuple[str, ...]:
+        name, others = self.checkpoint.path.name, [p for p in self.checkpoint.states if p != place]
+        said = []
+        if place and others:
+            said.append(f"{name}: weights are taken from {place!r}, not from {', '.join(others)}")
+        if fit.aside:
+            count = len(fit.aside)
+            said.append(
+                f"{name}: {count} tensors outside {fit.prefix!r} are left ({fit.aside[0]} …)"
+            )
+        return tuple(said)

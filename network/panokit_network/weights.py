@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from panokit.decoding import PostprocessConfig
 from panokit.errors import DataError, MissingExtraError
 from panokit.taxonomy import Taxonomy
+from panokit_network.checkpoint import read_safetensors
 from panokit_network.deploy import fuse
 from panokit_network.model import NetworkConfig, PanopticNetwork
 from panokit_network.widths import apply_widths
@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 FORMAT = "panokit-weights/1"
-MAX_FILE_BYTES = 200_000_000
 LICENCE = (
     "Research and evaluation only: trained on photos and labels whose rights are not cleared "
     "for commercial use. The Apache-2.0 licence of the code does not extend to these weights."
@@ -94,19 +93,15 @@ def save_weights(
 def load_weights(path: str | Path) -> tuple[PanopticNetwork, WeightsInfo]:
     """Read a weight file to a network in eval mode; ``DataError`` says what is wrong with it."""
     path = Path(path)
-    if not path.is_file():
-        raise DataError(path, "no such weight file")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DataError(path, f"expected at most {MAX_FILE_BYTES} bytes")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise DataError(path, f"expected a safetensors file, but {error}") from None
+    stored, metadata = read_safetensors(path)
+    tensors = {name: value.float() for name, value in stored.items()}
     if metadata.get("format") != FORMAT:
         got = metadata.get("format", "none")
-        raise DataError(path, f"expected weights in format {FORMAT!r}, got {got!r}")
+        raise DataError(
+            path,
+            f"expected weights of Panokit's own network (format {FORMAT!r}), got {got!r}; for a "
+            "network of your own name its code too: --module package.module:function",
+        )
     info = WeightsInfo(
         network=NetworkConfig.from_json(json.loads(metadata["network"])),
         taxonomy=Taxonomy.from_json(json.loads(metadata["taxonomy"])),
@@ -147,14 +142,9 @@ def backbone_state(path: str | Path, backbone: torch.nn.Module) -> dict[str, Ten
 
     ``DataError`` if a weight of ``backbone`` is missing or has another shape.
     """
-    path = Path(path)
-    try:
-        with safe_open(path, "pt") as file:
-            prefix = "backbone."
-            names = [k for k in file.keys() if k.startswith(prefix)]  # noqa: SIM118
-            state = {k.removeprefix(prefix): file.get_tensor(k).float() for k in names}
-    except (SafetensorError, OSError) as error:
-        raise DataError(path, f"expected a weight file (safetensors), but {error}") from None
+    prefix = "backbone."
+    stored, _ = read_safetensors(path)
+    state = {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
     own = backbone.state_dict()
     counters = {k for k in own if k.endswith("num_batches_tracked")}
     state |= {k: own[k] for k in counters - state.keys()}

@@ -14,7 +14,7 @@ from panokit.bundle import hash_path
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
 from panokit_network.model import NetworkConfig, PanopticNetwork
-from panokit_network.source import NetworkSource, load_state
+from panokit_network.source import MODULE_FORMAT, NetworkSource, load_state
 from panokit_network.weights import save_weights
 from tests.toys.data_folder import CATEGORIES
 from tests.toys.user_network import SIZE, TinyPanoptic
@@ -190,7 +190,7 @@ def _changed(module: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.
 @pytest.mark.parametrize("value", ["prune", "5"], ids=["no-json", "no-list"])
 def test_a_file_with_damaged_steps(value: str, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    save_file(TinyPanoptic().state_dict(), path, {"steps_done": value})
+    save_file(TinyPanoptic().state_dict(), path, {"format": MODULE_FORMAT, "steps_done": value})
     with pytest.raises(DataError, match="expected a list of steps"):
         NetworkSource.from_import(BUILD, path, TAXONOMY)
 
