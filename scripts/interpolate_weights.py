@@ -2,7 +2,7 @@
 
 A point on the line often keeps what the start knew and most of what the run added (Wortsman et
 al., https://arxiv.org/abs/2109.01903). Which point is chosen on validation photos that no figure
-is told of (`scripts/choose_decoding.py`).
+is told of (`panokit tune`).
 """
 
 from __future__ import annotations

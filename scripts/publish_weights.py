@@ -1,6 +1,6 @@
 """Turn a training run's weights into the ones that ship: decoding parameters go in, logs stay out.
 
-The decoding parameters are those that `scripts/choose_decoding.py` found best.
+The decoding parameters are those that `panokit tune` found best.
 """
 
 from __future__ import annotations

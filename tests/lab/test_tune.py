@@ -1,0 +1,132 @@
+"""Choosing the decoding: what is best on the photos is found, and said beside what was before."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner
+
+from panokit import Segmenter
+from panokit.bundle import Artifact, Bundle, TensorSpec
+from panokit.config import read_settings_file
+from panokit.decoding import PostprocessConfig
+from panokit.errors import DataError
+from panokit.taxonomy import Taxonomy
+from panokit_lab.commands import tune as command
+from panokit_lab.quality import manifest_around
+from panokit_lab.tune import SCORES, TuneRequest, tune
+from tests.toys.data_folder import CATEGORIES, make_folder
+
+TAXONOMY = Taxonomy.from_json({"name": "toy", "categories": CATEGORIES})
+WIDTH, HEIGHT, STRIDE = 96, 64, 4
+START = PostprocessConfig(threshold=0.9, min_thing_area=2000)  # finds next to nothing
+
+
+class Knows:
+    """A network that says the labels of a photo, with a centre of score 0.6 in each object and one
+    of 0.35 beside it, which makes two of one where the threshold is low."""
+
+    name = "knows"
+
+    def __init__(self, folder: Path) -> None:
+        self.by_photo = {
+            np.asarray(Image.open(p)).tobytes(): np.asarray(
+                Image.open(folder / "panoptic" / p.relative_to(folder / "images"))
+            )[..., 0]
+            for p in (folder / "images").rglob("*.png")
+        }
+
+    def run(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        ids = self.by_photo[np.asarray(image).tobytes()]
+        cells = ids[2::STRIDE, 2::STRIDE]
+        h, w = cells.shape
+        center = np.full((h, w, 1), -9.0, np.float32)
+        offset = np.zeros((h, w, 2), np.float32)
+        for one in (1, 2):
+            rows, columns = np.nonzero(cells == one)
+            y, x = int(rows.mean()), int(columns.mean())
+            center[y, x] = np.log(0.6 / 0.4)
+            center[min(h - 1, y + 8), x] = np.log(0.35 / 0.65)
+            inside = cells == one
+            offset[inside, 0] = (y - np.arange(h)[:, None].repeat(w, 1)[inside]) * STRIDE
+            offset[inside, 1] = (x - np.arange(w)[None].repeat(h, 0)[inside]) * STRIDE
+        semantic = 8 * np.eye(4, dtype=np.float32)[cells][..., 1:]
+        return {"semantic": semantic, "center": center, "offset": offset}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "data", "toy_tune", photos=4)
+
+
+@pytest.fixture
+def segmenter(folder: Path) -> Segmenter:
+    cells = (1, HEIGHT // STRIDE, WIDTH // STRIDE)
+    artifact = Artifact(
+        "toy", "torch", "toy", "", 0, "float32",
+        TensorSpec("image", (1, HEIGHT, WIDTH, 3), "uint8", "nhwc"),
+        {n: TensorSpec(n, (*cells, c), "float32", "nhwc")
+         for n, c in (("semantic", 3), ("center", 1), ("offset", 2))},
+    )  # fmt: skip
+    manifest = manifest_around(artifact, "toy", TAXONOMY, (WIDTH, HEIGHT), START)
+    return Segmenter(Bundle(folder, manifest), artifact, Knows(folder))
+
+
+def test_what_is_best_is_chosen(folder: Path, segmenter: Segmenter) -> None:
+    said: list[str] = []
+    found = tune(segmenter, TuneRequest(folder, ("toy_tune",)), said.append)
+    assert found.before.pq == 0
+    best = max(t.pq for t in found.thing_areas)
+    assert best > 75  # every object found, as well as cells of four pixels tell
+    assert 0.2 <= found.config.threshold <= 0.55
+    assert found.config.min_thing_area < 600
+    assert found.config.grid == START.grid
+    assert len(found.photos) == 4
+    assert found.stuff_areas  # these photos are labelled in full
+    assert "toy_tune: photo 4 of 4" in said
+    assert {t.config.min_thing_score for t in found.centers} <= set(SCORES)
+
+
+def test_photos_labelled_in_part_leave_the_area_of_stuff(
+    folder: Path, segmenter: Segmenter
+) -> None:
+    path = folder / "annotations" / "toy_tune.json"
+    data = json.loads(path.read_text())
+    for image in data["images"]:
+        image["labelled"] = [1]
+    path.write_text(json.dumps(data))
+    found = tune(segmenter, TuneRequest(folder, ("toy_tune",)))
+    assert found.stuff_areas == ()
+    assert found.config.min_stuff_area == START.min_stuff_area
+
+
+def test_the_command_writes_what_export_reads(
+    folder: Path, segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Segmenter, "open", lambda *_: segmenter)
+    app = typer.Typer()
+    app.command()(command.tune)
+    out = tmp_path / "decoding.json"
+    done = CliRunner().invoke(
+        app,
+        ["--data", str(folder), "--split", "toy_tune", "--out", str(out), "--limit", "3",
+         "--json", str(tmp_path / "all.json")],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    chosen = read_settings_file(PostprocessConfig, out)
+    assert json.loads((tmp_path / "all.json").read_text())["config"] == chosen.to_json()
+    assert chosen != START
+    assert "on 3 photos that chose it" in " ".join(done.output.split())
+
+
+def test_a_split_without_photos_is_told(folder: Path, segmenter: Segmenter) -> None:
+    with pytest.raises(DataError):
+        tune(segmenter, replace(TuneRequest(folder, ("no_such_split",))))
