@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from panokit.errors import ArgumentError, DataError
+from panokit.preprocessing import Size, sides
 from panokit_compression.recipes import Finetune, Qat
 from panokit_network.training.loop import Loop, adam_w, averages_of, interruptible
 from panokit_network.training.losses import Batch, LossConfig, panoptic_loss
@@ -45,7 +46,7 @@ OnStep = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Sample:
-    """One batch: ``image`` uint8 ``[N,3,S,S]`` RGB and, if there are any, its labels, how they are
+    """One batch: ``image`` uint8 ``[N,3,H,W]`` RGB and, if there are any, its labels, how they are
     weighed, and the channel of persons that ``labels.person`` is about."""
 
     image: Tensor
@@ -58,8 +59,8 @@ class Stream(Protocol):
     """Batches by number: the same number, the same batch, so that a resumed run sees what an
     uninterrupted one would have seen."""
 
-    def batch(self, step: int, size: int, count: int) -> Sample:
-        """Batch number ``step`` of ``count`` images of side ``size``."""
+    def batch(self, step: int, size: Size, count: int) -> Sample:
+        """Batch number ``step`` of ``count`` images of ``size``."""
         ...
 
 
@@ -71,21 +72,22 @@ class PhotoStream:
             raise ArgumentError("photos", "there are no photos; expected at least one to train on")
         self.images, self.seed = images_hwc, seed
 
-    def batch(self, step: int, size: int, count: int) -> Sample:
+    def batch(self, step: int, size: Size, count: int) -> Sample:
         """See :class:`Stream`."""
         rng = np.random.default_rng((self.seed, step))
         return Sample(torch.stack([self._crop(rng, size) for _ in range(count)]))
 
-    def _crop(self, rng: np.random.Generator, size: int) -> Tensor:
+    def _crop(self, rng: np.random.Generator, size: Size) -> Tensor:
         image = self.images[int(rng.integers(len(self.images)))]
         x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
         height, width = x.shape[-2:]
-        scale = size / min(height, width) * float(rng.uniform(1.0, 1.6))
-        shape = [max(size, round(height * scale)), max(size, round(width * scale))]
+        w, h = sides(size)
+        scale = max(w / width, h / height) * float(rng.uniform(1.0, 1.6))
+        shape = [max(h, round(height * scale)), max(w, round(width * scale))]
         x = F.interpolate(x, shape, mode="bilinear", align_corners=False, antialias=True)
-        top = int(rng.integers(shape[0] - size + 1))
-        left = int(rng.integers(shape[1] - size + 1))
-        x = x[0, :, top : top + size, left : left + size]
+        top = int(rng.integers(shape[0] - h + 1))
+        left = int(rng.integers(shape[1] - w + 1))
+        x = x[0, :, top : top + h, left : left + w]
         x = x.flip(-1) if rng.random() < 0.5 else x
         return x.round().clamp(0, 255).to(torch.uint8)
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from panokit._quiet import quiet
 from panokit.errors import ArgumentError, MissingExtraError
+from panokit.preprocessing import Size, sides
 from panokit_compression.layers import match_layers
 from panokit_compression.recipes import Prune, Sparsify
 from panokit_network.deploy import count_macs
@@ -46,13 +47,13 @@ class PruneResult:
 def prune(
     module: nn.Module,
     step: Prune,
-    size: int,
+    size: Size,
     images: Sequence[Tensor] = (),
     say: Progress = log.info,
 ) -> PruneResult:
     """Remove channels of ``module`` (head contract), in place, until ``step.macs`` is reached.
 
-    ``size`` is the side of the input that multiply-accumulates are counted for. ``images``
+    ``size`` is the input that multiply-accumulates are counted for. ``images``
     float32 ``[1,3,H,W]`` 0..255 are what Taylor importance is measured on. ``ArgumentError`` if
     the share cannot be reached because too much is protected.
     """
@@ -89,8 +90,9 @@ def prune(
     return PruneResult(before[0], macs, before[1], _parameters(module))
 
 
-def _pruner(tp: Any, module: nn.Module, step: Prune, size: int) -> Any:
-    example = torch.zeros(1, 3, size, size)
+def _pruner(tp: Any, module: nn.Module, step: Prune, size: Size) -> Any:
+    width, height = sides(size)
+    example = torch.zeros(1, 3, height, width)
     importance = (
         _taylor_importance(tp, layer_macs(module, size))
         if step.importance == "taylor"
@@ -207,8 +209,9 @@ def _limited(importance: Callable[..., Any], step: Prune) -> Callable[..., Any]:
     return limited
 
 
-def layer_macs(module: nn.Module, size: int) -> dict[nn.Module, int]:
-    """Multiply-accumulates of each convolution and linear layer for a ``size``² image."""
+def layer_macs(module: nn.Module, size: Size) -> dict[nn.Module, int]:
+    """Multiply-accumulates of each convolution and linear layer for an image of ``size``."""
+    width, height = sides(size)
     found: dict[nn.Module, int] = {}
 
     def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -220,7 +223,7 @@ def layer_macs(module: nn.Module, size: int) -> dict[nn.Module, int]:
     handles = [layer.register_forward_hook(count) for layer in layers]
     try:
         with torch.no_grad():
-            module(torch.zeros(1, 3, size, size))
+            module(torch.zeros(1, 3, height, width))
     finally:
         for handle in handles:
             handle.remove()

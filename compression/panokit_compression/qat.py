@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from panokit._quiet import quiet
 from panokit.errors import ArgumentError, MissingExtraError
+from panokit.preprocessing import sides
 from panokit_compression.distil import OnStep, Stream, train_on
 from panokit_compression.recipes import Qat
 
@@ -79,7 +80,8 @@ def _prepare(module: nn.Module, step: Qat) -> Any:
             "module",
             f"the module has batch norms ({norms[:3]}); fold them into the convolutions first",
         )
-    example = torch.zeros(step.batch, 3, step.size, step.size)
+    width, height = sides(step.size)
+    example = torch.zeros(step.batch, 3, height, width)
     module = copy.deepcopy(module).eval().requires_grad_(True)
     with quiet(log):
         exported = torch.export.export(module, (example,), strict=False).module()

@@ -21,6 +21,7 @@ from panokit.bundle import Artifact, Bundle
 from panokit.dump import HEADS, read_dump
 from panokit.errors import ArgumentError, BundleError, MissingExtraError, PanokitError
 from panokit.photo import Photo
+from panokit.preprocessing import preprocess
 from panokit.runtime import Runtime
 from panokit_converters.agreement import Agreement
 from panokit_converters.measure import (
@@ -50,12 +51,14 @@ _GOLDEN_INTEGER_DB = 35.0  # one step here and there, as other processors round
 
 @dataclass(frozen=True)
 class GoldenCheck:
-    """Golden vectors computed again: ``identical`` to the bit, or else the worst head's SQNR."""
+    """Golden vectors computed again: ``identical`` to the bit, or else the worst head's SQNR.
+    ``other_input`` is a photo of theirs that becomes another input than at export."""
 
     vectors: int
     identical: bool
     worst_sqnr_db: float
     origin: str
+    other_input: str = ""
 
 
 @dataclass(frozen=True)
@@ -216,11 +219,17 @@ def _golden(bundle: Bundle, artifact: Artifact, runtime: Runtime) -> GoldenCheck
     """Compute an artifact's golden vectors again."""
     files = [v for v in bundle.manifest.vectors if v.artifact == artifact.name]
     identical, worst, origins = True, HeadAgreement(np.inf, 0, 0, 1), set()
+    other = ""
     for vector in files:
         dump = read_dump(bundle.root / vector.file)
         missing = [n for n in ("input", *HEADS) if n not in dump.tensors]
         if missing:
             raise BundleError(bundle.root / vector.file, f"a golden vector without {missing}")
+        if vector.photo:
+            photo = Photo.open(bundle.root / vector.photo)
+            image, _ = preprocess(photo, bundle.manifest.preprocessing)
+            if not np.array_equal(image, dump.tensors["input"]):
+                other = other or vector.photo
         found = channels_last(runtime.run(dump.tensors["input"]), artifact)
         origins.add(vector.origin)
         for head in HEADS:
@@ -235,7 +244,7 @@ def _golden(bundle: Bundle, artifact: Artifact, runtime: Runtime) -> GoldenCheck
     if not files:
         return None
     decibel = 200.0 if identical else round(worst.sqnr_db, 2)
-    return GoldenCheck(len(files), identical, decibel, ", ".join(sorted(origins)))
+    return GoldenCheck(len(files), identical, decibel, ", ".join(sorted(origins)), other)
 
 
 def _centred(values: Array, artifact: Artifact, head: str) -> NDArray[np.float64]:
@@ -245,6 +254,10 @@ def _centred(values: Array, artifact: Artifact, head: str) -> NDArray[np.float64
 def _golden_failures(golden: GoldenCheck | None, artifact: Artifact) -> list[str]:
     if golden is None:
         return []
+    if golden.other_input:
+        return [
+            f"golden vectors: {golden.other_input} is preprocessed to another input than at export"
+        ]
     integers = artifact.outputs["semantic"].scale is not None
     half = "float16" if artifact.precision != "float32" else "float32"
     least = _GOLDEN_INTEGER_DB if integers else _GOLDEN_DB[half]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from panokit._files import replacing_folder, write_json
 from panokit.bundle import (
@@ -68,7 +69,8 @@ def write_bundle(
 
     ``manifest`` comes without artifacts and vectors; they are made from ``parts``, whose quality
     is entered as well. Each part gets
-    one golden vector per photo of its ``raw``, at least three. An existing bundle is replaced
+    one golden vector per photo of its ``raw``, at least three, and those photos lie beside them as
+    PNG. An existing bundle is replaced
     only when the new one is complete; a folder that is no bundle is refused.
     """
     if path.suffix != ".panokit":
@@ -79,13 +81,17 @@ def write_bundle(
     with replacing_folder(path) as folder:
         artifacts: list[Artifact] = []
         vectors: list[VectorFile] = []
+        used = {name for part in parts for name in part.raw}
+        places = {n: _write_photo(folder, n, p) for n, p in photos.items() if n in used}
         for part in parts:
             artifact = _place(folder, part)
             artifacts.append(artifact)
             for name, raw in part.raw.items():
-                vectors.append(
-                    _write_vector(folder, manifest, artifact, part.origin, photos[name], name, raw)
+                vector = _write_vector(
+                    folder, manifest, artifact, part.origin, photos[name], name, raw
                 )
+                file, sha256 = places[name]
+                vectors.append(replace(vector, photo=file, photo_sha256=sha256))
         measured = {part.name: part.quality for part in parts if part.quality}
         quality = {**manifest.quality, "artifacts": measured} if measured else manifest.quality
         whole = replace(
@@ -136,6 +142,14 @@ def _place(folder: Path, part: BundlePart) -> Artifact:
         minimum_os=part.minimum_os,
         tools=part.tools,
     )
+
+
+def _write_photo(folder: Path, name: str, photo: Photo) -> tuple[str, str]:
+    """A photo beside its vectors, and its hash."""
+    file = f"vectors/{name}.png"
+    (folder / file).parent.mkdir(exist_ok=True)
+    Image.fromarray(photo.rgb_hwc).save(folder / file)
+    return file, hash_path(folder / file)
 
 
 def _write_vector(

@@ -29,12 +29,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from panokit.bundle import Bundle, Manifest
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, ExportError, PanokitError
 from panokit.photo import Photo
-from panokit.preprocessing import PreprocessConfig
+from panokit.preprocessing import PreprocessConfig, Size, sides
 from panokit.samples import calibration_photos
 from panokit_compression import (
     CalibrationSet,
@@ -66,6 +68,7 @@ from panokit_lab.artifacts import (
     why_not,
 )
 from panokit_lab.bundle_writer import MIN_VECTORS, BundlePart, write_bundle
+from panokit_lab.setup import SIZE_STEP
 from panokit_network.deploy import count_macs, count_parameters
 from panokit_network.source import NetworkSource
 
@@ -83,7 +86,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 GOLDEN_PHOTOS = 3  # photos that become golden vectors
-SIZE_STEP = 32  # the network's largest stride
+LARGEST_GOLDEN = 1024  # pixels of their longest side, unless the input is larger
 
 RawHeads = dict[str, NDArray[Any]]
 Progress = Callable[[str], None]
@@ -93,8 +96,8 @@ Wanted = list[tuple[str, Recipe]]
 @dataclass(frozen=True)
 class ExportRequest:
     """What to export: ``weights`` (a weight file; None where a source is given), ``recipes``
-    (names or paths), ``formats``, ``size`` (input side in pixels), ``out`` (the bundle), and where
-    photos come from.
+    (names or paths), ``formats``, ``size`` (the input's side, or its width and height, in
+    pixels), ``out`` (the bundle), and where photos come from.
 
     ``input`` is the type of image that TFLite and ONNX files take: ``uint8`` camera bytes,
     ``float32`` 0..255, or ``native``: int8 for a recipe that quantizes activations, else float32.
@@ -102,18 +105,22 @@ class ExportRequest:
     and the first three become golden vectors. ``calibration_data`` is a COCO-panoptic folder whose
     training photos calibrate int8, or a folder of photos alone; without it some of ``photos`` do,
     and those judge nothing. With ``strict`` an artifact that misses its thresholds is left out of
-    the bundle; otherwise it is written, and the manifest says what it misses.
+    the bundle; otherwise it is written, and the manifest says what it misses. ``licence`` is what
+    manifest and artifacts say of the weights, ``decoding`` how heads become a map (`panokit tune`
+    chooses it); both are the source's own by default.
     """
 
     weights: Path | None
     out: Path
     recipes: tuple[str, ...] = ("float32", "float16", "int8")
     formats: tuple[str, ...] = ("tflite", "coreml")
-    size: int = 320
+    size: Size = 320
     input: InputType = "native"
     calibration_data: Path | None = None
     photos: tuple[Path, ...] = ()
     strict: bool = True
+    licence: str = ""
+    decoding: PostprocessConfig | None = None
 
     def __post_init__(self) -> None:
         unknown = [f for f in self.formats if f not in FORMATS]
@@ -128,10 +135,7 @@ class ExportRequest:
             values = getattr(self, what)
             if len(set(values)) != len(values):
                 raise ArgumentError(what, f"{what} are {list(values)}; expected each once")
-        if self.size < SIZE_STEP or self.size % SIZE_STEP:
-            raise ArgumentError(
-                "size", f"size is {self.size!r}; expected a multiple of {SIZE_STEP}"
-            )
+        sides(self.size, SIZE_STEP)
         if self.input not in INPUT_TYPES:
             raise ArgumentError(
                 "input", f"input is {self.input!r}; expected one of: {', '.join(INPUT_TYPES)}"
@@ -144,7 +148,7 @@ class ExportRequest:
     @property
     def size_wh(self) -> tuple[int, int]:
         """Width and height of the input."""
-        return self.size, self.size
+        return sides(self.size)
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,7 @@ def run_export(
     """
     say = progress or log.info
     recipes = tuple(load_recipe(name) for name in request.recipes)
-    source = source or open_network(request)
+    source = _as_asked(source or open_network(request), request)
     wanted, skipped = _choose_artifacts(request, recipes, source)
     say("reading the network and photos")
     network = source.with_folded()
@@ -301,6 +305,15 @@ def open_network(request: ExportRequest) -> NetworkSource:
     return NetworkSource.from_weights(request.weights)
 
 
+def _as_asked(source: NetworkSource, request: ExportRequest) -> NetworkSource:
+    """The network under the licence and with the decoding that are asked for."""
+    return replace(
+        source,
+        licence=request.licence or source.licence,
+        postprocessing=request.decoding or source.postprocessing,
+    )
+
+
 def check_artifact(
     made: DescribedArtifact, manifest: Manifest, reference: Reference, *, strict: bool = True
 ) -> CheckedArtifact:
@@ -362,7 +375,9 @@ def _choose_photos(request: ExportRequest, wanted: Wanted, say: Progress) -> Cho
     if len(photos) < MIN_VECTORS:
         expected = f"at least {MIN_VECTORS}, for golden vectors"
         raise ArgumentError("photos", f"there are {len(photos)} photos; expected {expected}")
-    golden = dict(list(photos.items())[:GOLDEN_PHOTOS])
+    largest = max(LARGEST_GOLDEN, *request.size_wh)
+    golden = {n: _at_most(p, largest) for n, p in list(photos.items())[:GOLDEN_PHOTOS]}
+    photos |= golden
     count = max((recipe.calibration_photos for _, recipe in wanted), default=0)
     judging, calibration = photos, None
     if count:
@@ -374,6 +389,16 @@ def _choose_photos(request: ExportRequest, wanted: Wanted, say: Progress) -> Cho
         said = f"figures say nothing: of the photos that artifacts are judged on, {seen.none}"
         warnings = (*warnings, said)
     return ChosenPhotos(golden, judging, calibration, warnings)
+
+
+def _at_most(photo: Photo, side: int) -> Photo:
+    """The upright pixels of a photo, at most ``side`` of them a side, as they go into a bundle."""
+    width, height = photo.size_wh
+    scale = min(1.0, side / max(width, height))
+    image = Image.fromarray(np.ascontiguousarray(photo.rgb_hwc))
+    wh = max(1, round(width * scale)), max(1, round(height * scale))
+    pixels = np.asarray(image.resize(wh, Image.Resampling.LANCZOS)) if scale < 1 else photo.rgb_hwc
+    return Photo(pixels, name=photo.name)
 
 
 def _choose_calibration(
@@ -445,7 +470,7 @@ def _manifest(
             "warnings": list(photos.warnings),
             "artifacts": {},
             "parameters": count_parameters(network.module),
-            "macs": count_macs(network.module, request.size),
+            "macs": count_macs(network.module, request.size_wh),
         },
         licence={"code": "Apache-2.0", "weights": network.licence},
         weights_sha256=network.weights_sha256,

@@ -73,7 +73,7 @@ def _segmenter(runs: Path, result: RecipeResult) -> Segmenter:
     image, heads = tflite_specs(content)
     artifact = Artifact(result.name, "tflite", path.name, "", len(content), "", image, heads)
     manifest = manifest_around(
-        artifact, result.name, result.taxonomy, result.size, result.postprocessing
+        artifact, result.name, result.taxonomy, result.size_wh, result.postprocessing
     )
     return Segmenter(Bundle(path.parent, manifest), artifact, LiteRtRuntime(path, artifact))
 

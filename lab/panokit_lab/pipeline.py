@@ -126,7 +126,7 @@ def _network_step(
     if isinstance(step, Prune):
         images = [torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float()
                   for x in setup.images(TAYLOR_IMAGES).values()]  # fmt: skip
-        found = prune(module, step, setup.size, images, say)
+        found = prune(module, step, setup.size_wh, images, say)
         say(f"{found.macs / found.macs_before:.1%} of the multiply-accumulates are left")
         return replace(current, module=module.eval())
     if isinstance(step, Sparsify):
@@ -170,10 +170,10 @@ def _make(
         recipe=recipe,
         network=setup.source.name,
         weights=setup.source.digest()[:16],
-        size=setup.size,
+        size_wh=setup.size_wh,
         taxonomy=setup.source.taxonomy,
         postprocessing=setup.source.postprocessing,
-        macs=count_macs(folded.module, setup.size),
+        macs=count_macs(folded.module, setup.size_wh),
         parameters=count_parameters(folded.module),
         artifacts=artifacts,
         tools={"panokit": __version__},
@@ -194,7 +194,8 @@ def _artifact(
 
 def float_tflite(setup: ExperimentSetup, network: NetworkSource) -> bytes:
     """The converted float file of ``network`` (folded), from the cache if it is there."""
-    path = setup.cache / "tflite" / f"{network.digest()[:16]}-{setup.size}.tflite"
+    w, h = setup.size_wh
+    path = setup.cache / "tflite" / f"{network.digest()[:16]}-{w}x{h}.tflite"
     if path.is_file():
         return path.read_bytes()
     content = convert_tflite(network.module, setup.size_wh)
@@ -207,7 +208,7 @@ def manifest_for(setup: ExperimentSetup, artifact: Artifact) -> Manifest:
     """A manifest around one artifact of the setup's network."""
     source = setup.source
     return manifest_around(
-        artifact, source.name, source.taxonomy, setup.size, source.postprocessing
+        artifact, source.name, source.taxonomy, setup.size_wh, source.postprocessing
     )
 
 
@@ -269,12 +270,12 @@ def _key(setup: ExperimentSetup, recipe: Recipe) -> str:
     decoding = setup.source.postprocessing.to_json()
     judging = {name: _hash_image(image) for name, image in setup.judging.items()}
     measured = [quality, decoding, judging, FIGURES]
-    return _hash([setup.source.digest(), setup.size, recipe.to_json(), photos, measured])
+    return _hash([setup.source.digest(), setup.size_wh, recipe.to_json(), photos, measured])
 
 
 def _network_key(setup: ExperimentSetup, steps: list[dict[str, Any]]) -> str:
     photos = setup.calibration.first(TAYLOR_IMAGES).digest() if setup.calibration else None
-    return _hash([setup.source.digest(), setup.size, steps, photos])
+    return _hash([setup.source.digest(), setup.size_wh, steps, photos])
 
 
 def _hash_image(image: NDArray[Any]) -> str:

@@ -97,19 +97,19 @@ def manifest_around(
     artifact: Artifact,
     name: str,
     taxonomy: Taxonomy,
-    size: int,
+    size_wh: tuple[int, int],
     postprocessing: PostprocessConfig,
 ) -> Manifest:
-    """A manifest around one artifact, as much as segmenting takes. ``size`` is the side of its
-    input in pixels."""
+    """A manifest around one artifact, as much as segmenting takes. ``size_wh`` is the size
+    of its input in pixels."""
     spec = artifact.outputs["semantic"]
     rows = spec.shape[2] if spec.layout == "nchw" else spec.shape[1]
     return Manifest(
         name=name,
         taxonomy=taxonomy,
-        preprocessing=PreprocessConfig((size, size)),
+        preprocessing=PreprocessConfig(size_wh),
         postprocessing=postprocessing,
-        stride=size // rows,
+        stride=size_wh[1] // rows,
         artifacts=(artifact,),
     )
 

@@ -85,7 +85,7 @@ def write_report(
     results = collect(runs)
     if not results:
         raise DataError(runs, "holds no finished recipe; run `panokit compress run` first")
-    kinds = {(r.weights, r.size) for r in results.values()}
+    kinds = {(r.weights, r.size_wh) for r in results.values()}
     if len(kinds) > 1:
         raise ArgumentError(
             "runs", f"the runs are of {sorted(kinds)}; expected one network and one input size"

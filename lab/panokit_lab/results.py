@@ -14,6 +14,7 @@ from typing import Any
 
 from panokit.decoding import PostprocessConfig
 from panokit.errors import DataError, PanokitError
+from panokit.preprocessing import Size, sides
 from panokit.taxonomy import Taxonomy
 from panokit_compression.recipes import Recipe
 from panokit_datasets.quality import ClassQuality, EvaluationResult, PhotoQuality
@@ -266,20 +267,25 @@ class Objectives:
         return all(mine[k] <= theirs[k] for k in mine)
 
 
+def _size(value: Any) -> Size:
+    """A size from JSON: results of before were of squares, by their side."""
+    return value if isinstance(value, int) else (value[0], value[1])
+
+
 @dataclass(frozen=True)
 class RecipeResult:
     """What a recipe came to: the content of ``result.json`` in its folder.
 
     ``network`` is the name of the uncompressed network, ``weights`` the first 16 hexadecimal
     digits of the SHA-256 of its weights. ``macs`` (multiply-accumulates for one image of
-    ``size``×``size``) and ``parameters`` are of the compressed network. ``artifacts`` are by
+    ``size_wh``) and ``parameters`` are of the compressed network. ``artifacts`` are by
     format. ``key`` changes with everything that the result depends on.
     """
 
     recipe: Recipe
     network: str
     weights: str
-    size: int
+    size_wh: tuple[int, int]
     taxonomy: Taxonomy
     postprocessing: PostprocessConfig
     macs: int
@@ -310,7 +316,7 @@ class RecipeResult:
             "recipe": self.recipe.to_json(),
             "network": self.network,
             "weights": self.weights,
-            "size": self.size,
+            "size": list(self.size_wh),
             "taxonomy": self.taxonomy.to_json(),
             "postprocessing": self.postprocessing.to_json(),
             "macs": self.macs,
@@ -329,7 +335,7 @@ class RecipeResult:
             recipe=Recipe.from_json(data["recipe"]),
             network=data["network"],
             weights=data["weights"],
-            size=data["size"],
+            size_wh=sides(_size(data["size"])),
             taxonomy=Taxonomy.from_json(data["taxonomy"]),
             postprocessing=PostprocessConfig.from_json(data["postprocessing"]),
             macs=data["macs"],

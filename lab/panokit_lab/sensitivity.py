@@ -238,7 +238,7 @@ def sensitivity_key(setup: ExperimentSetup, recipe: Recipe) -> str:
     """What layer costs depend on: weights, input size, calibration photos, and all the recipe says.
     Costs that were measured with another key are not used again."""
     photos = setup.calibration.digest() if setup.calibration else None
-    content = [setup.source.digest(), setup.size, photos, recipe.to_json()]
+    content = [setup.source.digest(), setup.size_wh, photos, recipe.to_json()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError, UsageError
 from panokit.photo import Photo, photo_paths
-from panokit.preprocessing import PreprocessConfig, preprocess
+from panokit.preprocessing import PreprocessConfig, Size, preprocess, sides
 from panokit.samples import calibration_photos, sample_photos
 from panokit.taxonomy import Taxonomy
 from panokit_compression.calibration import (
@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 TRAIN_SUFFIX = "_train"
+SIZE_STEP = 32  # the network's largest stride
 PHOTO_STREAM_LIMIT = 2000
 TAYLOR_IMAGES = 16  # calibration images that the importance of channels is measured on
 SQNR_IMAGES = 8  # images that heads are compared on
@@ -63,7 +64,7 @@ Images = Mapping[str, NDArray[np.uint8]]
 class ExperimentSetup:
     """What recipes are run with: the network, its input size, photos, and where to keep things.
 
-    ``size`` is the side of the input in pixels. ``calibration`` measures ranges and importance;
+    ``size_wh`` is the size of the input in pixels. ``calibration`` measures ranges and importance;
     ``judging`` are other photos, on which artifacts are compared with the network as it was given;
     ``stream`` is what fine-tuning and QAT train on; ``split`` the labelled photos that quality is
     measured on (None: not measured); ``coreml_photos`` how many of them Core ML packages are run
@@ -72,7 +73,7 @@ class ExperimentSetup:
     """
 
     source: NetworkSource
-    size: int
+    size_wh: tuple[int, int]
     cache: Path
     calibration: CalibrationSet | None = None
     judging: Images = field(default_factory=dict)
@@ -80,11 +81,6 @@ class ExperimentSetup:
     split: Split | None = None
     coreml_photos: int = 0
     class_weight: torch.Tensor | None = None
-
-    @property
-    def size_wh(self) -> tuple[int, int]:
-        """Width and height of the input."""
-        return self.size, self.size
 
     def images(self, count: int) -> Images:
         """The first calibration images by name, uint8 ``[H,W,3]``."""
@@ -112,12 +108,11 @@ class ExperimentRequest:
     limit: int = 0
     coreml_photos: int = 0
     photos: tuple[Path, ...] = ()
-    size: int = 320
+    size: Size = 320
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.size < 32 or self.size % 32:
-            raise ArgumentError("size", f"size is {self.size!r}; expected a multiple of 32")
+        sides(self.size, SIZE_STEP)
         if self.module and self.taxonomy is None:
             raise UsageError("--module needs --taxonomy: a JSON file of the network's classes.")
         if self.split and self.data is None:
@@ -138,7 +133,7 @@ class ExperimentRequest:
         calibration, judging = self._photos(photos_needed(recipes) if measured else 0)
         return ExperimentSetup(
             source=source,
-            size=self.size,
+            size_wh=sides(self.size),
             cache=self.cache or self.out / "cache",
             calibration=calibration,
             judging=judging,
@@ -159,7 +154,7 @@ class ExperimentRequest:
 
     def _photos(self, count: int) -> tuple[CalibrationSet | None, Images]:
         """``count`` inputs to calibrate with (none without), and other photos to judge with."""
-        config = PreprocessConfig((self.size, self.size))
+        config = PreprocessConfig(sides(self.size))
         calibration: CalibrationSet | None = None
         if self.data is not None and not self.photos:
             calibration = calibration_from_data(self.data, count, config) if count else None
@@ -201,7 +196,7 @@ class LabelledStream:
 
     def __init__(self, cache: PhotoCache, taxonomy: Taxonomy, config: TrainConfig) -> None:
         self.cache, self.taxonomy, self.config = cache, taxonomy, config
-        self._streams: dict[tuple[int, int], SceneStream] = {}
+        self._streams: dict[tuple[Size, int], SceneStream] = {}
 
     @classmethod
     def open(
@@ -235,14 +230,14 @@ class LabelledStream:
         weights = class_weights(photos, len(taxonomy), config.class_weight_power)
         return cls(photos, taxonomy, config), weights
 
-    def batch(self, step: int, size: int, count: int) -> Sample:
+    def batch(self, step: int, size: Size, count: int) -> Sample:
         """See :class:`panokit_compression.distil.Stream`."""
         scenes = self.scenes(size, count)
         labels = scenes[step]
         return Sample(labels.image, labels, self.config.loss, scenes.weights.person)
 
-    def scenes(self, size: int, count: int) -> SceneStream:
-        """The stream that batches of ``count`` scenes of side ``size`` come from."""
+    def scenes(self, size: Size, count: int) -> SceneStream:
+        """The stream that batches of ``count`` scenes of ``size`` come from."""
 
         key = (size, count)
         if key not in self._streams:

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from panokit.errors import ArgumentError
+from panokit.preprocessing import Size, sides
 from panokit_network.backbone import Conv
 from panokit_network.model import Normalize, PanopticNetwork
 
@@ -110,13 +111,12 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def count_macs(module: nn.Module, size: int) -> int:
-    """Multiply-accumulates of the convolutions and linear layers for one ``size``×``size`` image.
+def count_macs(module: nn.Module, size: Size) -> int:
+    """Multiply-accumulates of the convolutions and linear layers for one image of ``size``.
 
     Resizes, additions and activations are not counted, as is usual.
     """
-    if size < 1:
-        raise ArgumentError("size", f"size is {size!r}; expected at least 1")
+    width, height = sides(size)
     macs = 0
 
     def count(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -132,7 +132,7 @@ def count_macs(module: nn.Module, size: int) -> int:
     training = module.training
     try:
         with torch.no_grad():
-            module.eval()(torch.zeros(1, 3, size, size))
+            module.eval()(torch.zeros(1, 3, height, width))
     finally:
         module.train(training)
         for handle in handles:

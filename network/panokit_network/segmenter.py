@@ -12,7 +12,7 @@ from torch import nn
 
 from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec
 from panokit.decoding import PostprocessConfig
-from panokit.preprocessing import PreprocessConfig
+from panokit.preprocessing import PreprocessConfig, Size, sides
 from panokit.segmenter import Segmenter
 from panokit_network.model import HEAD_NAMES, PanopticNetwork
 from panokit_network.source import NetworkSource
@@ -37,11 +37,12 @@ class TorchRuntime:
 
 
 def open_weights(
-    path: str | Path, size: int = 320, config: PostprocessConfig | None = None
+    path: str | Path, size: Size = 320, config: PostprocessConfig | None = None
 ) -> Segmenter:
-    """A segmenter that runs a weight file at ``size`` × ``size``."""
+    """A segmenter that runs a weight file at ``size``."""
     source = NetworkSource.from_weights(path)
-    cells = size // PanopticNetwork.stride
+    stride = PanopticNetwork.stride
+    width, height = sides(size, stride)
     channels = {"semantic": len(source.taxonomy), "center": 1, "offset": 2}
     artifact = Artifact(
         name=f"torch:{Path(path).name}",
@@ -50,17 +51,18 @@ def open_weights(
         sha256="",
         bytes=0,
         precision="float32",
-        input=TensorSpec("image", (1, size, size, 3), "float32", "nhwc"),
+        input=TensorSpec("image", (1, height, width, 3), "float32", "nhwc"),
         outputs={
-            n: TensorSpec(n, (1, cells, cells, channels[n]), "float32", "nhwc") for n in HEAD_NAMES
+            n: TensorSpec(n, (1, height // stride, width // stride, channels[n]), "float32", "nhwc")
+            for n in HEAD_NAMES
         },
     )
     manifest = Manifest(
         name=source.name,
         taxonomy=source.taxonomy,
-        preprocessing=PreprocessConfig((size, size)),
+        preprocessing=PreprocessConfig((width, height)),
         postprocessing=config or source.postprocessing,
-        stride=PanopticNetwork.stride,
+        stride=stride,
         artifacts=(artifact,),
     )
     return Segmenter(Bundle(Path(path).parent, manifest), artifact, TorchRuntime(source.module))

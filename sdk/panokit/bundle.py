@@ -76,12 +76,18 @@ class Artifact:
 
 @dataclass(frozen=True)
 class VectorFile:
-    """One golden vector: a dump of what ``artifact`` computes, by ``origin`` (a runtime)."""
+    """One golden vector: a dump of what ``artifact`` computes, by ``origin`` (a runtime).
+
+    ``photo`` is the photo that its input was made from, if that lies in the bundle: an upright PNG
+    in sRGB, so that preprocessing can be tested too; ``photo_sha256`` that of the file.
+    """
 
     artifact: str
     file: str
     sha256: str
     origin: str
+    photo: str = ""
+    photo_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,8 @@ class Bundle:
             (a.file, a.sha256, a.bytes) for a in manifest.artifacts
         ]
         listed += [(v.file, v.sha256, None) for v in manifest.vectors]
+        photos = {v.photo: v.photo_sha256 for v in manifest.vectors if v.photo}
+        listed += [(file, sha256, None) for file, sha256 in photos.items()]
         for name, sha256, size in listed:
             _check_file(root, name, sha256, size, verify)
         return cls(root, manifest)

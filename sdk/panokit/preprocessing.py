@@ -15,10 +15,48 @@ from panokit.config import read_settings, write_settings
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 
-__all__ = ["PreprocessConfig", "TransformRecord", "letterbox", "preprocess"]
+__all__ = [
+    "PreprocessConfig",
+    "Size",
+    "TransformRecord",
+    "letterbox",
+    "parse_size",
+    "preprocess",
+    "sides",
+]
+
+Size = int | tuple[int, int]
+"""An input's size in pixels: the side of a square, or width and height."""
 
 KERNEL = "pillow-bilinear"
 """Name of the resize kernel: Pillow's BILINEAR, a triangle filter that widens when it shrinks."""
+
+
+def sides(size: Size, step: int = 1, name: str = "size") -> tuple[int, int]:
+    """Width and height of a :data:`Size`; ``ArgumentError`` unless both are multiples of
+    ``step``."""
+    both = (size, size) if isinstance(size, int) else tuple(size)
+    whole = all(isinstance(v, int) and not isinstance(v, bool) for v in both)
+    if len(both) != 2 or not whole or any(v < step or v % step for v in both):
+        expected = f"a multiple of {step}" if step > 1 else "at least 1"
+        raise ArgumentError(
+            name, f"{name} is {size!r}; expected {expected}, or a width and height that are both"
+        )
+    return both[0], both[1]
+
+
+def parse_size(text: str, name: str = "size") -> Size:
+    """``320`` (a square) or ``256x192`` (width x height), as people write a size."""
+    parts = text.lower().replace("×", "x").split("x")
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise ArgumentError(
+            name, f"{name} is {text!r}; expected a side such as 320, or width x height: 256x192"
+        )
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 @dataclass(frozen=True)

@@ -130,17 +130,25 @@ class Taxonomy:
         return {"name": self.name, "categories": [c.to_json() for c in self.categories]}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Taxonomy:
-        """Read COCO-style categories: ``{"name": …, "categories": [{id, name, isthing}]}``."""
-        categories = data.get("categories")
-        if not isinstance(categories, list):
-            raise ArgumentError(
-                "taxonomy", f"taxonomy is {data!r}; expected an object with a list 'categories'"
-            )
-        return cls(
-            name=str(data.get("name", "unnamed")),
-            categories=tuple(_category(c, i) for i, c in enumerate(categories)),
-        )
+    def from_json(cls, data: Any) -> Taxonomy:
+        """Read the classes of a network, in the order of its channels.
+
+        Either COCO-style categories, ``{"name": …, "categories": [{id, name, isthing, color}]}`` or
+        that list alone, in which a plain name stands for a thing; or names of both kinds, things
+        first: ``{"things": ["person"], "stuff": ["sky"]}``. Ids count from 1 where there are none.
+        """
+        name = "unnamed"
+        if isinstance(data, Mapping):
+            name = str(data.get("name", name))
+            categories = data.get("categories")
+            if categories is None and ("things" in data or "stuff" in data):
+                categories = [*_named(data, "things", 1), *_named(data, "stuff", 0)]
+        else:
+            categories = data
+        if not isinstance(categories, list) or not categories:
+            expected = "a list of classes, or an object with 'categories', or 'things' and 'stuff'"
+            raise ArgumentError("taxonomy", f"taxonomy is {data!r:.80}; expected {expected}")
+        return cls(name, tuple(_category(c, i) for i, c in enumerate(categories)))
 
     @classmethod
     def load(cls, path: str | Path) -> Taxonomy:
@@ -149,17 +157,31 @@ class Taxonomy:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(path, f"expected a taxonomy in JSON, but {error}") from None
-        return cls.from_json(data)
+        try:
+            return cls.from_json(data)
+        except ArgumentError as error:
+            raise DataError(path, str(error)) from None
+
+
+def _named(data: Mapping[str, Any], kind: str, isthing: int) -> list[Any]:
+    """The names of one kind as categories."""
+    names = data.get(kind, [])
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise ArgumentError(kind, f"{kind} is {names!r}; expected a list of names")
+    return [{"name": name, "isthing": isthing} for name in names]
 
 
 def _category(data: Any, index: int) -> Category:
-    if not isinstance(data, dict) or not {"id", "name"} <= data.keys():
+    if isinstance(data, str):
+        data = {"name": data}
+    if not isinstance(data, dict) or "name" not in data:
         raise ArgumentError(
             f"categories[{index}]",
-            f"categories[{index}] is {data!r}; expected an object with 'id' and 'name'",
+            f"categories[{index}] is {data!r}; expected a name, or an object with 'name'",
         )
     color = data.get("color", _default_color(index))
-    return Category(data["id"], data["name"], bool(data.get("isthing", 1)), tuple(color))
+    is_thing = bool(data.get("isthing", 1))
+    return Category(data.get("id", index + 1), data["name"], is_thing, tuple(color))
 
 
 def _default_color(index: int) -> tuple[int, int, int]:

@@ -307,3 +307,19 @@ def test_without_photos_the_golden_vectors_are_used(
     code, output = run(cli_verify.verify, str(sound.root))
     assert code == 0
     assert "Golden vectors are used alone" in output
+
+
+def test_a_photo_that_becomes_another_input_fails(sound: Bundle) -> None:
+    """Preprocessing is tested from the bundle alone: its vectors come with their photos."""
+    assert all(vector.photo for vector in sound.manifest.vectors)
+    vector = next(v for v in sound.manifest.vectors if v.artifact == "tflite-float32")
+    path = sound.root / vector.photo
+    kept = path.read_bytes()
+    pixels = np.asarray(Image.open(path)).copy()
+    pixels[:9, :9] ^= 64
+    Image.fromarray(pixels).save(path)
+    try:
+        verdicts = {v.artifact: v for v in verify_bundle(sound)}
+    finally:
+        path.write_bytes(kept)
+    assert "is preprocessed to another input" in verdicts["tflite-float32"].failures[0]

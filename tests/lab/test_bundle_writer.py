@@ -12,11 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from panokit.bundle import Bundle, Manifest, TensorSpec, hash_path
+from panokit.bundle import Artifact, Bundle, Manifest, TensorSpec, VectorFile, hash_path
 from panokit.decoding import PostprocessConfig
 from panokit.dump import read_dump
 from panokit.errors import ArgumentError, ExportError
-from panokit.preprocessing import PreprocessConfig
+from panokit.photo import Photo
+from panokit.preprocessing import PreprocessConfig, preprocess
 from panokit.taxonomy import Taxonomy
 from panokit_lab.bundle_writer import BundlePart, safetensors_bytes, write_bundle
 from tests.toys.network import toy_photos
@@ -90,6 +91,10 @@ def test_golden_vectors_are_dumps(tmp_path: Path, manifest: Manifest, part: Bund
         assert dump.transform.photo_wh == (48, 40)
         assert dump.tensors["input"].shape == (SIZE, SIZE, 3)
         assert dump.tensors["panoptic"].shape == (SIZE, SIZE)
+        photo = Photo.open(bundle.root / vector.photo)
+        image, transform = preprocess(photo, manifest.preprocessing)
+        np.testing.assert_array_equal(image, dump.tensors["input"])
+        assert transform == dump.transform
         for head, values in part.raw[dump.name].items():
             assert dump.tensors[head].dtype == np.int8
             np.testing.assert_array_equal(dump.tensors[head], values)
@@ -163,3 +168,25 @@ def test_own_safetensors_writer_against_the_library() -> None:
     for name, values in tensors.items():
         assert read[name].dtype == values.dtype
         np.testing.assert_array_equal(read[name], values)
+
+
+@pytest.mark.parametrize("which", ["written", "shipped"])
+def test_manifests_fit_the_schema_of_the_docs(
+    which: str, tmp_path: Path, manifest: Manifest, part: BundlePart, root: Path
+) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    schema = json.loads((root / "docs" / "manifest.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    written = which == "written"
+    bundle = write_bundle(tmp_path / "t.panokit", manifest, [part], PHOTOS) if written else None
+    path = (bundle or Bundle.open()).root / "manifest.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    jsonschema.validate(described, schema)
+    known = {f.name for f in dataclasses.fields(Manifest)}
+    assert known == schema["properties"].keys()
+    for name, kind in (("artifact", Artifact), ("vector", VectorFile), ("tensor", TensorSpec)):
+        fields = {f.name for f in dataclasses.fields(kind)}
+        assert fields == schema["$defs"][name]["properties"].keys(), name
+    del described["artifacts"][0]["sha256"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(described, schema)

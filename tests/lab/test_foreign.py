@@ -13,6 +13,7 @@ from torch import nn
 
 from panokit import Segmenter
 from panokit.bundle import Bundle
+from panokit.preprocessing import Size
 from panokit.taxonomy import Taxonomy
 from panokit_converters.interface import HEADS
 from panokit_converters.onnx import onnx_operators
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 NETWORKS: dict[str, type[nn.Module]] = {"mobilenetv3": MobileNetV3Like, "unet": TinyUNet}
 STRIDES = {"mobilenetv3": 4, "unet": 2}
+SIZES: dict[str, Size] = {"mobilenetv3": 64, "unet": (64, 96)}  # width and height
 FORMATS: tuple[str, ...] = ("tflite", "coreml", "onnx")
 if importlib.util.find_spec("coreai_torch"):  # an extra of its own
     FORMATS = (*FORMATS, "coreai")
@@ -34,7 +36,7 @@ if importlib.util.find_spec("coreai_torch"):  # an extra of its own
 def foreign(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Bundle]:
-    """A foreign network's name and its bundle, of 64×64 images."""
+    """A foreign network's name and its bundle."""
     folder = tmp_path_factory.mktemp(request.param)
     for name, photo in toy_photos(3, (64, 64)).items():
         Image.fromarray(photo.rgb_hwc).save(folder / f"{name}.png")
@@ -44,7 +46,7 @@ def foreign(
     source = NetworkSource.from_module(module, taxonomy, licence="test only")
     wanted = ExportRequest(
         weights=None, out=folder / "foreign.panokit", recipes=("float32", "float16"),
-        formats=FORMATS, size=64, photos=(folder,),
+        formats=FORMATS, size=SIZES[request.param], photos=(folder,),
     )  # fmt: skip
     return request.param, export_bundle(wanted, source=source)
 
@@ -52,6 +54,11 @@ def foreign(
 def test_every_format_keeps_the_heads_and_the_map(foreign: tuple[str, Bundle]) -> None:
     name, bundle = foreign
     assert bundle.manifest.stride == STRIDES[name]
+    width, height = 64, 96 if name == "unet" else 64
+    assert bundle.manifest.preprocessing.size_wh == (width, height)
+    for artifact in bundle.manifest.artifacts:
+        shapes = {(1, height, width, 3), (1, 3, height, width)}
+        assert artifact.input.shape in shapes, artifact.name
     names = [f"{f}-{p}" for f in FORMATS for p in ("float32", "float16")]
     assert [a.name for a in bundle.manifest.artifacts] == names
     for artifact in bundle.manifest.artifacts:
@@ -73,12 +80,13 @@ def test_only_plain_operators(foreign: tuple[str, Bundle]) -> None:
 
 
 def test_the_sdk_runs_tflite_and_onnx_alike(foreign: tuple[str, Bundle]) -> None:
-    _, bundle = foreign
-    photo = toy_photos(4, (64, 64))["toy3"]  # not one of those it was checked on
+    name, bundle = foreign
+    photo = toy_photos(4, (80, 120))["toy3"]  # not one of those it was checked on
     ids = [
-        Segmenter.open(bundle, name).stages(photo).panoptic.ids
-        for name in ("tflite-float32", "onnx-float32")
+        Segmenter.open(bundle, artifact).stages(photo).panoptic.ids
+        for artifact in ("tflite-float32", "onnx-float32")
     ]
+    assert ids[0].shape == (96 if name == "unet" else 64, 64)  # of the input
     assert (ids[0] == ids[1]).mean() >= 0.999
 
 

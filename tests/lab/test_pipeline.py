@@ -46,7 +46,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> ExperimentSetup:
     config = PreprocessConfig((SIZE, SIZE))
     return ExperimentSetup(
         source=NetworkSource.from_module(TinyPanoptic(), TAXONOMY, "tiny"),
-        size=SIZE,
+        size_wh=(SIZE, SIZE),
         cache=folder / "cache",
         calibration=calibration_from_photos(photos, 16, config),
         judging={

@@ -202,7 +202,7 @@ def point(size: int, ms: float, pq: float) -> RecipeResult:
     artifact = ArtifactFigures("m.tflite", size, "int8", "litert", quality=quality,
                                latency={1: latency})  # fmt: skip
     taxonomy = Taxonomy.from_json({"name": "toy", "categories": CATEGORIES})
-    return RecipeResult(Recipe("r"), "toy", "", 64, taxonomy, PostprocessConfig(), 1, 1,
+    return RecipeResult(Recipe("r"), "toy", "", (64, 64), taxonomy, PostprocessConfig(), 1, 1,
                         {"tflite": artifact})  # fmt: skip
 
 
@@ -264,11 +264,11 @@ def test_layer_costs_of_other_settings_are_measured_anew() -> None:
     def photos(value: int) -> CalibrationSet:
         return CalibrationSet((np.full((32, 32, 3), value, np.uint8),), ("a",), "test")
 
-    setup = ExperimentSetup(source, 32, Path(), photos(1))
+    setup = ExperimentSetup(source, (32, 32), Path(), photos(1))
     recipe = Recipe("int8", (Quantize(calibration_photos=16, ranges="mean"),))
     keys = {
         sensitivity_key(setup, recipe),
-        sensitivity_key(replace(setup, size=64), recipe),
+        sensitivity_key(replace(setup, size_wh=(64, 64)), recipe),
         sensitivity_key(replace(setup, calibration=photos(2)), recipe),
         sensitivity_key(
             setup, Recipe("int8", (Quantize(calibration_photos=16, ranges="min_max"),))

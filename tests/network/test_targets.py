@@ -39,12 +39,12 @@ def scene(
     person: np.ndarray | None = None,
     complete: bool = False,
 ) -> Scene:
-    size = segment_map.shape[0]
+    shape = segment_map.shape
     return Scene(
-        np.zeros((size, size, 3), np.uint8),
+        np.zeros((*shape, 3), np.uint8),
         segment_map.astype(np.uint16),
         segments,
-        np.full((size, size), NO_PERSON_MAP if person is None else person, np.uint8),
+        np.full(shape, NO_PERSON_MAP if person is None else person, np.uint8),
         absent,
         complete,
     )
@@ -163,6 +163,19 @@ def test_centre_peak_and_offsets_point_to_the_centroid() -> None:
     assert t.offset[:, 2, 4].tolist() == [2.0, 6.0]
     assert t.offset_weight[2, 4] > 0
     assert t.offset_weight[0, 0] == 0
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_scenes_need_not_be_square(turned: bool) -> None:
+    m = np.zeros((64, 32), int)
+    m[40:48, 8:24] = 1  # centroid at y 44, x 16
+    t = targets_of(scene(m.T if turned else m, [DISC]))
+    center = t.center.T if turned else t.center
+    offset = t.offset[::-1].transpose(0, 2, 1) if turned else t.offset
+    assert center.shape == (16, 8)
+    peak = np.argwhere(center == center.max())
+    assert peak.tolist() == [[10, 3], [10, 4], [11, 3], [11, 4]]
+    assert offset[:, 10, 2].tolist() == [2.0, 6.0]
 
 
 def test_perfect_heads_cost_next_to_nothing_and_wrong_ones_more() -> None:

@@ -119,6 +119,24 @@ def test_photos_without_things_or_labels_are_learnt_from(tmp_path: Path) -> None
     assert np.isfinite(losses).all()
 
 
+def test_inputs_need_not_be_square(
+    photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
+) -> None:
+    config = replace(SMALL, phases=(Phase((64, 96), 2, 4),), warmup_samples=1, cooldown_samples=1)
+    assert TrainConfig.from_json(config.to_json()) == config
+    made, losses = trainer(photos, tmp_path, config)
+    batch = made.stream[0]
+    assert batch.image.shape == (2, 3, 96, 64)
+    assert (batch.semantic.shape[1:], batch.offset.shape[1:]) == ((48, 32), (2, 24, 16))
+    made.run()
+    assert np.isfinite(losses).all()
+    folder, cache = photos
+    judge = Validator({"toy": cache}, folder.taxonomy, size=(64, 96))
+    network, _ = load_weights(tmp_path / "weights.safetensors")
+    assert 0 <= judge(network)["toy"]["miou"] <= 1
+    assert judge.pictures(network, 1)[0][1].shape == (96, 3 * 64, 3)
+
+
 @pytest.mark.slow
 def test_a_batch_can_be_learnt(photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path) -> None:
     config = replace(SMALL, phases=(Phase(64, 4, 200),), cooldown_samples=1)
@@ -181,7 +199,7 @@ def test_damaged_or_foreign_files_are_refused(
     made, _ = trainer(photos, tmp_path)
     made.run(stop_after=1)
     weights, checkpoint = tmp_path / "weights.safetensors", tmp_path / CHECKPOINT
-    with pytest.raises(DataError, match="expected weights in format"):
+    with pytest.raises(DataError, match="expected weights of Panokit's own network"):
         load_weights(checkpoint)
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(DataError, match="expected a safetensors file"):

@@ -10,7 +10,15 @@ from PIL import Image
 
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.preprocessing import PreprocessConfig, TransformRecord, letterbox, preprocess
+from panokit.preprocessing import (
+    PreprocessConfig,
+    Size,
+    TransformRecord,
+    letterbox,
+    parse_size,
+    preprocess,
+    sides,
+)
 
 
 @pytest.mark.parametrize(
@@ -107,3 +115,23 @@ def test_record_round_trips_through_json() -> None:
 def test_impossible_sizes_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ArgumentError, match="size_wh"):
         PreprocessConfig(size)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("320", (320, 320)), ("256x192", (256, 192)), ("96X160", (96, 160)), ("64×32", (64, 32))],
+)
+def test_sizes_as_people_write_them(text: str, expected: tuple[int, int]) -> None:
+    assert sides(parse_size(text), 32) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "wide", "64x", "64x32x3", "6.4", "64,32"])
+def test_texts_that_are_no_size(text: str) -> None:
+    with pytest.raises(ArgumentError, match="width x height: 256x192"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("size", [0, -32, 100, (64, 100), (0, 64), (64, 64, 64), True, (64.0, 32)])
+def test_sizes_that_are_no_multiple(size: Size) -> None:
+    with pytest.raises(ArgumentError, match="expected a multiple of 32, or a width and height"):
+        sides(size, 32)

@@ -161,6 +161,27 @@ def test_the_first_wrong_stage_is_named(
     assert re.search(reason, wrong.reason)
 
 
+def test_axes_of_one_are_no_difference(suite: Path, results: Path) -> None:
+    for path in results.glob("*.safetensors"):
+        tensors, texts = read_case(path)
+        changed = {
+            k: v[..., 0] if k == "real.center" and v.shape[-1] == 1 else v[None]
+            for k, v in tensors.items()
+        }
+        save_file({k: np.ascontiguousarray(v) for k, v in changed.items()}, path, texts)
+    assert all(c.good for c in check_suite(suite, results))
+
+
+def test_a_wrong_number_of_values_is_a_difference(suite: Path, results: Path) -> None:
+    path = next(results.glob("*.safetensors"))
+    tensors, texts = read_case(path)
+    stage = "ids" if "ids" in tensors else "input"
+    tensors[stage] = tensors[stage][:-1]
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path, texts)
+    (wrong,) = (c for c in check_suite(suite, results) if not c.good)
+    assert (wrong.name, wrong.stage) == (path.stem, stage)
+
+
 def test_errors_missing_files_and_rubbish_are_told(suite: Path, results: Path) -> None:
     _rewrite(results / "error-nan-semantic.safetensors", lambda t, m: m.update(error="null"))
     (results / "vote-tie.safetensors").unlink()

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from panokit.config import read_settings, write_settings
 from panokit.errors import ArgumentError
+from panokit.preprocessing import Size, sides
 
 __all__ = [
     "MIN_CALIBRATION_PHOTOS",
@@ -42,6 +43,7 @@ Ranges = Literal["none", "min_max", "mean", "percentile", "mse"]
 Rounding = Literal["nearest", "compensated"]
 Importance = Literal["magnitude", "taylor"]
 
+LARGEST_SIDE = 4096  # pixels of an input
 MIN_CALIBRATION_PHOTOS = 16
 CALIBRATED: tuple[Precision, ...] = ("int8", "int16x8")
 
@@ -106,7 +108,7 @@ class Finetune:
 
     kind: ClassVar[str] = "finetune"
     samples: int = 40_000
-    size: int = 192
+    size: Size = 192
     batch: int = 16
     learning_rate: float = 1e-3
     distil: float = 0.5
@@ -137,7 +139,7 @@ class Qat:
 
     kind: ClassVar[str] = "qat"
     samples: int = 20_000
-    size: int = 192
+    size: Size = 192
     batch: int = 16
     learning_rate: float = 2e-4
     distil: float = 0.7
@@ -367,9 +369,9 @@ def _patterns(step: Any, name: str) -> None:
 def _training(step: Any) -> None:
     _whole(step, "samples", 1, 100_000_000)
     _whole(step, "batch", 1, 4096)
-    _whole(step, "size", 32, 4096)
-    if step.size % 32:
+    if max(sides(step.size, 32, f"{step.kind} size")) > LARGEST_SIDE:
         raise ArgumentError(
-            f"{step.kind} size", f"{step.kind} size is {step.size!r}; expected a multiple of 32"
+            f"{step.kind} size",
+            f"{step.kind} size is {step.size!r}; expected at most {LARGEST_SIDE} pixels a side",
         )
     _between(step, "learning_rate", 0, 1)

@@ -17,6 +17,7 @@ from panokit._files import write_json
 from panokit.bundle import shipped_bundle_path
 from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption
 from panokit.errors import ArgumentError
+from panokit.preprocessing import parse_size
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_lab import bench as timing
 from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
@@ -118,7 +119,7 @@ def run(
     limit: Limit = 0,
     coreml_photos: CoremlPhotos = 0,
     photos: Photos = None,
-    size: SizeOption = 320,
+    size: SizeOption = "320",
     json: JsonOption = None,
 ) -> None:
     """Compress a network by recipes: artifacts, weights and figures, in OUT/RECIPE each.
@@ -128,7 +129,7 @@ def run(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     chosen = _recipes(recipes)
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
-                                tuple(photos or ()), size)  # fmt: skip
+                                tuple(photos or ()), parse_size(size))  # fmt: skip
     results: list[RecipeResult] = []
     with _resumable(out), _console.status("opening the network and photos") as status:
         setup = request.open(chosen)
@@ -207,14 +208,16 @@ def sensitivity(
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
-    size: SizeOption = 320,
+    size: SizeOption = "320",
     json: JsonOption = None,
 ) -> None:
     """Tell which layer costs how much when quantized, and which to keep in higher precision.
 
     Example: panokit compress sensitivity --data my-photos --split my_val --out layers
     """
-    request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, size=size)
+    request = ExperimentRequest(
+        out, weights, module, taxonomy, data, split, limit, size=parse_size(size)
+    )
     (chosen,) = _recipes([recipe])
     with _resumable(out), _console.status("opening") as status:
         setup = request.open([chosen])
@@ -257,7 +260,7 @@ def search(
     limit: Limit = 0,
     coreml_photos: CoremlPhotos = 0,
     photos: Photos = None,
-    size: SizeOption = 320,
+    size: SizeOption = "320",
     json: JsonOption = None,
 ) -> None:
     """Run many recipes and draw the best trade-offs of size, MACs, latency and PQ.
@@ -266,7 +269,7 @@ def search(
     """
     chosen = _recipes(recipes or []) + (grid_recipes(grid) if grid else [])
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
-                                tuple(photos or ()), size)  # fmt: skip
+                                tuple(photos or ()), parse_size(size))  # fmt: skip
     with _resumable(out), _console.status("searching") as status:
         found = run_search(request, chosen, workers, ray_address, seconds, status.update)
     for failure in found.failures:

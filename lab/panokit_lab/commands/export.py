@@ -18,8 +18,11 @@ from rich.table import Table
 
 from panokit._files import write_json
 from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption
+from panokit.config import read_settings_file
+from panokit.decoding import PostprocessConfig
 from panokit.dump import HEADS
 from panokit.errors import UsageError
+from panokit.preprocessing import parse_size
 from panokit.taxonomy import Taxonomy
 from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
 from panokit_lab.export import (
@@ -90,6 +93,21 @@ Strict = Annotated[
     ),
 ]
 
+Licence = Annotated[
+    str,
+    typer.Option(
+        "--licence", help="Licence of the weights, for manifest and files.", rich_help_panel=OUTPUT
+    ),
+]
+Decoding = Annotated[
+    Path | None,
+    typer.Option(
+        "--decoding",
+        help="JSON of the decoding's parameters, as `panokit tune` writes it.",
+        rich_help_panel=INPUT,
+    ),
+]
+
 
 def export(
     out: Out,
@@ -101,8 +119,10 @@ def export(
     input: Input = "native",
     calibration_data: CalibrationData = None,
     photos: Photos = None,
-    size: SizeOption = 320,
+    size: SizeOption = "320",
     strict: Strict = True,
+    licence: Licence = "",
+    decoding: Decoding = None,
     json: JsonOption = None,
 ) -> None:
     """Make the files a phone runs: TFLite, Core ML and ONNX, each checked against torch.
@@ -120,11 +140,13 @@ def export(
         out=out,
         recipes=tuple(_split(recipe or ["float32,float16,int8"])),
         formats=tuple(_split([formats])),
-        size=size,
+        size=parse_size(size),
         input=input,  # type: ignore[arg-type]  # checked by the request
         calibration_data=calibration_data,
         photos=tuple(photos or ()),
         strict=strict,
+        licence=licence,
+        decoding=read_settings_file(PostprocessConfig, decoding, "decoding") if decoding else None,
     )
     with _console.status("exporting") as status, _terminated_like_interrupted():
         result = run_export(request, lambda text: status.update(escape(text)), source=source)

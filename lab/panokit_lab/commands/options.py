@@ -22,5 +22,10 @@ TaxonomyOption = Annotated[
     typer.Option("--taxonomy", help="Taxonomy JSON of --module.", rich_help_panel=INPUT),
 ]
 SizeOption = Annotated[
-    int, typer.Option("--size", help="Side of the input, a multiple of 32.", rich_help_panel=INPUT)
+    str,
+    typer.Option(
+        "--size",
+        help="Input in pixels: a side, or WIDTHxHEIGHT (256x192); multiples of 32.",
+        rich_help_panel=INPUT,
+    ),
 ]

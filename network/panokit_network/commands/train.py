@@ -24,6 +24,7 @@ from panokit._files import write_json
 from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption
 from panokit.config import write_settings
 from panokit.errors import ArgumentError
+from panokit.preprocessing import sides
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.photo_source import PhotoSource
 from panokit_datasets.records import LabelledPhoto
@@ -227,7 +228,8 @@ def _shown_on(bar: Progress, settings: TrainConfig) -> Callable[[dict[str, Any]]
     task = bar.add_task("training", total=settings.total_samples)
 
     def show(figures: dict[str, Any]) -> None:
-        text = f"{figures['size']} px  loss {figures['total']:.3f}"
+        width, height = sides(figures["size"])
+        text = f"{width}x{height}  loss {figures['total']:.3f}"
         bar.update(task, completed=figures["samples"], description=text)
 
     return show

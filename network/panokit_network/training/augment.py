@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError
+from panokit.preprocessing import Size, sides
 from panokit_datasets.records import NO_PERSON_MAP, DecodedPhoto, SegmentRecord
 
 __all__ = ["AugmentConfig", "Scene", "letterboxed_scene", "random_scene"]
@@ -59,10 +60,10 @@ class AugmentConfig:
 
 @dataclass
 class Scene:
-    """A square training scene.
+    """A training scene.
 
-    ``image_hwc`` uint8 ``[S,S,3]``; ``segment_map`` uint16 ``[S,S]``, 0 = none, i = ``segments[i
-    - 1]``, :data:`PADDING` in the padding; ``person`` uint8 ``[S,S]`` as in ``DecodedPhoto``,
+    ``image_hwc`` uint8 ``[H,W,3]``; ``segment_map`` uint16 ``[H,W]``, 0 = none, i = ``segments[i
+    - 1]``, :data:`PADDING` in the padding; ``person`` uint8 ``[H,W]`` as in ``DecodedPhoto``,
     ``NO_PERSON_MAP`` where nothing is said.
     """
 
@@ -74,34 +75,39 @@ class Scene:
     complete: bool
 
 
-def letterboxed_scene(photo: DecodedPhoto, size: int) -> Scene:
+def letterboxed_scene(photo: DecodedPhoto, size: Size) -> Scene:
     """The whole photo, centred on black: what the network sees in use."""
     h, w = photo.segment_map.shape
-    scale = size / max(h, w)
+    width, height = sides(size)
+    scale = min(width / w, height / h)
     scaled_wh = max(1, round(w * scale)), max(1, round(h * scale))
-    left, top = (size - scaled_wh[0]) // 2, (size - scaled_wh[1]) // 2
-    return _place(photo, scaled_wh, left, top, size, flip=False)
+    left, top = (width - scaled_wh[0]) // 2, (height - scaled_wh[1]) // 2
+    return _place(photo, scaled_wh, left, top, (width, height), flip=False)
 
 
 def random_scene(
     photo: DecodedPhoto,
     donor: DecodedPhoto | None,
-    size: int,
+    size: Size,
     config: AugmentConfig,
     rng: np.random.Generator,
 ) -> Scene:
     """A random view of ``photo`` with random objects of ``donor`` pasted in."""
     h, w = photo.segment_map.shape
     low, high = config.scale_range
-    scale = size / max(h, w) * float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    size_wh = sides(size)
+    scale = min(size_wh[0] / w, size_wh[1] / h) * float(
+        np.exp(rng.uniform(np.log(low), np.log(high)))
+    )
     aspect = float(np.exp(rng.uniform(*np.log(config.aspect_range)) / 2))
     scaled_wh = max(8, round(w * scale * aspect)), max(8, round(h * scale / aspect))
     # Where the photo is smaller than the scene it lies anywhere in it; where it is larger the
     # scene lies anywhere in the photo.
     left, top = (
-        int(rng.integers(min(0, size - side), max(0, size - side) + 1)) for side in scaled_wh
+        int(rng.integers(min(0, room - side), max(0, room - side) + 1))
+        for room, side in zip(size_wh, scaled_wh, strict=True)
     )
-    scene = _place(photo, scaled_wh, left, top, size, rng.random() < config.flip_probability)
+    scene = _place(photo, scaled_wh, left, top, size_wh, rng.random() < config.flip_probability)
     if donor is not None:
         _paste_objects(scene, donor, config, rng)
     scene.image_hwc = _camera(scene.image_hwc, config, rng)
@@ -110,13 +116,18 @@ def random_scene(
 
 
 def _place(
-    photo: DecodedPhoto, scaled_wh: tuple[int, int], left: int, top: int, size: int, flip: bool
+    photo: DecodedPhoto,
+    scaled_wh: tuple[int, int],
+    left: int,
+    top: int,
+    size_wh: tuple[int, int],
+    flip: bool,
 ) -> Scene:
-    """Resize to ``scaled_wh`` and put the top-left corner at (left, top) of a size×size scene."""
+    """Resize to ``scaled_wh`` and put the top-left corner at (left, top) of a scene."""
     h, w = photo.segment_map.shape
     sw, sh = scaled_wh
-    x0, x1 = max(0, left), min(size, left + sw)
-    y0, y1 = max(0, top), min(size, top + sh)
+    x0, x1 = max(0, left), min(size_wh[0], left + sw)
+    y0, y1 = max(0, top), min(size_wh[1], top + sh)
     # Resize only the part that is seen (plus a margin for the kernel).
     sx0, sx1 = max(0, int((x0 - left) * w / sw) - 2), min(w, int(np.ceil((x1 - left) * w / sw)) + 2)
     sy0, sy1 = max(0, int((y0 - top) * h / sh) - 2), min(h, int(np.ceil((y1 - top) * h / sh)) + 2)
@@ -137,9 +148,10 @@ def _place(
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    image = np.zeros((size, size, 3), np.uint8)
-    segment_map = np.full((size, size), PADDING, np.uint16)
-    person = np.full((size, size), NO_PERSON_MAP, np.uint8)
+    shape = size_wh[1], size_wh[0]
+    image = np.zeros((*shape, 3), np.uint8)
+    segment_map = np.full(shape, PADDING, np.uint16)
+    person = np.full(shape, NO_PERSON_MAP, np.uint8)
     inner = np.s_[y0:y1, x0:x1]
     image[inner] = part
     segment_map[inner] = photo.segment_map[map_y[:, None], map_x]
@@ -162,7 +174,7 @@ def _paste_objects(
     scene: Scene, donor: DecodedPhoto, config: AugmentConfig, rng: np.random.Generator
 ) -> None:
     """Paste up to ``paste_limit`` objects of the donor, resized, over the scene."""
-    size = scene.segment_map.shape[0]
+    height, width = scene.segment_map.shape
     areas = np.bincount(donor.segment_map.ravel(), minlength=len(donor.record.segments) + 1)
     least = 0.004 * donor.segment_map.size
     clean = [
@@ -177,7 +189,7 @@ def _paste_objects(
         box = np.s_[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
         cut, alpha = donor.image_hwc[box], mask[box].astype(np.float32)
         longest = max(alpha.shape)
-        side = size * float(np.exp(rng.uniform(np.log(0.15), np.log(0.9))))
+        side = min(width, height) * float(np.exp(rng.uniform(np.log(0.15), np.log(0.9))))
         scale = side / longest
         wh = max(4, round(alpha.shape[1] * scale)), max(4, round(alpha.shape[0] * scale))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -187,8 +199,8 @@ def _paste_objects(
             cut, alpha = cut[:, ::-1], alpha[:, ::-1]
         soft = cv2.GaussianBlur(np.ascontiguousarray(alpha), (3, 3), 0)
         alpha = np.asarray(soft, np.float32)
-        left = int(rng.integers(-wh[0] // 3, max(1, size - wh[0] * 2 // 3)))
-        top = int(rng.integers(-wh[1] // 3, max(1, size - wh[1] * 2 // 3)))
+        left = int(rng.integers(-wh[0] // 3, max(1, width - wh[0] * 2 // 3)))
+        top = int(rng.integers(-wh[1] // 3, max(1, height - wh[1] * 2 // 3)))
         _blend(scene, cut, alpha, left, top, donor.record.segments[index - 1])
 
 
@@ -204,9 +216,9 @@ def _blend(
     top: int,
     segment: SegmentRecord,
 ) -> None:
-    size = scene.segment_map.shape[0]
+    height, width = scene.segment_map.shape
     h, w = alpha.shape
-    x0, x1, y0, y1 = max(0, left), min(size, left + w), max(0, top), min(size, top + h)
+    x0, x1, y0, y1 = max(0, left), min(width, left + w), max(0, top), min(height, top + h)
     if x0 >= x1 or y0 >= y1:
         return
     inner, outer = np.s_[y0 - top : y1 - top, x0 - left : x1 - left], np.s_[y0:y1, x0:x1]

@@ -9,6 +9,7 @@ from typing import Any
 
 from panokit.config import read_settings, read_settings_file, write_settings
 from panokit.errors import ArgumentError
+from panokit.preprocessing import Size, sides
 from panokit_network.model import NetworkConfig
 from panokit_network.training.augment import AugmentConfig
 from panokit_network.training.losses import LossConfig
@@ -31,17 +32,14 @@ class Phase:
     of a training.
     """
 
-    size: int
+    size: Size
     batch: int
     samples: int
     freeze_blocks: int = 0
     freeze_statistics: bool = False
 
     def __post_init__(self) -> None:
-        if self.size < 32 or self.size % 32:
-            raise ArgumentError(
-                "phase size", f"phase size is {self.size!r}; expected a multiple of 32, at least 32"
-            )
+        sides(self.size, 32, "phase size")
         for name in ("batch", "samples"):
             if getattr(self, name) < 1:
                 raise ArgumentError(

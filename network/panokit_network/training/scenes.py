@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from panokit.preprocessing import Size
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.records import PhotoRecord
 from panokit_network.training.augment import Scene, random_scene
@@ -86,7 +87,7 @@ class SceneStream(Dataset[Batch]):
         ]
         return collate([s for s, _ in pairs], [t for _, t in pairs])
 
-    def sample(self, index: int, size: int) -> tuple[Scene, Targets]:
+    def sample(self, index: int, size: Size) -> tuple[Scene, Targets]:
         """Training sample number ``index`` at ``size``."""
         rng = np.random.default_rng((self.config.seed, index))
         photo = self.cache[self._draw(self.cumulative, rng)]

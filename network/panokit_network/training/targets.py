@@ -97,13 +97,13 @@ class LabelWeights:
 
 @dataclass(frozen=True)
 class Targets:
-    """Targets of one scene of side S.
+    """Targets of one scene of H rows and W columns.
 
-    ``semantic`` int16 ``[S/2,S/2]``: a channel or one of the two negative codes;
-    ``semantic_weight`` float32 ``[S/2,S/2]``; ``absent`` bool ``[C]``; ``person`` uint8
-    ``[S/2,S/2]``: probability of a person times 15, or ``NO_PERSON_MAP``; ``center`` float32
-    ``[S/4,S/4]`` 0..1 and ``center_weight``; ``offset`` float32 ``[2,S/4,S/4]`` (dy, dx) in input
-    pixels and ``offset_weight`` ``[S/4,S/4]``.
+    ``semantic`` int16 ``[H/2,W/2]``: a channel or one of the two negative codes;
+    ``semantic_weight`` float32 ``[H/2,W/2]``; ``absent`` bool ``[C]``; ``person`` uint8
+    ``[H/2,W/2]``: probability of a person times 15, or ``NO_PERSON_MAP``; ``center`` float32
+    ``[H/4,W/4]`` 0..1 and ``center_weight``; ``offset`` float32 ``[2,H/4,W/4]`` (dy, dx) in input
+    pixels and ``offset_weight`` ``[H/4,W/4]``.
     """
 
     semantic: NDArray[np.int16]
@@ -164,7 +164,8 @@ def _person(scene: Scene, absent: NDArray[np.bool_], weights: LabelWeights) -> N
     segments, only within pseudo-labelled or uncertain persons."""
     n = len(scene.segments)
     if weights.person is None:
-        return np.full((scene.person.shape[0] // SEMANTIC_STRIDE,) * 2, NO_PERSON_MAP, np.uint8)
+        rows, columns = (side // SEMANTIC_STRIDE for side in scene.person.shape)
+        return np.full((rows, columns), NO_PERSON_MAP, np.uint8)
     anywhere = not absent[weights.person]
     own = [
         s.score is not None and (anywhere or s.channel == weights.person) for s in scene.segments
@@ -179,19 +180,19 @@ def _centroids(
     segment_map: NDArray[np.uint16], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Centre of mass (y, x) and area of segments 0 to ``count``, in pixels of the map."""
-    side = segment_map.shape[0]
+    height, width = segment_map.shape
     flat = np.where(segment_map == PADDING, 0, segment_map).astype(np.int64)
     # Counts per segment and row (or column), then their weighted sums.
     rows = np.bincount(
-        (flat + np.arange(side)[:, None] * (count + 1)).ravel(), minlength=side * (count + 1)
-    ).reshape(side, count + 1)
+        (flat + np.arange(height)[:, None] * (count + 1)).ravel(), minlength=height * (count + 1)
+    ).reshape(height, count + 1)
     columns = np.bincount(
-        (flat + np.arange(side)[None, :] * (count + 1)).ravel(), minlength=side * (count + 1)
-    ).reshape(side, count + 1)
+        (flat + np.arange(width)[None, :] * (count + 1)).ravel(), minlength=width * (count + 1)
+    ).reshape(width, count + 1)
     area = rows.sum(0)
-    position = np.arange(side) + 0.5
     safe = np.maximum(area, 1)
-    return position @ rows / safe, position @ columns / safe, area
+    y, x = np.arange(height) + 0.5, np.arange(width) + 0.5
+    return y @ rows / safe, x @ columns / safe, area
 
 
 def _instances(
@@ -199,26 +200,27 @@ def _instances(
 ) -> tuple[NDArray[np.float32], ...]:
     config = weights.config
     cells = _at_stride(scene.segment_map, HEAD_STRIDE)
-    n, count = cells.shape[0], len(scene.segments)
-    center = np.zeros((n, n), np.float32)
+    count = len(scene.segments)
+    center = np.zeros(cells.shape, np.float32)
     center_weight = _center_weight(scene, cells, absent, weights)
     cy, cx, area = _centroids(scene.segment_map, count)
     size = np.sqrt(area) / HEAD_STRIDE
     low, high = config.sigma_range
     sigma = HEAD_STRIDE * np.minimum(high, low + config.sigma_per_size * size)
-    position = (np.arange(n, dtype=np.float32) + 0.5) * HEAD_STRIDE  # cell centres, input pixels
+    # Centres of cells, in input pixels.
+    y, x = ((np.arange(n, dtype=np.float32) + 0.5) * HEAD_STRIDE for n in cells.shape)
     per_pixel = np.zeros(count + 2, np.float32)  # of offsets
     for index in np.unique(cells):
         if index in (0, PADDING) or not scene.segments[index - 1].is_object:
             continue
         sure = weights.sureness(scene.segments[index - 1])
-        small = np.clip(n / 4 / size[index], 0.5, config.small_instance_weight)
+        small = np.clip(min(cells.shape) / 4 / size[index], 0.5, config.small_instance_weight)
         per_pixel[index] = sure * small
         # The bump, as far as it is above 0.0003.
         reach = 4 * sigma[index]
-        ys = slice(*np.searchsorted(position, (cy[index] - reach, cy[index] + reach)))
-        xs = slice(*np.searchsorted(position, (cx[index] - reach, cx[index] + reach)))
-        dy, dx = cy[index] - position[ys], cx[index] - position[xs]
+        ys = slice(*np.searchsorted(y, (cy[index] - reach, cy[index] + reach)))
+        xs = slice(*np.searchsorted(x, (cx[index] - reach, cx[index] + reach)))
+        dy, dx = cy[index] - y[ys], cx[index] - x[xs]
         square = (dy * dy)[:, None] + (dx * dx)[None, :]
         bump = np.exp(-square / (2 * sigma[index] ** 2)).astype(np.float32)
         np.maximum(center[ys, xs], bump, out=center[ys, xs])
@@ -227,9 +229,9 @@ def _instances(
     at = np.where(cells == PADDING, 0, cells)
     offset_weight = per_pixel[at]
     inside = offset_weight > 0
-    offset = np.zeros((2, n, n), np.float32)
-    offset[0] = np.where(inside, cy[at] - position[:, None], 0)
-    offset[1] = np.where(inside, cx[at] - position[None, :], 0)
+    offset = np.zeros((2, *cells.shape), np.float32)
+    offset[0] = np.where(inside, cy[at] - y[:, None], 0)
+    offset[1] = np.where(inside, cx[at] - x[None, :], 0)
     return center, center_weight, offset, offset_weight
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from panokit.preprocessing import Size
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.records import DecodedPhoto
 from panokit_network.model import PanopticNetwork
@@ -31,7 +32,11 @@ class Validator:
     """
 
     def __init__(
-        self, splits: Mapping[str, PhotoCache], taxonomy: Taxonomy, size: int = 320, limit: int = 60
+        self,
+        splits: Mapping[str, PhotoCache],
+        taxonomy: Taxonomy,
+        size: Size = 320,
+        limit: int = 60,
     ) -> None:
         self.splits, self.taxonomy, self.size, self.limit = splits, taxonomy, size, limit
 
@@ -42,7 +47,7 @@ class Validator:
         self, network: PanopticNetwork, per_split: int = 3
     ) -> list[tuple[str, NDArray[np.uint8]]]:
         """The first photos of each split as named rows of photo, labels and prediction, class
-        colours over the photo, uint8 ``[S,3·S,3]``; unlabelled pixels show the photo."""
+        colours over the photo, uint8 ``[H,3·W,3]``; unlabelled pixels show the photo."""
         colors = np.array([c.color for c in self.taxonomy], np.float32)
         rows = []
         for name, photos in self.splits.items():
@@ -98,7 +103,7 @@ class Validator:
         with mixed_precision(device):
             heads = network(x)
         logits = torch.nn.functional.interpolate(
-            heads["semantic"].float(), size=(self.size, self.size), mode="bilinear"
+            heads["semantic"].float(), size=image.shape[:2], mode="bilinear"
         )
         return logits[0].argmax(0).cpu().numpy(), torch.sigmoid(heads["center"].float())
 
@@ -111,7 +116,7 @@ def _tinted(
     return np.where(known, mixed, image_hwc).astype(np.uint8)
 
 
-def _labels(photo: DecodedPhoto, size: int) -> NDArray[np.int64]:
+def _labels(photo: DecodedPhoto, size: Size) -> NDArray[np.int64]:
     """Channel of every labelled pixel of the letterboxed photo, ``_OPEN`` in no segment,
     ``_NOTHING`` in the padding and where labels are uncertain."""
     segment_map = letterboxed_scene(photo, size).segment_map

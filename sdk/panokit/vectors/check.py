@@ -129,12 +129,18 @@ def _compare_segments(wanted: list[Any], got: list[Any], tolerance: float) -> tu
     return "", ""
 
 
+def _squeezed(values: NDArray[Any]) -> tuple[int, ...]:
+    return tuple(side for side in values.shape if side != 1)
+
+
 def _differs(expected: Any, got: Any) -> str:
     return f"expected {expected}, got {got}"
 
 
 def _difference(expected: NDArray[Any], found: NDArray[Any]) -> str:
-    """How a tensor differs; values alone count, not the width of whole numbers."""
+    """How a tensor differs; values alone count, not the width of whole numbers, nor axes of one."""
+    if expected.shape != found.shape and _squeezed(expected) == _squeezed(found):
+        found = found.reshape(expected.shape)  # a batch of one, a single channel
     if expected.shape != found.shape:
         if expected.size == found.size == 0:
             return ""
