@@ -89,7 +89,7 @@ class LiteRtRuntime:
 
         if threads < 1:
             raise ArgumentError("threads", f"threads is {threads!r}; expected at least 1")
-        self.artifact = artifact
+        self.artifact, self._path = artifact, Path(path)
         check_tflite(path)  # LiteRT itself would crash on a damaged file
         try:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
@@ -116,7 +116,11 @@ class LiteRtRuntime:
     def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Raw heads ``[h,w,C]`` by name; see :class:`Runtime`."""
         spec = self.artifact.input
-        outputs = self._runner(**{spec.name: quantize_image(image_hwc, spec)})
+        image = quantize_image(image_hwc, spec)
+        try:
+            outputs = self._runner(**{spec.name: image})
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(self._path, f"LiteRT cannot run it: {error}") from None
         return {head: outputs[s.name][0] for head, s in self.artifact.outputs.items()}
 
 

@@ -231,7 +231,7 @@ CHANGES: list[tuple[Callable[[Any], None], str]] = [
     (_cycle, "before it is computed"),
     (_no_stride, "stride 0"),
     (_no_options, "options are missing"),
-    (_missing_operand, "at least 2 operands"),
+    (_missing_operand, "has 1 operands instead of 2 to 3"),
     (_unknown_type, "number 99"),
     (_custom_while, "control flow"),
     (_nan_scale, "a scale that is not above zero"),

@@ -93,7 +93,24 @@ OPTIONS: dict[str, _Options] = {
     "DIV": (29, (("activation", 0, "int8", 0),)),
     "TRANSPOSE_CONV": (49, (*_CONV, ("activation", 3, "int8", 0))),
     "LEAKY_RELU": (75, (("alpha", 0, "float32", 0.0),)),
+    "GATHER": (23, (("axis", 0, "int32", 0), ("batch_dims", 1, "int32", 0))),
+    "STRIDED_SLICE": (32, (*((f"{m}_mask", k, "int32", 0) for k, m in enumerate(
+        ("begin", "end", "ellipsis", "new_axis", "shrink_axis"))), ("offset", 5, "bool", False))),
+    "SPLIT": (35, (("num_splits", 0, "int32", 0),)),
+    "SPLIT_V": (79, (("num_splits", 0, "int32", 0),)),
+    "PACK": (59, (("values_count", 0, "int32", 0), ("axis", 1, "int32", 0))),
+    "UNPACK": (64, (("num", 0, "int32", 0), ("axis", 1, "int32", 0))),
+    "MIRROR_PAD": (77, (("mode", 0, "int8", 0),)),
+    "DEPTH_TO_SPACE": (94, (("block_size", 0, "int32", 0),)),
+    "SPACE_TO_DEPTH": (19, (("block_size", 0, "int32", 0),)),
+    "BATCH_MATMUL": (101, (("adj_x", 0, "bool", False), ("adj_y", 1, "bool", False))),
+    **dict.fromkeys(
+        ("SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "REDUCE_ANY", "REDUCE_ALL"),
+        (27, (("keep_dims", 0, "bool", False),))),
 }  # fmt: skip
+# Operators that writers leave the options of out, where all have their defaults.
+_DEFAULTS = {"ADD", "MUL", "SUB", "DIV", "MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD",
+             "REDUCE_ANY", "REDUCE_ALL", "GATHER", "BATCH_MATMUL"}  # fmt: skip
 # Options that hold lists, which LiteRT follows: type → fields.
 _LISTS = {3: (1, 2), 8: (5,), 17: (0,), 30: (0,), 111: (0, 1), 115: (0,)}
 
@@ -315,7 +332,7 @@ def _options(operator: Table, name: str, tensors: int) -> dict[str, Any]:
         return {}
     expected, described = OPTIONS[name]
     if table is None or kind != expected:
-        if described and name not in ("ADD", "MUL", "SUB", "DIV", "MEAN"):
+        if described and name not in _DEFAULTS:
             raise FlatbufferError(f"{operator.what}: its options are missing or of another kind")
         return {what: default for what, _, _, default in described}
     values = {what: table.scalar(at, code, default) for what, at, code, default in described}
