@@ -17,7 +17,6 @@ the files. (Symbolic links are followed: they are the folder owner's, not the JS
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -26,9 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._files import is_sidecar, read_json
 from panokit.errors import DataError, PhotoError
 from panokit.photo import MAX_PIXELS, Photo
 from panokit.taxonomy import VOID, Taxonomy
+from panokit_datasets.foreign import foreign_kind
 
 __all__ = [
     "MAX_BOXES",
@@ -64,10 +65,11 @@ class PanopticFolder:
             raise DataError(root, "expected a data set folder that holds 'annotations/'")
         path = Path(taxonomy) if taxonomy else root / "taxonomy.json"
         if not path.is_file():
-            names = sorted((root / "annotations").glob("*.json"))
+            names = splits(root)
             if taxonomy or not names:
                 raise DataError(path, "no such taxonomy file")
-            path = names[0]
+            path = root / "annotations" / f"{names[0]}.json"
+            return cls(root, Taxonomy.from_json(_annotations(path)))
         return cls(root, Taxonomy.load(path))
 
     def splits(self) -> list[str]:
@@ -115,7 +117,8 @@ class TruthPhoto:
 
 def splits(data_dir: str | Path) -> list[str]:
     """Names of all splits of a data set folder, sorted."""
-    return sorted(p.stem for p in (Path(data_dir) / "annotations").glob("*.json"))
+    files = (Path(data_dir) / "annotations").glob("*.json")
+    return sorted(p.stem for p in files if not is_sidecar(p.name))
 
 
 def load_truth(data_dir: str | Path, split: str, taxonomy: Taxonomy) -> list[TruthPhoto]:
@@ -169,6 +172,21 @@ def decode_ids(truth: TruthPhoto) -> NDArray[np.int32]:
     return np.asarray(ids)
 
 
+def _annotations(path: Path) -> dict[str, Any]:
+    """What an annotation file holds; ``DataError`` calls another kind of file what it is."""
+    try:
+        data = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"expected COCO panoptic JSON, but {error}") from None
+    foreign = foreign_kind(data)
+    if foreign is not None:
+        raise DataError(path, foreign)
+    if not isinstance(data, dict):
+        got = type(data).__name__
+        raise DataError(path, f"expected COCO panoptic JSON (an object), got {got}")
+    return data
+
+
 class _Reader:
     """Reads one annotation file; every complaint names it."""
 
@@ -183,7 +201,7 @@ class _Reader:
             raise DataError(self.path, f"no such split; splits here: {known}")
 
     def read(self) -> list[TruthPhoto]:
-        data = self._load()
+        data = _annotations(self.path)
         self._check_categories(data.get("categories", []))
         images = self._by_id(data, "images", "id")
         labels = self._by_id(data, "annotations", "image_id")
@@ -194,15 +212,6 @@ class _Reader:
 
     def wrong(self, reason: str) -> DataError:
         return DataError(self.path, reason)
-
-    def _load(self) -> dict[str, Any]:
-        try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise self.wrong(f"expected COCO panoptic JSON, but {error}") from None
-        if not isinstance(data, dict):
-            raise self.wrong(f"expected COCO panoptic JSON (an object), got {type(data).__name__}")
-        return data
 
     def _check_categories(self, categories: Any) -> None:
         """An id that means another class here than in the taxonomy would be scored as nonsense."""
@@ -299,4 +308,4 @@ class _Reader:
         bad = relative is None or not relative.name or relative.drive or relative.root
         if bad or ".." in relative.parts or "\0" in name:  # type: ignore[union-attr]
             raise self.wrong(f"{where}: expected a path inside {folder}/, got {name!r}")
-        return self.root / folder / str(name)
+        return self.root.joinpath(folder, *relative.parts)  # type: ignore[union-attr]

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from panokit._files import open_text
 from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption
 from panokit.errors import ArgumentError, PhotoError
 from panokit.photo import Photo, photo_paths
@@ -88,7 +89,7 @@ def label(
     settings = LabelSettings(mirror, _numbers(scales), least_score)
     paths = list(photo_paths([photos]).values())
     if only is not None:
-        names = set(only.read_text(encoding="utf-8").split("\n"))
+        names = _lines(only)
         paths = [p for p in paths if p.name in names]
     bundles: list[Path | None] = [*teacher] if teacher else [None]
     teachers = [Segmenter.open(b, artifact) for b in bundles]
@@ -111,6 +112,14 @@ def label(
         f"{left_out} left out: {out / 'pseudo' / source}",
         soft_wrap=True,
     )
+
+
+def _lines(path: Path) -> set[str]:
+    try:
+        with open_text(path) as lines:
+            return {line.rstrip("\n") for line in lines}
+    except (OSError, ValueError) as error:
+        raise ArgumentError("only", f"--only {str(path)!r} cannot be read: {error}") from None
 
 
 def _numbers(text: str) -> tuple[float, ...]:
