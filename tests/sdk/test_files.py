@@ -32,7 +32,7 @@ def test_an_empty_text_has_no_lines(tmp_path: Path) -> None:
     ids=["empty", "mark", "latin-1", "deep", "torn", "surrogate"],
 )
 def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_json(data)
 
 

@@ -189,7 +189,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 def test_too_many_pixels_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("panokit.photo.MAX_PIXELS", 100)
+    monkeypatch.setattr("panokit._photo_picture.MAX_PIXELS", 100)
     with pytest.raises(PhotoError, match="384 pixels, expected at most 100"):
         Photo.open(encoded(Image.fromarray(GRADIENT)))
 
