@@ -81,8 +81,12 @@ def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch
         )
     chosen = sorted(truth, key=lambda t: hashlib.sha256(t.name.encode()).hexdigest())[:count]
     ids = {t.image_id for t in chosen}
+    stored = {t.image_id for t in chosen if t.turn != 1}  # found out on all photos of the split
     content = read_json(data / "annotations" / f"{split}.json")
     content["images"] = [i for i in content["images"] if i["id"] in ids]
+    content["images"] = [
+        i | {"drawn": "stored" if i["id"] in stored else "upright"} for i in content["images"]
+    ]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
     target = scratch / f"{split}-{count}"
     with replacing_folder(target) as folder:

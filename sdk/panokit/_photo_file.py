@@ -210,10 +210,9 @@ def _jpeg(data: bytes, label: str) -> PhotoFile:
             profile.setdefault(body[12], (body[13], bytes(body[14:])))
         if marker == 0xE0 and body[:4] == b"JFIF":
             parts[1:1] = [] if _JFIF in parts else [_JFIF]
-        own = (
-            marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12
-        )  # says how colours are kept
-        if own or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+        # Adobe's says how colours are kept.
+        adobe = marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12
+        if adobe or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             parts.append(data[at:end])
         begin = end
         progressive = progressive or (body if marker == 0xC2 else b"")
