@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from panokit._files import is_sidecar, read_json
+from panokit._reading import is_sidecar, read_json
 from panokit.errors import DataError
 from panokit.photo import MAX_PIXELS
 from panokit.taxonomy import Taxonomy

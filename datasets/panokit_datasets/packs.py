@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from panokit._files import is_sidecar, replacing
+from panokit._files import replacing
+from panokit._reading import is_sidecar
 from panokit.errors import ArgumentError, DataError
 from panokit.pool import in_order
 from panokit.taxonomy import Taxonomy

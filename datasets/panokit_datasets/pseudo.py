@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from panokit._files import open_text
+from panokit._reading import open_text
 from panokit.errors import DataError
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.coco_panoptic import Box

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit._files import link_folder, parse_json, read_json, replacing_folder
+from panokit._files import link_folder, replacing_folder
+from panokit._reading import parse_json, read_json
 from panokit.agreement import decibel
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.decoding import PostprocessConfig

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from panokit._files import read_json
+from panokit._reading import read_json
 from panokit.decoding import PostprocessConfig
 from panokit.errors import DataError, PanokitError
 from panokit.taxonomy import Taxonomy

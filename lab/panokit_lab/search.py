@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from panokit._files import read_json, replacing_folder, write_json
+from panokit._files import replacing_folder, write_json
+from panokit._reading import read_json
 from panokit.errors import ArgumentError, DataError
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_lab.bench import bench, machine

@@ -30,6 +30,7 @@ __all__ = [
     "RAW_SUFFIXES",
     "PhotoFile",
     "jpeg_header",
+    "kind_of",
     "looks_like_a_photo",
     "read_photo_file",
     "without_exif",
@@ -93,7 +94,7 @@ def read_photo_file(data: bytes, label: str) -> PhotoFile:
             f"is a raw file ({raw}): the sensor's data and at most a preview, which is not the "
         )
         raise PhotoError(label, f"{reason}photo; develop it and give the JPEG, HEIC, PNG or TIFF")
-    kind = _kind(data[:4096])
+    kind = kind_of(data[:4096])
     readers = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "TIFF": _tiff}
     if kind in readers:
         return readers[kind](data, label)
@@ -109,10 +110,11 @@ def read_photo_file(data: bytes, label: str) -> PhotoFile:
 def looks_like_a_photo(head: bytes) -> bool:
     """Whether a file that begins with these bytes (at least 64 of them) is a photo, whatever its
     name."""
-    return bool(_kind(head)) and not head.startswith(b"BM")
+    return bool(kind_of(head)) and not head.startswith(b"BM")
 
 
-def _kind(head: bytes) -> str:
+def kind_of(head: bytes) -> str:
+    """The format of a file that begins with these bytes: Pillow's name, ``"HEIF"``, or ``""``."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(_PNG):

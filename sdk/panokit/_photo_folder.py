@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from panokit._files import is_sidecar
 from panokit._photo_file import RAW_SUFFIXES, looks_like_a_photo
+from panokit._reading import is_sidecar
 from panokit.errors import PhotoError
 
 __all__ = ["PHOTO_SUFFIXES", "photo_paths"]

@@ -26,6 +26,7 @@ __all__ = [
     "MAX_PIXELS",
     "Picture",
     "Pixels",
+    "header_of",
     "photo_header",
     "read_picture",
     "to_srgb",
@@ -72,6 +73,7 @@ def read_picture(file: PhotoFile, label: str) -> Picture:
 def _read_pillow(file: PhotoFile, label: str) -> Picture:
     image, orientation, icc, exif = _opened(file, label), file.orientation, file.icc, file.exif
     with image:
+        _check_size(image.size, label)
         if file.kind == "AVIF":  # Pillow hands the container's own turn on as EXIF
             exif = image.info.get("exif")
             orientation = exif_orientation(exif) or 1
@@ -98,14 +100,26 @@ def photo_header(path: str | os.PathLike[str]) -> tuple[tuple[int, int], int] | 
             if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
                 return None
             head += file.read()
-        parts = read_photo_file(head, os.fspath(path))
-        if parts.kind == "HEIF":
-            return None
-        with _opened(parts, os.fspath(path)) as image:
-            stated = image.info.get("exif") if parts.kind == "AVIF" else None
-            return image.size, (exif_orientation(stated) or 1) if stated else parts.orientation
+        return header_of(head, os.fspath(path))
     except Exception:  # whoever decodes it says what is wrong
         return None
+
+
+def header_of(data: bytes, label: str = "photo") -> tuple[tuple[int, int], int]:
+    """As :func:`photo_header`, of a whole file; ``PhotoError`` says what is wrong with it."""
+    parts = read_photo_file(data, label)
+    try:
+        if parts.kind == "HEIF":
+            return _opened_heif(parts, label).size, 1
+        with _opened(parts, label) as image:
+            if parts.kind == "AVIF":
+                return image.size, exif_orientation(image.info.get("exif")) or 1
+            return image.size, parts.orientation
+    except PhotoError:
+        raise
+    except Exception as error:  # decoders raise many kinds on damaged files
+        reason = f"is damaged and cannot be read ({type(error).__name__}: {error})"
+        raise PhotoError(label, reason) from None
 
 
 def _opened(file: PhotoFile, label: str) -> Image.Image:
@@ -133,7 +147,6 @@ def _opened(file: PhotoFile, label: str) -> Image.Image:
         raise PhotoError(label, reason) from None
     except Image.DecompressionBombError as error:
         raise PhotoError(label, f"is too large: {error}") from None
-    _check_size(image.size, label)
     return image
 
 
@@ -158,19 +171,23 @@ def _read_heif(file: PhotoFile, label: str) -> Picture:
     """HEIC, which libheif turns upright itself."""
     from PIL import Image
 
-    try:
-        import pillow_heif
-    except ImportError:
-        advice = install_advice("heic")
-        raise PhotoError(
-            label, f"is a HEIC photo, which needs the 'heic' extra. {advice}"
-        ) from None
-    heif = pillow_heif.open_heif(io.BytesIO(file.picture))
+    heif = _opened_heif(file, label)
     _check_size(heif.size, label)
     image = Image.frombytes(heif.mode, heif.size, heif.data, "raw", heif.mode, heif.stride)
     _check_size(image.size, label)
     icc, exif = (heif.info.get(name) or None for name in ("icc_profile", "exif"))
     return Picture(image, None, 1, icc, file.signal, exif)
+
+
+def _opened_heif(file: PhotoFile, label: str) -> Any:
+    """The picture of a HEIC file, not decoded yet."""
+    try:
+        import pillow_heif
+    except ImportError:
+        advice = install_advice("heic")
+        reason = f"is a HEIC photo, which needs the 'heic' extra. {advice}"
+        raise PhotoError(label, reason) from None
+    return pillow_heif.open_heif(io.BytesIO(file.picture))
 
 
 def _jpeg_tables(image: Image.Image) -> tuple[tuple[tuple[int, ...], ...], int]:

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from panokit._files import is_sidecar, read_json
+from panokit._reading import is_sidecar, read_json
 from panokit.config import read_settings, write_settings
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, BundleError, PanokitError

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from panokit._files import read_json
+from panokit._reading import read_json
 from panokit.errors import ArgumentError
 
 __all__ = ["read_settings", "read_settings_file", "write_settings"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit._files import read_json
+from panokit._reading import read_json
 from panokit.errors import ArgumentError, DataError
 
 __all__ = ["VOID", "Category", "Taxonomy"]

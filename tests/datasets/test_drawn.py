@@ -67,7 +67,7 @@ def turn(root: Path, ways: list[int], stored: bool, square: bool = False) -> Non
             path = root / name / SPLIT / f"{number}.png"
             values = crop(values_of(path), square)
             turned = Image.fromarray(np.ascontiguousarray(upright(values, back)))
-            turned.save(path, **({"exif": exif.tobytes()} if name == "images" else {}))
+            turned.save(path, exif=exif.tobytes() if name == "images" else b"")
 
     def sized(image: dict[str, Any]) -> None:
         shape = values_of(root / "panoptic" / SPLIT / f"{image['id']}.png").shape

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any
 
-from panokit._files import is_sidecar
+from panokit._reading import is_sidecar
 from panokit.dump.model import MAX_DUMP_BYTES, MAX_METADATA_BYTES, Dump
 from panokit.dump.read import (
     SUFFIXES,

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from panokit._files import parse_json
+from panokit._reading import parse_json
 from panokit.config import read_settings
 from panokit.errors import ArgumentError
 from panokit_compression.recipes.steps import (

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from panokit._files import parse_json
+from panokit._reading import parse_json
 from panokit.errors import ExportError
 from panokit_converters.coreml_interpreter.values import Fault
 from panokit_converters.coreml_interpreter.wire import Message, WireError, parse_model

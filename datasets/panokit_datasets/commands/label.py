@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from panokit._files import open_text
+from panokit._reading import open_text
 from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption
 from panokit.errors import ArgumentError, PhotoError
 from panokit.photo import Photo, photo_paths

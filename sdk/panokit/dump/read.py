@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from panokit._files import parse_json
+from panokit._reading import parse_json
 from panokit.dump.model import (
     FORMAT,
     MAX_DUMP_BYTES,

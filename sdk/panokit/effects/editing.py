@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from panokit._files import read_json, write_json
+from panokit._files import write_json
+from panokit._reading import read_json
 from panokit.effects.edit import Edit
 from panokit.effects.highlighting import Highlight
 from panokit.effects.lifting import Lift

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from panokit._files import read_json, replacing_folder
+from panokit._files import replacing_folder
+from panokit._reading import read_json
 from panokit.bundle import TensorSpec
 from panokit.decoding import Heads, PanopticMap, postprocess
 from panokit.errors import ArgumentError, DataError, HeadError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from panokit._files import is_sidecar, open_text, parse_json, read_json
+from panokit._reading import is_sidecar, open_text, parse_json, read_json
 
 
 @pytest.mark.parametrize(
