@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._files import replacing_folder, write_json
+from panokit._reading import is_sidecar
 from panokit.bundle import (
     MANIFEST,
     Artifact,
@@ -97,7 +98,7 @@ def write_bundle(
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+    return path.is_dir() and all(is_sidecar(p.name) for p in path.iterdir())
 
 
 def _check_parts(parts: Sequence[BundlePart]) -> None:

@@ -355,8 +355,11 @@ def _apply_profile(image: Image.Image, icc: bytes) -> tuple[Image.Image, str] | 
     name = _profile_name(icc)
     if _is_srgb(name):
         return None
-    if image.mode not in ("RGB", "CMYK", "L"):
-        image = image.convert("RGB")
+    mode = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}.get(icc[16:20], "")
+    if mode == "RGB" and image.mode != "RGB":
+        image = image.convert("RGB")  # grey with a profile of three colours, for one
+    if image.mode != mode:
+        return None
     try:
         converted = ImageCms.profileToProfile(
             image,

@@ -240,6 +240,9 @@ def _raw(name: str, entry: Any, label: str, open_part: OpenPart) -> NDArray[Any]
 
 def _neighbour(path: Path, name: str, label: str) -> tuple[IO[bytes], int]:
     target = path.parent / name
+    if not target.exists():  # Windows makes no difference between capitals and small letters
+        alike = [p for p in target.parent.glob("*") if p.name.casefold() == target.name.casefold()]
+        target = alike[0] if len(alike) == 1 else target
     if not target.resolve().is_relative_to(path.parent.resolve()):
         raise DumpError(label, f"file {name[:80]!r} leads out of the folder through a link")
     try:
@@ -253,6 +256,6 @@ def _json(text: str | bytes, label: str, what: str) -> Any:
     if len(text) > MAX_METADATA_BYTES:
         raise DumpError(label, f"{what}: expected at most {MAX_METADATA_BYTES} bytes")
     try:
-        return parse_json(text) if isinstance(text, bytes) else json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text if isinstance(text, bytes) else text.encode("utf-8"))
+    except ValueError as error:
         raise DumpError(label, f"{what}: expected JSON, but {error}") from None

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from panokit._files import replacing_folder
-from panokit._reading import read_json
+from panokit._reading import is_sidecar, read_json
 from panokit.bundle import TensorSpec
 from panokit.decoding import Heads, PanopticMap, postprocess
 from panokit.errors import ArgumentError, DataError, HeadError
@@ -114,7 +114,8 @@ def _inputs(case: DecodeCase | PreprocessCase) -> tuple[Tensors, dict[str, Any]]
 def write_suite(folder: str | os.PathLike[str]) -> int:
     """Write the suite, replacing what an earlier call wrote there; returns the number of cases."""
     folder = Path(folder)
-    if folder.exists() and not (folder / INDEX).is_file() and any(folder.iterdir()):
+    others = [p for p in folder.iterdir() if not is_sidecar(p.name)] if folder.exists() else []
+    if others and not (folder / INDEX).is_file():
         raise ArgumentError(
             "folder",
             f"folder {str(folder)!r} holds other files; "
