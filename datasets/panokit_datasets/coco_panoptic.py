@@ -8,6 +8,9 @@ Layout: ``DIR/annotations/SPLIT.json``, ``DIR/images/<image file_name>`` and
 - image ``person_boxes``: ``[x, y, width, height]`` in pixels of all persons of a photo of which no
   mask is known.
 - image ``source``: where the photo comes from; the split's name without it.
+- image ``drawn``: of a photo with an EXIF orientation, whether its labels were drawn on what is
+  seen (``"upright"``) or on the pixels as stored (``"stored"``). It is found out without this key
+  (:mod:`panokit_datasets.drawn`).
 - segment ``iscrowd`` 1: the class is known, instances are not separated.
 - segment ``ignore`` 1: uncertain, used for nothing.
 
@@ -17,18 +20,18 @@ the files. (Symbolic links are followed: they are the folder owner's, not the JS
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from panokit.errors import DataError, PhotoError
-from panokit.photo import MAX_PIXELS, Photo
-from panokit.taxonomy import VOID, Taxonomy
+from panokit._reading import is_sidecar, read_json
+from panokit.errors import DataError
+from panokit.photo import MAX_PIXELS
+from panokit.taxonomy import Taxonomy
+from panokit_datasets.drawn import as_drawn
+from panokit_datasets.foreign import foreign_kind
+from panokit_datasets.truth import Box, TruthPhoto, TruthSegment, decode_ids, open_photo
 
 __all__ = [
     "MAX_BOXES",
@@ -43,9 +46,6 @@ __all__ = [
 
 MAX_ID = 2**24 - 1
 MAX_BOXES = 200
-
-Box = tuple[float, float, float, float]
-"""Left, top, width, height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,11 @@ class PanopticFolder:
             raise DataError(root, "expected a data set folder that holds 'annotations/'")
         path = Path(taxonomy) if taxonomy else root / "taxonomy.json"
         if not path.is_file():
-            names = sorted((root / "annotations").glob("*.json"))
+            names = splits(root)
             if taxonomy or not names:
                 raise DataError(path, "no such taxonomy file")
-            path = names[0]
+            path = root / "annotations" / f"{names[0]}.json"
+            return cls(root, Taxonomy.from_json(_annotations(path)))
         return cls(root, Taxonomy.load(path))
 
     def splits(self) -> list[str]:
@@ -75,51 +76,17 @@ class PanopticFolder:
         return splits(self.root)
 
 
-@dataclass(frozen=True)
-class TruthSegment:
-    """One true segment: its ``id`` in the PNG, the ``channel`` of its class, and whether it is a
-    thing, a crowd (instances not separated) or to be ignored."""
-
-    id: int
-    channel: int
-    is_thing: bool
-    is_crowd: bool = False
-    ignore: bool = False
-
-
-@dataclass(frozen=True)
-class TruthPhoto:
-    """One photo of a split and where its labels lie.
-
-    ``name`` is its ``file_name``; ``size_wh`` in pixels, upright; ``labelled`` are the channels
-    that are labelled wherever they occur; ``complete`` says that all are. ``person_boxes`` are the
-    boxes of all persons, where only those are known.
-    """
-
-    image_id: int
-    name: str
-    image_path: Path
-    panoptic_path: Path
-    size_wh: tuple[int, int]
-    segments: tuple[TruthSegment, ...]
-    labelled: tuple[int, ...]
-    complete: bool
-    source: str = ""
-    person_boxes: tuple[Box, ...] = ()
-
-    @property
-    def absent(self) -> tuple[int, ...]:
-        """Channels known not to be where the id is 0; none where that is plain void."""
-        return () if self.complete else self.labelled
-
-
 def splits(data_dir: str | Path) -> list[str]:
     """Names of all splits of a data set folder, sorted."""
-    return sorted(p.stem for p in (Path(data_dir) / "annotations").glob("*.json"))
+    files = (Path(data_dir) / "annotations").glob("*.json")
+    return sorted(p.stem for p in files if not is_sidecar(p.name))
 
 
 def load_truth(data_dir: str | Path, split: str, taxonomy: Taxonomy) -> list[TruthPhoto]:
-    """Read ``annotations/SPLIT.json``; photos in the order of their ids. No image is opened.
+    """Read ``annotations/SPLIT.json``; photos in the order of their ids.
+
+    Images are opened only to find out how the labels of turned photos were drawn: the headers of
+    all, and some photos where sizes do not tell. What was found is logged.
 
     Raises ``DataError`` for an unreadable file, a category the taxonomy lacks or names otherwise,
     a path that leaves the folder, and an image without annotation or the reverse.
@@ -127,46 +94,19 @@ def load_truth(data_dir: str | Path, split: str, taxonomy: Taxonomy) -> list[Tru
     return _Reader(Path(data_dir), split, taxonomy).read()
 
 
-def open_photo(truth: TruthPhoto) -> Photo:
-    """The photo's pixels; ``DataError`` if its size is not the one in the JSON."""
+def _annotations(path: Path) -> dict[str, Any]:
+    """What an annotation file holds; ``DataError`` calls another kind of file what it is."""
     try:
-        photo = Photo.open(truth.image_path)
-    except PhotoError as error:
-        raise DataError(truth.image_path, error.reason) from None
-    if photo.size_wh != truth.size_wh:
-        reason = f"expected size {truth.size_wh} as in the JSON, got {photo.size_wh}"
-        raise DataError(truth.image_path, reason)
-    return photo
-
-
-def decode_ids(truth: TruthPhoto) -> NDArray[np.int32]:
-    """The PNG's segment ids, int32 ``[H,W]``, 0 = none; every other id is in ``segments``."""
-    from PIL import Image
-
-    path = truth.panoptic_path
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            if image.size != truth.size_wh:
-                reason = f"expected size {truth.size_wh} as in the JSON, got {image.size}"
-                raise DataError(path, reason)
-            if image.mode not in ("RGB", "RGBA", "P"):
-                reason = f"expected a colour PNG (id = R + 256·G + 65536·B), got mode {image.mode}"
-                raise DataError(path, reason)
-            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(path, "no such file") from None
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        reason = f"cannot be decoded ({type(error).__name__}: {error})"
-        raise DataError(path, reason) from None
-    ids = rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
-    known = np.array([VOID, *(s.id for s in truth.segments)], np.int32)
-    strange = ids[~np.isin(ids, known)]
-    if strange.size:
-        first = np.unique(strange)[:5].tolist()
-        raise DataError(path, f"segment ids {first} are in the PNG but not in the JSON")
-    return np.asarray(ids)
+        data = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"expected COCO panoptic JSON, but {error}") from None
+    foreign = foreign_kind(data)
+    if foreign is not None:
+        raise DataError(path, foreign)
+    if not isinstance(data, dict):
+        got = type(data).__name__
+        raise DataError(path, f"expected COCO panoptic JSON (an object), got {got}")
+    return data
 
 
 class _Reader:
@@ -183,26 +123,19 @@ class _Reader:
             raise DataError(self.path, f"no such split; splits here: {known}")
 
     def read(self) -> list[TruthPhoto]:
-        data = self._load()
+        data = _annotations(self.path)
         self._check_categories(data.get("categories", []))
         images = self._by_id(data, "images", "id")
         labels = self._by_id(data, "annotations", "image_id")
         alone = sorted(images.keys() ^ labels.keys())
         if alone:
             raise self.wrong(f"images without annotation or the reverse: ids {alone[:5]}")
-        return [self._photo(i, images[i], labels[i]) for i in sorted(images)]
+        photos = [self._photo(i, images[i], labels[i]) for i in sorted(images)]
+        stated = {i: image["drawn"] for i, image in images.items() if "drawn" in image}
+        return as_drawn(photos, stated, self.path)
 
     def wrong(self, reason: str) -> DataError:
         return DataError(self.path, reason)
-
-    def _load(self) -> dict[str, Any]:
-        try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise self.wrong(f"expected COCO panoptic JSON, but {error}") from None
-        if not isinstance(data, dict):
-            raise self.wrong(f"expected COCO panoptic JSON (an object), got {type(data).__name__}")
-        return data
 
     def _check_categories(self, categories: Any) -> None:
         """An id that means another class here than in the taxonomy would be scored as nonsense."""
@@ -234,6 +167,9 @@ class _Reader:
             raise self.wrong(f"{where}: expected 'labelled' to be a list, got {ids!r}")
         labelled = sorted({self._channel(i, f"{where}, labelled") for i in ids or []})
         complete = ids is None or len(labelled) == len(self.taxonomy)
+        if image.get("drawn", "upright") not in ("upright", "stored"):
+            got = f"got {image['drawn']!r}"
+            raise self.wrong(f'{where}: expected \'drawn\' to be "upright" or "stored", {got}')
         return TruthPhoto(
             image_id=number,
             name=str(image.get("file_name")),
@@ -299,4 +235,4 @@ class _Reader:
         bad = relative is None or not relative.name or relative.drive or relative.root
         if bad or ".." in relative.parts or "\0" in name:  # type: ignore[union-attr]
             raise self.wrong(f"{where}: expected a path inside {folder}/, got {name!r}")
-        return self.root / folder / str(name)
+        return self.root.joinpath(folder, *relative.parts)  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -306,13 +306,13 @@ def write_labels(
     name: str,
     person_map: bool = True,
 ) -> None:
-    """Write the labels of photo ``source/name``: maps first, the JSON line last, so that a photo
-    whose line is there is done."""
-    stem = Path(name).stem
-    _save_map(labelled.index, out / "pseudo" / source / f"{stem}.png", 8)
+    """Write the labels of photo ``source/name`` (a path with "/" between folders): maps first, the
+    JSON line last, so that a photo whose line is there is done."""
+    map_name = PurePosixPath(name).with_suffix(".png")
+    _save_map(labelled.index, out / "pseudo" / source / map_name, 8)
     if person_map and labelled.person is not None:
         levels = (np.clip(labelled.person, 0, 1) * PERSON_LEVELS + 0.5).astype(np.uint8)
-        _save_map(levels, out / "person" / source / f"{stem}.png", 4)
+        _save_map(levels, out / "person" / source / map_name, 4)
     h, w = labelled.index.shape
     line = {
         "file": f"{source}/{name}",

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panokit._files import replacing
+from panokit._reading import is_sidecar
 from panokit.errors import ArgumentError, DataError
 from panokit.pool import in_order
 from panokit.taxonomy import Taxonomy
@@ -107,7 +108,7 @@ class PackFolder:
     @staticmethod
     def is_one(root: str | Path) -> bool:
         """Whether ``root`` holds packs."""
-        return any(Path(root).glob(f"*{SUFFIX}"))
+        return bool(_pack_files(Path(root)))
 
     @classmethod
     def open(cls, root: str | Path) -> PackFolder:
@@ -115,7 +116,7 @@ class PackFolder:
         root = Path(root)
         taxonomy: Taxonomy | None = None
         photos: list[PackedPhoto] = []
-        for path in sorted(root.glob(f"*{SUFFIX}")):
+        for path in _pack_files(root):
             own, packed = _read_index(path)
             if taxonomy is not None and own != taxonomy:
                 raise DataError(path, "expected the taxonomy of the other packs in this folder")
@@ -132,6 +133,10 @@ class PackFolder:
     def split(self, name: str) -> list[PackedPhoto]:
         """The photos of a split."""
         return [p for p in self.photos if p.split == name]
+
+
+def _pack_files(root: Path) -> list[Path]:
+    return sorted(p for p in root.glob(f"*{SUFFIX}") if not is_sidecar(p.name))
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

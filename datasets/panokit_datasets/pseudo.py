@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from panokit._reading import open_text
 from panokit.errors import DataError
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.coco_panoptic import Box
@@ -98,13 +99,15 @@ def read_pseudo_labels(root: Path, source: str, taxonomy: Taxonomy) -> dict[str,
     if path.stat().st_size > MAX_FILE_BYTES:
         raise DataError(path, f"expected at most {MAX_FILE_BYTES} bytes")
     out: dict[str, PseudoLabels] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
+    number = 0
+    try:
+        with open_text(path) as lines:
+            for line in lines:
+                number += 1
                 name, labels = _photo(root, json.loads(line), taxonomy)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise DataError(path, f"line {number}: {error!r}"[:300]) from None
-            out[name] = labels
+                out[name] = labels
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(path, f"line {number}: {error!r}"[:300]) from None
     return out
 
 

@@ -29,7 +29,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api")
 
 Kind = Literal["jpg", "png", "webp"]
-PhotoFile = Annotated[UploadFile, File(description="A JPEG, PNG, WebP or HEIC photo.")]
+PhotoFile = Annotated[UploadFile, File(description="A JPEG, PNG, WebP, HEIC or AVIF photo.")]
 ArtifactName = Annotated[
     str | None, Form(description="Id of an artifact (GET /api/info); the default without it.")
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from fastapi import UploadFile
 
 from panokit.errors import MissingExtraError, PhotoError
+from panokit.photo import Photo
 from panokit.samples import sample_photos
 from panokit_demo.catalog import Catalog
 from panokit_demo.jobs import Segmented
@@ -76,8 +77,8 @@ class Desk:
 def _thumbnail(path: Path) -> bytes:
     from PIL import Image
 
-    with Image.open(path) as image:
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        out = io.BytesIO()
-        image.convert("RGB").save(out, "JPEG", quality=82)
+    image = Image.fromarray(Photo.open(path).rgb_hwc)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=82)
     return out.getvalue()

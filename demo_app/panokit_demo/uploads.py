@@ -10,21 +10,21 @@ import io
 import re
 import unicodedata
 import warnings
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from importlib.util import find_spec
 
+from panokit._photo_file import kind_of
+from panokit._photo_picture import header_of
 from panokit.errors import MissingExtraError, PhotoError
 from panokit.photo import Photo
 from panokit_demo.limits import DemoLimits
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 __all__ = ["check_name", "open_upload", "sniff"]
 
-KNOWN = "a JPEG, PNG, WebP or HEIC photo"
+KNOWN = "a JPEG, PNG, WebP, HEIC or AVIF photo"
+_KINDS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF")
 MAX_NAME = 120
 
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _JPEG_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # How a second format in the same file begins. A phone may append a video or another picture to a
 # JPEG; none of these has a place behind a photo. Long enough not to occur by chance in a video.
@@ -52,16 +52,11 @@ def check_name(name: str | None) -> str:
 
 
 def sniff(data: bytes) -> str:
-    """``"JPEG"``, ``"PNG"``, ``"WEBP"`` or ``"HEIF"`` by the first bytes; else an error that says
-    what the file seems to be."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
-        return "HEIF"
+    """``"JPEG"``, ``"PNG"``, ``"WEBP"``, ``"HEIF"`` or ``"AVIF"`` by the first bytes; else an error
+    that says what the file seems to be."""
+    kind = kind_of(data[:_HEAD])
+    if kind in _KINDS:
+        return kind
     if not data:
         raise PhotoError("photo", "is empty")
     raise PhotoError("photo", f"is {_guess(data)}; expected {KNOWN}")
@@ -74,18 +69,13 @@ def open_upload(data: bytes, name: str, limits: DemoLimits) -> Photo:
         raise PhotoError(name, reason)
     kind = sniff(data)
     _refuse_second_format(data, kind)
-    if kind == "HEIF":
-        data = _png_of_heic(data, name, limits)
-    else:
-        _check_size(_header_size(data, kind, name), name, limits)
+    if kind == "HEIF" and find_spec("pillow_heif") is None:
+        raise MissingExtraError("Reading HEIC photos", "heic")
     try:
-        photo = Photo.open(data)
+        _check_size(_header_size(data, kind), name, limits)
+        return replace(Photo.open(data), name=name)
     except PhotoError as error:
         raise PhotoError(name, error.reason) from None
-    return Photo(
-        photo.rgb_hwc, photo.orientation, photo.color, photo.had_alpha, photo.icc_profile, name,
-        photo.encoding,
-    )  # fmt: skip
 
 
 def _guess(data: bytes) -> str:
@@ -99,24 +89,22 @@ def _guess(data: bytes) -> str:
     return "no photo"
 
 
-def _header_size(data: bytes, kind: str, name: str) -> tuple[int, int]:
+def _header_size(data: bytes, kind: str) -> tuple[int, int]:
     """Width and height as the header states them; nothing is decoded."""
     from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we look ourselves
-            image = Image.open(io.BytesIO(data), formats=(kind,))
-        with image:
-            if getattr(image, "n_frames", 1) > 1 and kind != "JPEG":
-                raise PhotoError(name, "is an animation, expected one photo")
-            return image.size
-    except PhotoError:
-        raise
-    except Image.DecompressionBombError:
-        raise PhotoError(name, "would be far too large once it is decoded") from None
-    except Exception:  # Pillow's readers raise many kinds on damaged files
-        raise PhotoError(name, "is damaged and cannot be read") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of large pictures: we look ourselves
+        try:
+            with Image.open(io.BytesIO(data), formats=(kind,)) as image:
+                frames = int(getattr(image, "n_frames", 1))
+        except Image.DecompressionBombError:
+            raise PhotoError("photo", "would be far too large once it is decoded") from None
+        except Exception:  # odd metadata, damage: the reader tells which
+            frames = 1
+        if frames > 1 and kind != "JPEG":
+            raise PhotoError("photo", "is an animation, expected one photo")
+        return header_of(data)[0]
 
 
 def _check_size(size_wh: tuple[int, int], name: str, limits: DemoLimits) -> None:
@@ -155,7 +143,7 @@ def _end_of(data: bytes, kind: str) -> int:
         return at + 8 if at >= 0 else len(data)
     if kind == "WEBP":
         return min(len(data), 8 + int.from_bytes(data[4:8], "little"))
-    if kind == "HEIF":
+    if kind in ("HEIF", "AVIF"):
         return len(data)
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
@@ -169,37 +157,3 @@ def _end_of(data: bytes, kind: str) -> int:
                 break
             at = found.start()
     return len(data)
-
-
-def _png_of_heic(data: bytes, name: str, limits: DemoLimits) -> bytes:
-    """The same pixels, profile and EXIF as a PNG, which the SDK reads."""
-    try:
-        import pillow_heif
-    except ImportError:
-        raise MissingExtraError("Reading HEIC photos", "demo") from None
-    try:
-        heif = pillow_heif.open_heif(io.BytesIO(data))
-        _check_size((heif.size[0], heif.size[1]), name, limits)
-        image: Image.Image = heif.to_pillow()  # upright: HEIC turns its pixels itself
-        out = io.BytesIO()
-        image.save(out, "PNG", compress_level=1, **_profile_and_exif(image))
-    except PhotoError:
-        raise
-    except Exception:  # libheif's errors have no common base
-        raise PhotoError(name, "is damaged and cannot be decoded") from None
-    return out.getvalue()
-
-
-def _profile_and_exif(image: Image.Image) -> dict[str, bytes]:
-    """What a PNG can carry of a decoded HEIC photo; its pixels are upright already."""
-    from PIL import Image
-
-    kept: dict[str, bytes] = {}
-    if image.info.get("icc_profile"):
-        kept["icc_profile"] = image.info["icc_profile"]
-    if image.info.get("exif"):
-        exif = Image.Exif()
-        exif.load(image.info["exif"])
-        exif[0x0112] = 1
-        kept["exif"] = exif.tobytes()
-    return kept

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panokit._files import replacing_folder, write_json
+from panokit._reading import is_sidecar
 from panokit.bundle import (
     MANIFEST,
     Artifact,
@@ -103,7 +104,7 @@ def write_bundle(
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+    return path.is_dir() and all(is_sidecar(p.name) for p in path.iterdir())
 
 
 def _check_parts(parts: Sequence[BundlePart]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._files import link_folder, replacing_folder
+from panokit._reading import parse_json, read_json
 from panokit.agreement import decibel
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.decoding import PostprocessConfig
@@ -54,7 +55,7 @@ class Split:
         path = self.data / "annotations" / f"{self.name}.json"
         try:
             content = path.read_bytes()
-            data = json.loads(content)
+            data = parse_json(content)
             files = [self.data / "images" / i["file_name"] for i in data["images"]]
             files += [self.data / "panoptic" / a["file_name"] for a in data["annotations"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -81,8 +82,12 @@ def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch
         )
     chosen = sorted(truth, key=lambda t: hashlib.sha256(t.name.encode()).hexdigest())[:count]
     ids = {t.image_id for t in chosen}
-    content = json.loads((data / "annotations" / f"{split}.json").read_text(encoding="utf-8"))
+    stored = {t.image_id for t in chosen if t.turn != 1}  # found out on all photos of the split
+    content = read_json(data / "annotations" / f"{split}.json")
     content["images"] = [i for i in content["images"] if i["id"] in ids]
+    content["images"] = [
+        i | {"drawn": "stored" if i["id"] in stored else "upright"} for i in content["images"]
+    ]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
     target = scratch / f"{split}-{count}"
     with replacing_folder(target) as folder:

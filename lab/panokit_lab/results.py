@@ -6,12 +6,12 @@ Dicts exist in JSON only: :meth:`RecipeResult.to_json` is the content of ``resul
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from panokit._reading import read_json
 from panokit.decoding import PostprocessConfig
 from panokit.errors import DataError, PanokitError
 from panokit.preprocessing import Size, sides
@@ -349,7 +349,7 @@ class RecipeResult:
     def load(cls, path: Path) -> RecipeResult:
         """Read a ``result.json``; ``DataError`` says what is wrong with it."""
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_json(read_json(path))
         except KeyError as error:
             reason = f"it has no {error}"
         except (OSError, ValueError, TypeError, AttributeError, PanokitError) as error:

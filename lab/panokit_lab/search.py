@@ -8,7 +8,6 @@ jobs would disturb each other.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._files import replacing_folder, write_json
+from panokit._reading import read_json
 from panokit.errors import ArgumentError, DataError
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_lab.bench import bench, machine
@@ -197,7 +197,7 @@ def grid_recipes(path: Path) -> list[Recipe]:
     after the base and its values.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         base, vary = data["base"], dict(data["vary"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArgumentError(

@@ -7,7 +7,6 @@ data: opening one reads JSON and hashes files; nothing in it is ever executed or
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from panokit._reading import is_sidecar, read_json
 from panokit.config import read_settings, write_settings
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, BundleError, PanokitError
@@ -169,13 +169,14 @@ def shipped_bundle_path() -> Path:
 
 
 def hash_path(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, or of a folder: of its files' relative names, sizes and contents."""
+    """SHA-256 of a file, or of a folder: of its files' relative names, sizes and contents. What
+    systems put into folders (``.DS_Store``) does not count."""
     path = Path(path)
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
+    for file_path in _own_files(path):
         relative = file_path.relative_to(path).as_posix()
         digest.update(f"{relative}\0{file_path.stat().st_size}\0".encode())
         digest.update(bytes.fromhex(hash_path(file_path)))
@@ -183,11 +184,17 @@ def hash_path(path: str | os.PathLike[str]) -> str:
 
 
 def path_bytes(path: str | os.PathLike[str]) -> int:
-    """Size of a file, or the sum over a folder, in bytes."""
+    """Size of a file, or the sum over a folder as :func:`hash_path` sees it, in bytes."""
     path = Path(path)
     if path.is_file():
         return path.stat().st_size
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return sum(p.stat().st_size for p in _own_files(path))
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """The files of a folder and its subfolders, sorted, without those that a system put there."""
+    found = (p for p in folder.rglob("*") if p.is_file())
+    return sorted(p for p in found if not is_sidecar(p.relative_to(folder)))
 
 
 def _read_manifest(root: Path) -> Manifest:
@@ -200,8 +207,8 @@ def _read_manifest(root: Path) -> Manifest:
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(path, f"expected at most {MAX_MANIFEST_BYTES} bytes")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        data = read_json(path)
+    except (ValueError, OSError) as error:
         raise BundleError(path, f"expected JSON, but {error}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import math
 import types
 import typing
@@ -19,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from panokit._reading import read_json
 from panokit.errors import ArgumentError
 
 __all__ = ["read_settings", "read_settings_file", "write_settings"]
@@ -60,8 +60,8 @@ def read_settings_file(
 ) -> T:
     """As :func:`read_settings`, of a JSON file."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = read_json(path)
+    except (OSError, ValueError) as error:
         raise ArgumentError(where, f"{where} cannot be read from {str(path)!r}: {error}") from None
     return read_settings(kind, data, where, ignore)
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
-from collections.abc import Iterable
+import stat
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panokit._files import replacing
 from panokit._icc import SRGB, ColorSpace, parse_profile
+from panokit._photo_file import read_photo_file
+from panokit._photo_folder import PHOTO_SUFFIXES, photo_paths
+from panokit._photo_picture import (
+    MAX_FILE_BYTES,
+    MAX_PIXELS,
+    Picture,
+    Pixels,
+    photo_header,
+    read_picture,
+    to_srgb,
+)
 from panokit._png16 import write_png16
 from panokit.errors import ArgumentError, PhotoError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -29,27 +36,12 @@ __all__ = [
     "Encoding",
     "Photo",
     "Pixels",
+    "photo_header",
     "photo_paths",
 ]
 
-MAX_PIXELS = 120_000_000
-"""Photos of more pixels are refused."""
-
-MAX_FILE_BYTES = 200_000_000
-"""Files of more bytes are refused."""
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-"""What files in a folder are taken for photos."""
-
 SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """What :meth:`Photo.save` writes."""
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-_SRGB_NAMES = ("srgb", "iec61966-2.1", "iec61966-2-1")
-
-
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
-"""Pixels as a file holds them: 8 or 16 bits, ``[H,W,3]``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +66,9 @@ class Photo:
     """A photo, upright, in sRGB.
 
     ``rgb_hwc`` uint8 ``[H,W,3]``, RGB, sRGB transfer; ``orientation`` is the EXIF orientation
-    (1..8) that was applied, ``color`` tells the conversion: ``"srgb"`` (none was needed) or
-    ``"icc:<profile name>"``; ``had_alpha`` says that it was composited over black;
+    (1..8) that was applied, ``color`` tells the conversion: ``"srgb"`` (none was needed),
+    ``"icc:<profile name>"``, or the numbers of the file (``"gamma 1"``, ``"cicp 12/13"``);
+    ``had_alpha`` says that it was composited over black;
     ``icc_profile`` is the embedded profile of the file, or None; ``encoding`` holds what the file
     had beyond that (16 bits, a wider gamut, EXIF, JPEG quality).
     """
@@ -190,9 +183,11 @@ class Photo:
     def open(cls, source: str | os.PathLike[str] | bytes) -> Photo:
         """Read a photo from a path or from bytes.
 
-        EXIF orientation is applied, an embedded ICC profile converted to sRGB, alpha composited
-        over black, and any mode (palette, CMYK, 16-bit, grey) turned into RGB uint8. Raises
-        ``PhotoError`` with the reason when that is not possible.
+        JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF (with Pillow 11.3) and HEIC (with the ``heic`` extra).
+        EXIF orientation is applied, an embedded ICC profile (else what PNG's gAMA, cHRP or cICP
+        say) converted to sRGB, alpha composited over black, and any mode (palette, CMYK, 16-bit,
+        grey) turned into RGB uint8. Odd metadata do not matter. Raises ``PhotoError`` with the
+        reason when that is not possible.
         """
         label = "photo" if isinstance(source, bytes) else str(source)
         data = source if isinstance(source, bytes) else _read(Path(source))
@@ -207,64 +202,31 @@ class Photo:
 
     @classmethod
     def _decode(cls, data: bytes, label: str) -> Photo:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-
-        known = ", ".join(_FORMATS)
+        file = read_photo_file(data, label)
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                pixels = image.width * image.height
-                if pixels > MAX_PIXELS:
-                    raise PhotoError(label, f"has {pixels} pixels, expected at most {MAX_PIXELS}")
-                low = _low_bytes(data, image)  # first: reading EXIF may load the pixels
-                orientation = int(image.getexif().get(0x0112, 1))
-                icc = image.info.get("icc_profile") or None
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                rgb, had_alpha, color = _to_srgb(upright, icc)
-                native = None if had_alpha else _native(upright, low, color, icc)
-                encoding = _encoding(image, native, color, icc, rgb.shape)
-        except UnidentifiedImageError:
-            reason = f"is not a photo in a known format; expected one of {known}"
-            raise PhotoError(label, reason) from None
-        except Image.DecompressionBombError as error:
-            raise PhotoError(label, f"is too large: {error}") from None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, of large pictures and odd metadata
+                picture = read_picture(file, label)
+                rgb, had_alpha, color, native = to_srgb(picture)
+                encoding = _encoding(picture, native, color, rgb.shape)
         except PhotoError:
             raise
-        except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        except MemoryError:
+            raise PhotoError(label, "needs more memory than there is") from None
+        except Exception as error:  # decoders raise many kinds on damaged files
             reason = f"is damaged and cannot be decoded ({type(error).__name__}: {error})"
             raise PhotoError(label, reason) from None
-        orientation = orientation if 1 <= orientation <= 8 else 1
         name = Path(label).stem if label != "photo" else ""
-        rgb = np.ascontiguousarray(rgb)
-        return cls(rgb, orientation, color, had_alpha, icc, name, encoding)
-
-
-def photo_paths(paths: Iterable[Path]) -> dict[str, Path]:
-    """Photo files by a name of their own, from files and folders.
-
-    A folder gives the photos that lie in it, by file name; a file counts whatever its suffix. The
-    name is the file's stem, numbered where two share one.
-    """
-    found: dict[str, Path] = {}
-    for path in paths:
-        files = [path]
-        if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
-            if not files:
-                raise PhotoError(path, f"holds no photo ({', '.join(PHOTO_SUFFIXES)})")
-        for file in files:
-            name, number = file.stem, 2
-            while name in found:
-                name, number = f"{file.stem}-{number}", number + 1
-            found[name] = file
-    return found
+        return cls(rgb, picture.orientation, color, had_alpha, picture.icc, name, encoding)
 
 
 def _read(path: Path) -> bytes:
     try:
-        if path.is_dir():
-            raise PhotoError(path, "is a folder, expected a photo file")
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if path.is_dir() else "a pipe or a device"
+            raise PhotoError(path, f"is {what}, expected a photo file")
+        size = status.st_size
         if size > MAX_FILE_BYTES:
             raise PhotoError(path, f"has {size} bytes, expected at most {MAX_FILE_BYTES}")
         return path.read_bytes()
@@ -274,139 +236,33 @@ def _read(path: Path) -> bytes:
         raise PhotoError(path, f"cannot be read: {error}") from None
 
 
-def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[NDArray[np.uint8], bool, str]:
-    """Any Pillow image → (RGB uint8, had alpha, colour conversion)."""
-    from PIL import Image
-
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        image = _grey_to_8_bit(image)
-    if image.mode == "P" or "transparency" in image.info:
-        has_alpha = "transparency" in image.info
-        image = image.convert("RGBA" if has_alpha else "RGB")
-    alpha = image.getchannel("A") if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") else None
-    if image.mode in ("LA", "PA", "La", "RGBa", "RGBA"):
-        image = image.convert("RGBA").convert("RGB")
-    color = "srgb"
-    converted = _apply_profile(image, icc) if icc else None
-    if converted is not None:
-        image, color = converted
-    rgb = image.convert("RGB")
-    if alpha is not None:
-        rgb = Image.composite(rgb, Image.new("RGB", rgb.size), alpha.convert("L"))
-    return np.asarray(rgb), alpha is not None, color
-
-
-def _grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit and float grey to 8 bit: the full range of the format, rounded."""
-    from PIL import Image
-
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        values = values * 255.0 if values.size and np.nanmax(values) <= 1.0 else values
-    else:
-        values = values * (255.0 / 65535.0)
-    values = np.nan_to_num(values)
-    return Image.fromarray(np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8))
-
-
-def _apply_profile(image: Image.Image, icc: bytes) -> tuple[Image.Image, str] | None:
-    """Convert from an ICC profile to sRGB; None if it is sRGB already or cannot be used."""
-    from PIL import ImageCms
-
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        name = ImageCms.getProfileDescription(profile).strip()
-        if any(s in name.lower() for s in _SRGB_NAMES):
-            return None
-        if image.mode not in ("RGB", "CMYK", "L"):
-            image = image.convert("RGB")
-        converted = ImageCms.profileToProfile(
-            image,
-            profile,
-            ImageCms.createProfile("sRGB"),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-        )
-    except (ImageCms.PyCMSError, OSError):
-        return None  # an unusable profile: keep the numbers, as browsers do
-    return (converted, f"icc:{name}") if converted is not None else None
-
-
-# A tile's raw mode that keeps the high byte of 16-bit colour → one that keeps the low byte. Pillow
-# has no mode of 16-bit colour; read once each way, the two give all the bits.
-_OTHER_BYTE = {
-    "RGB;16B": "RGB;16L",
-    "RGB;16L": "RGB;16B",
-    "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
-}
-
-
-def _low_bytes(data: bytes, image: Image.Image) -> Image.Image | None:
-    """The low bytes of a photo with 16 bits a channel, upright, as an RGB image; else None."""
-    from PIL import Image, ImageOps
-
-    def other(args: Any) -> Any:
-        if isinstance(args, str):
-            return _OTHER_BYTE.get(args)
-        return (_OTHER_BYTE.get(args[0]), *args[1:]) if isinstance(args, tuple) and args else None
-
-    tiles = getattr(image, "tile", [])
-    swapped = [other(t[3]) for t in tiles]
-    if not tiles or any(s is None or s[0] is None for s in swapped):
-        return None
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as again:
-        again.tile = [t._replace(args=s) for t, s in zip(again.tile, swapped, strict=True)]
-        again.load()
-        return ImageOps.exif_transpose(again)
-
-
-def _native(
-    image: Image.Image, low: Image.Image | None, color: str, icc: bytes | None
-) -> Pixels | None:
-    """The file's own upright pixels, where they say more than sRGB bytes do."""
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
-        grey = np.asarray(image).astype(np.uint16)
-        return np.repeat(grey[..., None], 3, axis=-1) if color == "srgb" else None
-    if image.mode != "RGB" or (color != "srgb" and (not icc or parse_profile(icc) is None)):
-        return None
-    if low is not None:
-        both = (np.asarray(image).astype(np.uint16) << 8) | np.asarray(low)
-        return np.asarray(both, np.uint16)
-    return np.asarray(image) if color != "srgb" else None
-
-
 def _encoding(
-    image: Image.Image,
-    native: Pixels | None,
-    color: str,
-    icc: bytes | None,
-    shape: tuple[int, ...],
+    picture: Picture, native: Pixels | None, color: str, shape: tuple[int, ...]
 ) -> Encoding:
-    from PIL import JpegImagePlugin
-
     # A profile that does not describe the pixels we write (grey, CMYK, tables) must not travel.
-    keep = native is not None or color == "srgb"
+    icc, keep = picture.icc, native is not None or color == "srgb"
     keep = keep and bool(icc) and parse_profile(icc or b"") is not None
-    tables: tuple[tuple[int, ...], ...] = ()
-    sampling = -1
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode == "RGB":
-        tables = tuple(tuple(t) for t in image.quantization.values())
-        sampling = JpegImagePlugin.get_sampling(image)
-        sampling = sampling if len(tables) >= 2 else -1
-        tables = tables if sampling >= 0 else ()
-    return Encoding(native, icc if keep else None, _upright_exif(image, shape), tables, sampling)
+    tables, sampling = picture.jpeg
+    return Encoding(
+        native, icc if keep else None, _upright_exif(picture.exif, shape), tables, sampling
+    )
 
 
-def _upright_exif(image: Image.Image, shape: tuple[int, ...]) -> bytes | None:
+def _upright_exif(exif: bytes | None, shape: tuple[int, ...]) -> bytes | None:
     """EXIF for the upright photo, or None if there is none (or it cannot be written again)."""
-    exif = image.getexif()
-    if not len(exif):
+    from PIL import Image
+
+    if not exif:
         return None
+    block = Image.Exif()
     try:
-        exif[0x0112] = 1
-        details = exif.get_ifd(0x8769)
+        block.load(exif)
+        if not len(block):
+            return None
+        block[0x0112] = 1
+        details = block.get_ifd(0x8769)
         if 0xA002 in details or 0xA003 in details:
             details[0xA002], details[0xA003] = shape[1], shape[0]
-        return exif.tobytes()
+        return block.tobytes()
     except Exception:  # EXIF of cameras is often damaged; the pixels matter more
         return None

@@ -6,7 +6,6 @@ order of the categories is the order of the channels. Category id 0 is void and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._reading import read_json
 from panokit.errors import ArgumentError, DataError
 
 __all__ = ["VOID", "Category", "Taxonomy"]
@@ -154,7 +154,7 @@ class Taxonomy:
     def load(cls, path: str | Path) -> Taxonomy:
         """Read a taxonomy file (JSON)."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = read_json(path)
         except (OSError, ValueError) as error:
             raise DataError(path, f"expected a taxonomy in JSON, but {error}") from None
         try:

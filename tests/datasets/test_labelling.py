@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from panokit.errors import ArgumentError
@@ -140,10 +141,12 @@ def test_the_command_labels_goes_on_and_leaves_out_what_is_no_photo(tmp_path: Pa
         image.resize((96, 64)).save(photos / "a.jpg")
         image.resize((64, 96)).save(photos / "b.png")
     (photos / "c.jpg").write_bytes(b"nothing")
-    label(photos, tmp_path / "out", scales="1")
+    with pytest.raises(typer.Exit):
+        label(photos, tmp_path / "out", scales="1")
     lines = (tmp_path / "out/pseudo/holiday.jsonl").read_text().splitlines()
     assert [json.loads(line)["file"] for line in lines] == ["holiday/a.jpg", "holiday/b.png"]
     # A last line that was torn off, as by a power cut, is made again; the first is kept.
     (tmp_path / "out/pseudo/holiday.jsonl").write_text(lines[0] + "\n" + lines[1][:30])
-    label(photos, tmp_path / "out", scales="1")
+    with pytest.raises(typer.Exit):
+        label(photos, tmp_path / "out", scales="1")
     assert (tmp_path / "out/pseudo/holiday.jsonl").read_text().splitlines() == lines

@@ -56,7 +56,7 @@ def archive() -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_photos_are_taken(kind: str) -> None:
     data = encoded(kind)
     assert sniff(data) == kind
@@ -82,6 +82,13 @@ def test_heic_photos_keep_their_exif_upright() -> None:
     kept.load(photo.encoding.exif or b"")
     assert kept[0x010F] == "A camera"
     assert kept[0x0112] == 1
+
+
+def test_odd_metadata_are_no_reason_to_refuse() -> None:
+    data = encoded("PNG")
+    text = b"\0\0\0\5tEXta\0bcdXXXX"  # a wrong checksum
+    assert open_upload(data[:33] + text + data[33:-12], "a.png", LIMITS).size_wh == (40, 30)
+    assert open_upload(encoded("JPEG")[:-2], "a.jpg", LIMITS).size_wh == (40, 30)
 
 
 def test_a_turned_photo_comes_upright() -> None:
@@ -188,5 +195,5 @@ def test_heic_without_its_extra_tells_the_page_no_path(monkeypatch: pytest.Monke
         open_upload(data, "a.heic", LIMITS)
     assert "pip install" in str(caught.value)
     assert in_words(caught.value) == (
-        "Reading HEIC photos needs the 'demo' extra, which this server lacks."
+        "Reading HEIC photos needs the 'heic' extra, which this server lacks."
     )

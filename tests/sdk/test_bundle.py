@@ -195,3 +195,14 @@ def test_failed_writes_leave_the_old_file(tmp_path: Path) -> None:
     with replacing_folder(folder) as partial:
         (partial / "new").touch()
     assert [p.name for p in folder.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "Data/._weight.bin", "Thumbs.db", "Data/desktop.ini"]
+)
+def test_files_that_systems_put_into_a_package_change_nothing(bundle: Path, name: str) -> None:
+    (bundle / "Model.mlpackage" / name).write_bytes(b"\0\0\0\1Bud1")
+    assert len(Bundle.open(bundle).manifest.artifacts) == 2
+    (bundle / "Model.mlpackage" / "Data" / "weight.bin").write_bytes(b"weighty"[:7])
+    with pytest.raises(BundleError, match="does not match"):
+        Bundle.open(bundle)

@@ -355,3 +355,16 @@ def test_bad_metadata_is_refused(tmp_path: Path, metadata: dict[str, str], messa
     save_file({"input": np.zeros((1, 1, 3), np.uint8)}, tmp_path / "x.safetensors", metadata)
     with pytest.raises(DumpError, match=message):
         read_dump(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_descriptions_as_windows_writes_them_are_read(tmp_path: Path, encoding: str) -> None:
+    tensors = {"input": {"dtype": "uint8", "shape": [1, 1, 3], "file": "raw\\Numbers.bin"}}
+    described = json.dumps({"format": "panokit-dump/1", "tensors": tensors})
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "numbers.BIN").write_bytes(b"\5\6\7")
+    (tmp_path / "a.dump.json").write_text(described, encoding=encoding)
+    assert read_dump(tmp_path / "a.dump.json").tensors["input"].ravel().tolist() == [5, 6, 7]
+    np.savez(tmp_path / "a.npz", input=np.zeros((1, 1, 3), np.uint8),
+             metadata=np.array('\ufeff{"device": "x"}'))  # fmt: skip
+    assert read_dump(tmp_path / "a.npz").metadata["device"] == "x"

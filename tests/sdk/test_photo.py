@@ -145,6 +145,15 @@ def test_display_p3_is_converted_to_srgb() -> None:
     assert green < 98
 
 
+def test_a_grey_photo_with_a_profile_of_three_colours_is_converted() -> None:
+    grey = Image.new("L", (2, 2), 100)
+    photo = Photo.open(encoded(grey, icc_profile=display_p3()))
+    assert photo.color == "icc:Display P3"  # its curve is not sRGB's
+    like = Photo.open(encoded(grey.convert("RGB"), icc_profile=display_p3()))
+    assert (photo.rgb_hwc == like.rgb_hwc).all()
+    assert Photo.open(encoded(grey.convert("CMYK"), "TIFF", icc_profile=b"junk")).color == "srgb"
+
+
 def test_grey_stays_grey_through_a_profile() -> None:
     photo = Photo.open(encoded(Image.new("RGB", (2, 2), (128, 128, 128)), icc_profile=display_p3()))
     pixel = photo.rgb_hwc[0, 0].astype(int)
@@ -189,7 +198,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 def test_too_many_pixels_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("panokit.photo.MAX_PIXELS", 100)
+    monkeypatch.setattr("panokit._photo_picture.MAX_PIXELS", 100)
     with pytest.raises(PhotoError, match="384 pixels, expected at most 100"):
         Photo.open(encoded(Image.fromarray(GRADIENT)))
 

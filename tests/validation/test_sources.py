@@ -188,3 +188,60 @@ def test_a_link_out_of_a_folder_is_refused(folder: Path, tmp_path: Path) -> None
 def test_references_travel_between_processes() -> None:
     ref = DumpRef("a.zip", "b/c.npz")
     assert ref.label == "a.zip/b/c.npz"
+
+
+def test_archives_of_windows_have_folders_behind_backslashes(folder: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "D.ZIP", "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                info = zipfile.ZipInfo("x")
+                info.filename = f"farm\\{file.relative_to(folder)}".replace("/", "\\")
+                archive.writestr(info, file.read_bytes())
+    refs = list(find_dumps([tmp_path / "D.ZIP"]))
+    assert [r.member for r in refs] == [
+        "farm/b/p1.npz", "farm/b/p2.dump.json", "farm/p0.safetensors"
+    ]  # fmt: skip
+    assert sorted(values(tmp_path / "D.ZIP")) == [0, 1, 2]
+
+
+def test_the_numbers_of_a_raw_dump_are_found_as_windows_would(tmp_path: Path) -> None:
+    tensors = {"input": {"dtype": "uint8", "shape": [1, 1, 3], "file": "raw\\F\u00fcr.bin"}}
+    described = json.dumps({"format": "panokit-dump/1", "tensors": tensors})
+    path = tmp_path / "d.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/one.DUMP.JSON", described)
+        archive.writestr("a/raw/fu\u0308r.BIN", b"\5\6\7")  # decomposed, as macOS writes names
+    assert values(path) == [5]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/raw/f\u00fcR.bin", b"\1\1\1")
+    assert reasons(path) == ["file 'raw/F\u00fcr.bin' is not in the archive"]  # two are alike
+
+
+@pytest.mark.parametrize("name", ["\\\\server\\x.npz", "a\\..\\..\\x.npz", "D:\\x.npz", "\\x.npz"])
+def test_backslashes_do_not_lead_out(folder: Path, tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.writestr(name, (folder / "p0.safetensors").read_bytes())
+    assert reasons(tmp_path / "d.zip") == ["has a name that leads out of the archive"]
+
+
+def test_a_path_with_both_separators_is_one_path(folder: Path, tmp_path: Path) -> None:
+    content = (folder / "p0.safetensors").read_bytes()
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.writestr("a/x.safetensors", content)
+        archive.writestr("a\\x.safetensors", content)
+    assert reasons(tmp_path / "d.zip").count("is there twice") == 1
+
+
+def test_files_of_systems_are_no_dumps(folder: Path, tmp_path: Path) -> None:
+    apple = b"\0\5\x16\7\0\2\0\0"
+    for name in ("._p0.safetensors", "b/._p1.npz", "__MACOSX/p0.safetensors"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(apple)
+    assert values(folder) == [0, 1, 2]
+    assert sorted(values(archive_of(folder, tmp_path / "d.zip"))) == [0, 1, 2]
+
+
+def test_dumps_may_end_in_capitals(folder: Path) -> None:
+    (folder / "p0.safetensors").rename(folder / "P0.SAFETENSORS")
+    (folder / "b" / "p1.npz").rename(folder / "b" / "P1.NPZ")
+    assert sorted(values(folder)) == [0, 1, 2]

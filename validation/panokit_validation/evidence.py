@@ -14,11 +14,17 @@ __all__ = [
     "looks_like_a_photo",
     "map_difference",
     "noise_to_signal",
+    "row_padding",
     "same_colors",
     "same_scene",
     "saturation",
     "unrelated_heads",
 ]
+
+MOST_PADDING = 4096
+"""Values behind a row that are looked for; pages of memory have so many bytes."""
+LEAST_ROWS = 3
+"""So many rows must lie where they should."""
 
 FloatArray = NDArray[np.float32]
 Channels = Mapping[int, int] | None
@@ -42,6 +48,49 @@ def head_noise(
 ) -> dict[str, float]:
     """:func:`noise_to_signal` of every head that ``actual`` holds."""
     return {name: noise_to_signal(values, expected[name]) for name, values in actual.items()}
+
+
+def row_padding(actual: NDArray[Any], expected: NDArray[Any]) -> int | None:
+    """How many values lie behind each row of the buffer that ``actual`` ``[h,…]`` was copied from
+    as if there were none, as ``expected`` shows; below 0 if they were stepped over and none were
+    there. None if its rows do not lie so. What the padding holds does not matter.
+    """
+    a, e = (v.reshape(len(v), -1).astype(np.float32) for v in (actual, expected))
+    if a.shape != e.shape or len(e) < 8:
+        return None
+    forth, back = _stride_error(a, e), _stride_error(e, a)
+    here = forth[0]
+    best = min((float(forth[p]), p) for p in range(1, len(forth)))
+    other = min((float(back[p]), -p) for p in range(1, len(back)))
+    error, padding = min(best, other)
+    return padding if error < 0.2 and error < 0.5 * here else None
+
+
+def _stride_error(buffer: FloatArray, rows: FloatArray) -> FloatArray:
+    """By padding 0, 1, …: the mean squared difference between rows and what lies in the buffer
+    where they would, over the rows' variance; infinity where too few rows fit."""
+    h, length = rows.shape
+    flat = buffer.reshape(-1)
+    paddings = np.arange(min(MOST_PADDING, (flat.size - length) // LEAST_ROWS - length) + 1)
+    if len(paddings) < 2:
+        return np.full(2, np.inf, np.float32)
+    columns = np.unique(np.linspace(min(1, length - 1), length - 1, 96).astype(np.intp))
+    first = np.arange(1, min(h, 2 * LEAST_ROWS))  # all that fit where much lies between
+    looked_at = np.unique([*first, *np.linspace(1, h - 1, 40).astype(np.intp)])
+    total = np.zeros(len(paddings))
+    power, count = np.zeros(len(paddings)), np.zeros(len(paddings), np.intp)
+    mean = rows.mean()
+    for y in looked_at:
+        fits = paddings[paddings <= (flat.size - length) // y - length]
+        if not len(fits):
+            break
+        read = flat[(y * (length + fits))[:, None] + columns]
+        total[: len(fits)] += np.square(read - rows[y, columns]).sum(1)
+        power[: len(fits)] += float(np.square(rows[y, columns] - mean).sum())
+        count[: len(fits)] += 1
+    least = 0.05 * float(rows.var()) * len(columns) * np.maximum(count, 1)
+    error = total / np.maximum(np.maximum(power, least), 1e-12)
+    return np.where(count >= LEAST_ROWS, error, np.inf).astype(np.float32)
 
 
 def map_difference(

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any
 
+from panokit._reading import is_sidecar
 from panokit.dump.model import MAX_DUMP_BYTES, MAX_METADATA_BYTES, Dump
 from panokit.dump.read import (
     SUFFIXES,
@@ -52,7 +55,8 @@ class DumpRef:
 def find_dumps(sources: Iterable[str | os.PathLike[str]]) -> Iterator[DumpRef]:
     """All dumps in files, folders (with their subfolders), ``.zip`` archives and URLs, in order.
 
-    In folders and archives files ending in ``.safetensors``, ``.npz`` and ``.dump.json`` count.
+    In folders and archives files ending in ``.safetensors``, ``.npz`` and ``.dump.json`` (in any
+    capitals) count; hidden ones do not.
     What is wrong becomes a reference with a ``problem``, so that the others go on.
     """
     for source in sources:
@@ -70,7 +74,7 @@ def _is_url(text: str) -> bool:
 
 
 def _expand(container: str) -> Iterator[DumpRef]:
-    if container.endswith(".zip"):
+    if container.lower().endswith(".zip"):
         yield from _find_in_archive(container)
     else:
         yield DumpRef(container)
@@ -79,10 +83,10 @@ def _expand(container: str) -> Iterator[DumpRef]:
 def _find_in_folder(root: Path) -> Iterator[DumpRef]:
     home = root.resolve()
     for folder, folders, files in os.walk(root):
-        folders.sort()
+        folders[:] = sorted(f for f in folders if not is_sidecar(f))
         for name in sorted(files):
             path = Path(folder) / name
-            if not name.endswith((*SUFFIXES, ".zip")) or name.startswith("."):
+            if not name.lower().endswith((*SUFFIXES, ".zip")) or name.startswith("."):
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(home):
                 yield DumpRef(str(path), problem="leads out of the folder through a link")
@@ -103,7 +107,8 @@ def _find_remote(url: str) -> Iterator[DumpRef]:
         yield from _expand(url)
         return
     for path in paths:
-        if str(path).endswith((*SUFFIXES, ".zip")):
+        inside = str(path).removeprefix(str(root))
+        if inside.lower().endswith((*SUFFIXES, ".zip")) and not is_sidecar(inside):
             yield from _expand(str(fs.unstrip_protocol(path)))
 
 
@@ -122,18 +127,27 @@ def _find_in_archive(container: str) -> Iterator[DumpRef]:
         yield DumpRef(container, problem=problem)
         return
     seen: set[str] = set()
-    for info in sorted(infos, key=lambda i: i.filename):
-        name = info.filename
-        if info.is_dir() or PurePosixPath(name).name.startswith("."):
+    for name, info in sorted(((_member_path(i), i) for i in infos), key=lambda pair: pair[0]):
+        if name.endswith("/") or is_sidecar(name) or PurePosixPath(name).name.startswith("."):
             continue
         trouble = "is there twice" if name in seen else _unsafe(name) or check_member(info)
         seen.add(name)
-        if name.endswith(SUFFIXES) or (trouble and _unsafe(name)):
+        if name.lower().endswith(SUFFIXES) or (trouble and _unsafe(name)):
             yield DumpRef(container, name, trouble or "")
 
 
+def _member_path(info: zipfile.ZipInfo) -> str:
+    """A member's path with "/" between folders, whatever the system that packed it put there.
+    Names that do not say their encoding are UTF-8 (as macOS writes them) if they can be."""
+    name = info.filename
+    if not info.flag_bits & 0x800:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return unicodedata.normalize("NFC", name).replace("\\", "/")
+
+
 def _unsafe(name: str) -> str | None:
-    bad = name.startswith("/") or ".." in name.split("/") or "\\" in name or ":" in name
+    bad = name.startswith("/") or ".." in name.split("/") or ":" in name
     return "has a name that leads out of the archive" if bad else None
 
 
@@ -144,6 +158,7 @@ class DumpOpener:
         self._container = ""
         self._file: IO[bytes] | None = None
         self._archive: zipfile.ZipFile | None = None
+        self._members: dict[str, zipfile.ZipInfo] = {}
 
     def __enter__(self) -> DumpOpener:
         return self
@@ -184,15 +199,13 @@ class DumpOpener:
 
     def _from_archive(self, ref: DumpRef) -> Dump:
         archive = self._opened(ref.container)
-        info = archive.getinfo(ref.member)
+        info = self._members[ref.member]
         folder = PurePosixPath(ref.member).parent
 
         def part(name: str) -> tuple[IO[bytes], int]:
-            inner = str(folder / PurePosixPath(name))
-            try:
-                found = archive.getinfo(inner)
-            except KeyError:
-                raise DumpError(ref.label, f"file {name[:80]!r} is not in the archive") from None
+            found = self._member(str(folder / PurePosixPath(name)))
+            if found is None:
+                raise DumpError(ref.label, f"file {name[:80]!r} is not in the archive")
             problem = check_member(found)
             if problem:
                 raise DumpError(ref.label, f"file {name[:80]!r} {problem}")
@@ -222,13 +235,24 @@ class DumpOpener:
             self.close()
             self._file = _open_binary(container)
             self._archive, self._container = zipfile.ZipFile(self._file), container
+            self._members = {_member_path(i): i for i in reversed(self._archive.infolist())}
         return self._archive
+
+    def _member(self, path: str) -> zipfile.ZipInfo | None:
+        """A member by its path; by one of other capitals (Windows makes no difference) if it is the
+        only one."""
+        path = unicodedata.normalize("NFC", path)
+        if path in self._members:
+            return self._members[path]
+        alike = [i for p, i in self._members.items() if p.casefold() == path.casefold()]
+        return alike[0] if len(alike) == 1 else None
 
 
 def _read_stream(file: IO[bytes], size: int, name: str, label: str, part: Any) -> Dump:
     """A dump from a stream: checked by its header first, then by way of a temporary file."""
     if size > MAX_DUMP_BYTES:
         raise DumpError(label, f"expected at most {MAX_DUMP_BYTES} bytes, got {size}")
+    name = name.lower()
     if name.endswith(".json"):
         return read_raw(file.read(MAX_METADATA_BYTES + 1), label, part)
     suffix = ".npz" if name.endswith(".npz") else ".safetensors"

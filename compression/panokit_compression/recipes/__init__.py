@@ -6,7 +6,6 @@ is the name of its recipe. A path to a JSON file of one's own works wherever a n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -14,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+from panokit._reading import parse_json
 from panokit.config import read_settings
 from panokit.errors import ArgumentError
 from panokit_compression.recipes.steps import (
@@ -259,13 +259,13 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
             raise ArgumentError(
                 "recipe", f"there is no recipe file {text!r}; expected a JSON file that exists"
             )
-        content = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     elif text in recipe_names():
-        content = (resources.files(__name__) / f"{text}.json").read_text(encoding="utf-8")
+        content = (resources.files(__name__) / f"{text}.json").read_bytes()
     else:
         raise ArgumentError.unknown("recipe", text, (*recipe_names(), "a path to a JSON file"))
     try:
-        data = json.loads(content)
+        data = parse_json(content)
     except ValueError as error:
         raise ArgumentError("recipe", f"the recipe {text} is not JSON: {error}") from None
     if not isinstance(data, dict):

@@ -11,12 +11,12 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from panokit._reading import parse_json
 from panokit.errors import ExportError
 from panokit_converters.coreml_interpreter.values import Fault
 from panokit_converters.coreml_interpreter.wire import Message, WireError, parse_model
@@ -98,12 +98,12 @@ def open_package(path: str | Path) -> Package:
     path = Path(path)
     manifest = _read(path, path / "Manifest.json", MAX_MANIFEST)
     try:
-        data: Any = json.loads(manifest)
+        data: Any = parse_json(manifest)
         root = data["rootModelIdentifier"]
         item = data["itemInfoEntries"][root]["path"]
         if not isinstance(item, str):
             raise TypeError("its path is no text")
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         reason = f"Manifest.json does not name the model ({type(error).__name__}: {error})"
         raise ExportError(path, reason) from None
     try:

@@ -69,3 +69,5 @@ def pack(
         _console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
     size = sum(p.stat().st_size for p in paths) / 2**20
     _console.print(f"{len(photos) - len(skipped)} photos in {len(paths)} packs, {size:.1f} MiB")
+    if skipped:
+        raise typer.Exit(2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import track
 
+from panokit._reading import open_text
 from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption
 from panokit.errors import ArgumentError, PhotoError
 from panokit.photo import Photo, photo_paths
@@ -86,31 +87,58 @@ def label(
     labelled already are skipped, so an interrupted run goes on.
     """
     settings = LabelSettings(mirror, _numbers(scales), least_score)
-    paths = list(photo_paths([photos]).values())
+    paths = _named(photos, out)
     if only is not None:
-        names = set(only.read_text(encoding="utf-8").split("\n"))
-        paths = [p for p in paths if p.name in names]
+        names = _lines(only)
+        paths = {n: p for n, p in paths.items() if n in names or p.name in names}
     bundles: list[Path | None] = [*teacher] if teacher else [None]
     teachers = [Segmenter.open(b, artifact) for b in bundles]
     known = Taxonomy.load(taxonomy) if taxonomy else teachers[0].taxonomy
     ensemble = Ensemble(teachers, known, settings)
     source = photos.resolve().name if photos.is_dir() else photos.resolve().parent.name
     done = labelled_already(out, source)
-    todo = [p for p in paths if p.name not in done]
+    taken = {_stem(name): name for name in sorted(done)}
+    todo = [n for n in paths if n not in done]
     left_out = 0
-    for path in track(todo, f"{ensemble.views} views a photo", console=_console):
+    for name in track(todo, f"{ensemble.views} views a photo", console=_console):
         try:
-            photo = Photo.open(path)
+            first = taken.setdefault(_stem(name), name)
+            if first != name:
+                raise PhotoError(paths[name], f"would have its labels in the files of {first}")
+            photo = Photo.open(paths[name])
         except PhotoError as error:
             left_out += 1
-            _console.print(f"left out: {error}", highlight=False, soft_wrap=True)
+            _console.print(f"left out: {error}", highlight=False, markup=False, soft_wrap=True)
             continue
-        write_labels(ensemble(photo), known, out, source, path.name, person_map)
+        write_labels(ensemble(photo), known, out, source, name, person_map)
     _console.print(
         f"{len(todo) - left_out} photos labelled, {len(paths) - len(todo)} were before, "
         f"{left_out} left out: {out / 'pseudo' / source}",
+        markup=False,
         soft_wrap=True,
     )
+    if left_out:
+        raise typer.Exit(2)
+
+
+def _named(photos: Path, out: Path) -> dict[str, Path]:
+    """Photos by their path in the folder ``photos``; a single file by its name."""
+    files = photo_paths([photos], leave_out=(out / "pseudo", out / "person")).values()
+    if not photos.is_dir():
+        return {p.name: p for p in files}
+    return {p.relative_to(photos).as_posix(): p for p in files}
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _lines(path: Path) -> set[str]:
+    try:
+        with open_text(path) as lines:
+            return {line.rstrip("\n") for line in lines}
+    except (OSError, ValueError) as error:
+        raise ArgumentError("only", f"--only {str(path)!r} cannot be read: {error}") from None
 
 
 def _numbers(text: str) -> tuple[float, ...]:

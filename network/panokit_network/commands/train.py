@@ -201,6 +201,8 @@ def train(
         _console.print(f"{result.samples} samples in {result.step} steps; weights {result.weights}")
     if rank == 0 and json:
         write_json(json, write_settings(result) | {"processes": world, "skipped": cached.skipped})
+    if cached.skipped:
+        raise typer.Exit(2)
 
 
 def _run(trainer: Trainer, stop_after: int | None, minutes: float | None) -> TrainResult:

@@ -23,7 +23,7 @@ from panokit.cli.options import (
     Threads,
 )
 from panokit.dump import dump_stages, write_dump
-from panokit.errors import PanokitError, PhotoError
+from panokit.errors import ArgumentError, PanokitError, PhotoError
 from panokit.photo import photo_paths
 from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter
@@ -72,7 +72,9 @@ def segment(
     results: list[dict[str, Any]] = []
     failures: list[PanokitError] = []
     table = Table("photo", "found", title=f"{segmenter.artifact.name} → {out}")
-    for name, path in _each(photo_paths(photos), "segmenting", failures):
+    found = photo_paths(photos, leave_out=(out,))
+    _check_out(found, out)
+    for name, path in _each(found, "segmenting", failures):
         try:
             result = segmenter.segment(path, classes=wanted)
         except PhotoError as error:
@@ -116,6 +118,20 @@ def dump(
         written.append({"photo": str(path), "dump": str(target)})
     typer.echo(f"{len(written)} dumps in {out}")
     _finish(written, failures, None, json)
+
+
+def _check_out(photos: dict[str, Path], out: Path) -> None:
+    """Results must not take the place of photos."""
+    sources = {p.resolve(): p for p in photos.values()}
+    for name in photos:
+        for ending in (".png", ".overlay.png"):
+            source = sources.get((out / f"{name}{ending}").resolve())
+            if source is not None:
+                raise ArgumentError(
+                    "out",
+                    f"--out is {str(out)!r}, where a result would replace the photo {source.name}; "
+                    "expected another folder than the photos'",
+                )
 
 
 def _finish(

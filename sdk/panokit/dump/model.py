@@ -82,7 +82,7 @@ Where = str | os.PathLike[str]
 def dump_stem(name: str) -> str:
     """The name of a dump's file without its ending."""
     for suffix in (".safetensors", ".npz", ".dump.json", ".json"):
-        name = name.removesuffix(suffix)
+        name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
     return name
 
 

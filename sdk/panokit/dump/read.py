@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from panokit._reading import parse_json
 from panokit.dump.model import (
     FORMAT,
     MAX_DUMP_BYTES,
@@ -54,9 +55,9 @@ def read_dump(path: str | os.PathLike[str], label: str = "") -> Dump:
     size = path.stat().st_size
     if size > MAX_DUMP_BYTES:
         raise DumpError(label, f"expected at most {MAX_DUMP_BYTES} bytes, got {size}")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _read_npz(path, label)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return read_raw(path.read_bytes(), label, lambda name: _neighbour(path, name, label))
     return _read_safetensors(path, label)
 
@@ -221,8 +222,8 @@ def _raw(name: str, entry: Any, label: str, open_part: OpenPart) -> NDArray[Any]
         reason = f"tensor {name[:80]!r}: expected dtype, shape and file, but {error!r}"
         raise DumpError(label, reason) from None
     expected = check_declared(label, name, shape, dtype if dtype in _RAW_DTYPES else f"{dtype!r}")
-    parts = Path(file).parts
-    outside = Path(file).is_absolute() or ".." in parts or "\\" in file or ":" in file
+    file = file.replace("\\", "/")  # as Windows writes paths
+    outside = Path(file).is_absolute() or ".." in Path(file).parts or ":" in file
     if not file or outside:
         raise DumpError(label, f"tensor {name!r}: expected a file beside it, got {file[:80]!r}")
     stream, size = open_part(file)
@@ -239,6 +240,9 @@ def _raw(name: str, entry: Any, label: str, open_part: OpenPart) -> NDArray[Any]
 
 def _neighbour(path: Path, name: str, label: str) -> tuple[IO[bytes], int]:
     target = path.parent / name
+    if not target.exists():  # Windows makes no difference between capitals and small letters
+        alike = [p for p in target.parent.glob("*") if p.name.casefold() == target.name.casefold()]
+        target = alike[0] if len(alike) == 1 else target
     if not target.resolve().is_relative_to(path.parent.resolve()):
         raise DumpError(label, f"file {name[:80]!r} leads out of the folder through a link")
     try:
@@ -252,6 +256,6 @@ def _json(text: str | bytes, label: str, what: str) -> Any:
     if len(text) > MAX_METADATA_BYTES:
         raise DumpError(label, f"{what}: expected at most {MAX_METADATA_BYTES} bytes")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text if isinstance(text, bytes) else text.encode("utf-8"))
+    except ValueError as error:
         raise DumpError(label, f"{what}: expected JSON, but {error}") from None

@@ -6,7 +6,6 @@ docs/effects.md lists the kinds and their parameters.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._files import write_json
+from panokit._reading import read_json
 from panokit.effects.edit import Edit
 from panokit.effects.highlighting import Highlight
 from panokit.effects.lifting import Lift
@@ -170,8 +170,8 @@ class EditList:
         try:
             if path.stat().st_size > MAX_JSON_BYTES:
                 raise DataError(path, f"expected at most {MAX_JSON_BYTES} bytes of edits")
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, RecursionError) as error:
+            return cls.from_json(read_json(path))
+        except (OSError, ValueError) as error:
             raise DataError(path, f"expected edits in JSON, but {error}") from None
 
 

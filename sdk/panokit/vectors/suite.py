@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from panokit._files import replacing_folder
+from panokit._reading import is_sidecar, read_json
 from panokit.bundle import TensorSpec
 from panokit.decoding import Heads, PanopticMap, postprocess
 from panokit.errors import ArgumentError, DataError, HeadError
@@ -113,7 +114,8 @@ def _inputs(case: DecodeCase | PreprocessCase) -> tuple[Tensors, dict[str, Any]]
 def write_suite(folder: str | os.PathLike[str]) -> int:
     """Write the suite, replacing what an earlier call wrote there; returns the number of cases."""
     folder = Path(folder)
-    if folder.exists() and not (folder / INDEX).is_file() and any(folder.iterdir()):
+    others = [p for p in folder.iterdir() if not is_sidecar(p.name)] if folder.exists() else []
+    if others and not (folder / INDEX).is_file():
         raise ArgumentError(
             "folder",
             f"folder {str(folder)!r} holds other files; "
@@ -141,7 +143,7 @@ def read_index(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """``suite.json`` of a suite; ``DataError`` if it is not one."""
     path = Path(folder) / INDEX
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(path, f"expected a suite of golden vectors, but {error}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:

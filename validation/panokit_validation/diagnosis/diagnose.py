@@ -32,9 +32,10 @@ from panokit_validation.diagnosis.hypotheses import (
 from panokit_validation.diagnosis.maps import explain_map
 from panokit_validation.diagnosis.replay import Replay, is_large
 from panokit_validation.effects import PORTRAIT, effect_of, reference_effect
+from panokit_validation.faults import effect, tensor
 from panokit_validation.faults.app import App
 from panokit_validation.faults.bank import FAULTS
-from panokit_validation.faults.model import Step
+from panokit_validation.faults.model import Step, Variant
 from panokit_validation.reference import ReferenceStages
 
 __all__ = ["diagnose"]
@@ -141,6 +142,10 @@ def _input(x: Replay) -> Finding | None:
         return stale("input", base, 1 - likeness)
 
     singles = hypotheses(INPUT_STEPS, x.artifact.input.scale is not None)
+    padding = evidence.row_padding(values, expected)
+    if padding is not None:
+        fault = FAULTS["row-stride"]
+        singles.append((fault, Variant("observed", tensor.reread_rows(padding, values))))
     finding = conclude("input", base, singles, judge, config, config.explains, unrelated)
     x.adopt(finding)
     return finding
@@ -218,9 +223,12 @@ def _effect(x: Replay) -> Finding | None:
         residual = evidence.noise_to_signal(picture, replayed)
         return Score(residual, residual <= EFFECT_FLOOR)
 
-    return conclude(
-        PORTRAIT, base, hypotheses((Step.EFFECT,), x.quantised), judge, x.config, x.config.explains
-    )
+    singles = hypotheses((Step.EFFECT,), x.quantised)
+    padding = evidence.row_padding(picture, expected)
+    if padding is not None:
+        observed = Variant("observed", effect.padded_rows(padding, picture))
+        singles.append((FAULTS["effect-row-stride"], observed))
+    return conclude(PORTRAIT, base, singles, judge, x.config, x.config.explains)
 
 
 def _mean(noise: dict[str, float]) -> float:

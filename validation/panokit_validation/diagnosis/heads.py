@@ -16,7 +16,8 @@ from panokit_validation.diagnosis.hypotheses import (
 from panokit_validation.diagnosis.replay import RealHeads, Replay
 from panokit_validation.faults.app import App
 from panokit_validation.faults.bank import FAULTS
-from panokit_validation.faults.heads import HeadSet
+from panokit_validation.faults.buffers import to_multiple
+from panokit_validation.faults.heads import HeadSet, reread_rows
 from panokit_validation.faults.model import Step, Variant
 
 __all__ = ["explain_heads"]
@@ -74,7 +75,7 @@ def explain_heads(x: Replay) -> Finding | None:
     steps = [Step.NETWORK, Step.HEADS]
     if x.values is None:
         steps += INPUT_STEPS
-    singles = [*hypotheses(steps, x.quantised), *_saturated(x, judge)]
+    singles = [*hypotheses(steps, x.quantised), *_saturated(x, judge), *_sheared(x, judge)]
     singles = [s for s in singles if s[0].name != "fp16-rounding"]
     beam = None if x.values is not None else 2
     finding = conclude(
@@ -111,6 +112,34 @@ def _saturated(x: Replay, judge: _Judge) -> list[Injected]:
         }
 
     return [(FAULTS["fp16-overflow"], Variant("observed", change))]
+
+
+def _sheared(x: Replay, judge: _Judge) -> list[Injected]:
+    """Another row stride, as the heads themselves show it."""
+    paddings = {
+        name: padding
+        for name, values in x.device_heads.items()
+        if (padding := evidence.row_padding(values, judge.references[0][name])) is not None
+    }
+    fault = FAULTS["head-row-stride"]
+    return [
+        (fault, Variant("observed", reread_rows(each, x.device_heads)))
+        for each in _completed(paddings, x.device_heads)
+    ]
+
+
+def _completed(paddings: dict[str, int], heads: RealHeads) -> list[dict[str, int]]:
+    """What was observed; and with it what the others then have that hold too few rows to show it,
+    where rows begin at multiples of a power of two."""
+    if not paddings:
+        return []
+    rows = {name: values.shape[1] * values.shape[2] for name, values in heads.items()}
+    options = [paddings]
+    for of in (2**n for n in range(2, 13)):
+        if all(to_multiple(rows[name], of) == p for name, p in paddings.items()):
+            others = {name: p for name, row in rows.items() if (p := to_multiple(row, of))}
+            options += [others] if others not in options else []
+    return options
 
 
 def _half_precision(x: Replay, judge: _Judge, difference: float, *, alarm: bool) -> Finding | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from panokit.decoding import PanopticMap
 from panokit.errors import ArgumentError, DumpError
@@ -19,8 +20,9 @@ from panokit_validation.diagnosis.hypotheses import (
 from panokit_validation.diagnosis.replay import Replay
 from panokit_validation.faults.app import App
 from panokit_validation.faults.bank import FAULTS
+from panokit_validation.faults.buffers import rows_without_padding
 from panokit_validation.faults.decode import AppDecoding, DecodingReplay, class_tables
-from panokit_validation.faults.model import Step
+from panokit_validation.faults.model import Step, Variant
 
 __all__ = ["explain_map"]
 
@@ -46,12 +48,14 @@ class _Judge:
         plan = app.decoding(self.x.manifest.postprocessing)
         return None if decoder is None else decoder.decode(plan)
 
-    def difference(self, regions: PanopticMap | None) -> float:
-        """Share of pixels 0..1 that differ from the device's map."""
+    def difference(self, regions: PanopticMap | None, row_padding: int = 0) -> float:
+        """Share of pixels 0..1 that differ from the device's map. What lies behind rows is left
+        out: nobody knows what the buffer held there."""
         if regions is None:
             return 1.0
         channels = (self.channels, regions.channels)
-        return evidence.map_difference(self.ids, regions.ids, channels)
+        known = rows_without_padding(np.ones(self.ids.shape, bool), row_padding)
+        return evidence.map_difference(self.ids[known], regions.ids[known], channels)
 
     def base(self, clean: PanopticMap) -> tuple[float, float]:
         """The difference without a fault, and how much of it may be rounding."""
@@ -92,7 +96,8 @@ class _Judge:
             return Score(base, False)
         # Another run of the plain kernels is dear; they are tried where one run serves all.
         tried = self.kernels[:1] if app.having(*self.replayed_steps) else self.kernels
-        residual = min(self.difference(self.decode(full, fast)) for fast in tried)
+        padding = full.decoding(self.x.manifest.postprocessing).row_padding
+        residual = min(self.difference(self.decode(full, fast), padding) for fast in tried)
         return Score(residual, residual <= min(floor, 0.2 * base))
 
     def singles(self) -> list[Injected]:
@@ -134,6 +139,12 @@ def explain_map(x: Replay, complete: bool) -> Finding | None:
         if finding is not None:
             return finding
     singles = judge.singles()
+    cheap = sum(f.step in (Step.DECODE, Step.HEADS) for f, _ in singles)
+    padding = evidence.row_padding(_edges(judge.ids), _edges(clean.ids))
+    if padding is not None:
+        observed = Variant("observed", {"row_padding": padding})
+        singles.insert(cheap, (FAULTS["map-row-stride"], observed))
+        cheap += 1
     return conclude(
         "panoptic",
         base,
@@ -142,8 +153,14 @@ def explain_map(x: Replay, complete: bool) -> Finding | None:
         x.config,
         x.config.explains if complete else x.config.map_explains,
         beam=None if complete else 1,
-        cheap=sum(f.step in (Step.DECODE, Step.HEADS) for f, _ in singles),
+        cheap=cheap,
     )
+
+
+def _edges(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Where the id changes along the buffer of a map: the same for any numbering."""
+    flat = ids.reshape(-1)
+    return np.append(False, flat[1:] != flat[:-1]).reshape(ids.shape)
 
 
 def _truncated(judge: _Judge, clean: PanopticMap, base: float) -> Finding | None:

@@ -8,7 +8,13 @@ import numpy as np
 
 from panokit_validation.faults import color, tensor
 from panokit_validation.faults.model import Fault, Step, Variant
-from panokit_validation.faults.orientation import ignore_exif, mirror, rotate, upside_down
+from panokit_validation.faults.orientation import (
+    ignore_exif,
+    mirror,
+    padded_rows,
+    rotate,
+    upside_down,
+)
 
 __all__ = ["INPUT_FAULTS"]
 
@@ -59,6 +65,20 @@ _SOURCE = (
         Step.ORIENTATION,
         "The bitmap's origin is at the bottom left; flip its rows.",
         _one(upside_down),
+    ),
+    Fault(
+        "photo-row-stride",
+        "the padding at the end of the bitmap's rows is read as pixels, before the resize",
+        Step.ORIENTATION,
+        "Step from row to row of the bitmap by its row stride (bytesPerRow), not by its width.",
+        (
+            Variant("rgba-64", padded_rows(64, 4)),
+            Variant("rgba-128", padded_rows(128, 4)),
+            Variant("rgba-256", padded_rows(256, 4)),
+            Variant("rgb-4", padded_rows(4, 3)),
+            Variant("rgb-16", padded_rows(16, 3)),
+            Variant("rgb-64", padded_rows(64, 3)),
+        ),
     ),
     Fault(
         "bgr",
@@ -287,7 +307,10 @@ _TENSOR = (
         "the padding at the end of the buffer's rows is read as pixels",
         Step.TENSOR,
         "Step from row to row by the buffer's row stride (bytesPerRow), not by its width.",
-        tuple(Variant(str(n), tensor.padded_rows(n)) for n in (16, 8, 4, 32, 64, 1, 2)),
+        (
+            *(Variant(str(n), tensor.padded_rows(n)) for n in (16, 8, 4, 32, 64, 1, 2)),
+            Variant("256-bytes", tensor.aligned_rows(256)),
+        ),
     ),
     Fault(
         "alpha-first",

@@ -43,7 +43,11 @@ _HEADS = (
         "the padding at the end of the heads' rows is read as values",
         Step.HEADS,
         "Step from row to row of a head by the buffer's stride, not by its width.",
-        tuple(Variant(str(n), heads.padded_rows(n)) for n in (16, 8, 4, 32, 2, 1, 64)),
+        (
+            *(Variant(str(n), heads.padded_rows(n)) for n in (16, 8, 4, 32, 2, 1, 64)),
+            Variant("64-bytes", heads.aligned_rows(64)),
+            Variant("256-bytes", heads.aligned_rows(256)),
+        ),
     ),
     Fault(
         "head-float-type",
@@ -283,6 +287,13 @@ _DECODE = (
         ),
     ),
     Fault(
+        "map-row-stride",
+        "the padding at the end of the map's rows is read as ids",
+        Step.DECODE,
+        "Step from row to row of the map's buffer by its row stride (bytesPerRow), not its width.",
+        tuple(Variant(str(n), {"row_padding": n}) for n in (16, 32, 64, 128, 192)),
+    ),
+    Fault(
         "map-spread",
         "the map's letterbox is cut away and the rest enlarged to the whole input",
         Step.DECODE,
@@ -319,6 +330,13 @@ _EFFECT = (
         Step.EFFECT,
         "Write the strength that was used into the metadata: effects, portrait_blur, strength.",
         tuple(Variant(f"{s:g}", effect.with_strength(s)) for s in (1.0, 0.25, 0.75, 0.1, 0.5)),
+    ),
+    Fault(
+        "effect-row-stride",
+        "the padding at the end of the finished picture's rows is read as pixels",
+        Step.EFFECT,
+        "Step from row to row of the picture by its row stride (bytesPerRow), not by its width.",
+        tuple(Variant(str(n), effect.padded_rows(n)) for n in (16, 48, 4)),
     ),
     Fault(
         "effect-turned",

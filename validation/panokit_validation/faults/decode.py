@@ -14,6 +14,7 @@ from panokit.decoding.center_offset import Centers, ClassMap, Grid, KeptSegments
 from panokit.decoding.kernels import Taps, axis_taps
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
+from panokit_validation.faults.buffers import rows_without_padding
 
 __all__ = ["AppDecoding", "DecodingReplay", "class_tables"]
 
@@ -32,10 +33,11 @@ class AppDecoding(PostprocessConfig):
     equal centres in a window the first or all are kept; ``mask_padding`` makes the
     letterbox padding void. Of the finished map ``transpose`` swaps rows and columns; ``turn`` flips
     its ``"rows"`` or ``"columns"`` or rotates it by ``"90"``, ``"180"`` or ``"270"`` degrees;
-    ``spread`` enlarges the photo's part to the whole input, ``"stretch"``-ed or ``"fill"``-ing it;
-    ``ids_in`` a ``"byte"`` keeps the lowest byte of ids of 1000 · category + n; ``table`` looks its
-    classes up in a shifted or reversed table; ``enlarge`` brings a map of the head grid to the
-    input's size, ``"nearest"`` or ``"bilinear"``.
+    ``row_padding`` values lie behind each of its rows and are read as ids (below 0: are stepped
+    over though there are none); ``spread`` enlarges the photo's part to the whole input,
+    ``"stretch"``-ed or ``"fill"``-ing it; ``ids_in`` a ``"byte"`` keeps the lowest byte of ids of
+    1000 · category + n; ``table`` looks its classes up in a shifted or reversed table; ``enlarge``
+    brings a map of the head grid to the input's size, ``"nearest"`` or ``"bilinear"``.
     """
 
     sigmoid: int = 1
@@ -46,6 +48,7 @@ class AppDecoding(PostprocessConfig):
     equals: Literal["first", "all"] = "first"
     mask_padding: bool = True
     transpose: bool = False
+    row_padding: int = 0
     ids_in: Literal["whole", "byte"] = "whole"
     spread: Literal["none", "stretch", "fill"] = "none"
     turn: Literal["none", "rows", "columns", "90", "180", "270"] = "none"
@@ -127,6 +130,8 @@ class _AppDecoder(CenterOffset):
         if self.app.spread != "none":
             ids = self._spread(ids, classes.grid)
         ids = _TURNS[self.app.turn](ids)
+        if self.app.row_padding:
+            ids = rows_without_padding(np.ascontiguousarray(ids), self.app.row_padding)
         found = replace(found, ids=np.ascontiguousarray(ids))
         found = found if self.app.table == "own" else self._renamed(found)
         return self._in_bytes(found) if self.app.ids_in == "byte" else found

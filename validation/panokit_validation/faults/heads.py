@@ -14,10 +14,12 @@ from panokit_validation.faults.buffers import (
     pixels_as_planes,
     planes_as_pixels,
     rows_without_padding,
+    to_multiple,
 )
 
 __all__ = [
     "HeadSet",
+    "aligned_rows",
     "by_position",
     "constant",
     "fp16_overflow",
@@ -28,6 +30,7 @@ __all__ = [
     "padded_rows",
     "raw_integers",
     "reread",
+    "reread_rows",
     "sigmoid_twice",
     "signed_as_unsigned",
     "transposed",
@@ -93,6 +96,31 @@ def _reordered(
 def padded_rows(values: int) -> Callable[[HeadSet], Heads]:
     """A buffer whose rows end with ``values`` of padding, read as if they did not."""
     return lambda heads: heads.each(lambda head: rows_without_padding(head, values))
+
+
+def aligned_rows(size: int) -> Callable[[HeadSet], Heads]:
+    """As :func:`padded_rows`, of buffers whose rows begin at multiples of ``size`` bytes."""
+
+    def change(heads: HeadSet) -> Heads:
+        out = {}
+        for name, values in heads.real.items():
+            stored = heads.raw.get(name, values).dtype.itemsize
+            padding = to_multiple(values.shape[1] * values.shape[2], size // stored)
+            out[name] = rows_without_padding(values, padding)
+        return out
+
+    return change
+
+
+def reread_rows(paddings: Mapping[str, int], behind: Mapping[str, FloatArray]) -> Any:
+    """Heads whose rows are read with these paddings (values, by head); see ``behind`` of
+    :func:`~panokit_validation.faults.buffers.rows_without_padding`."""
+    return lambda heads: {
+        name: rows_without_padding(values, paddings[name], behind[name])
+        if name in paddings
+        else values
+        for name, values in heads.real.items()
+    }
 
 
 def reread(written: str, read: str) -> Callable[[HeadSet], Heads]:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ignore_exif", "mirror", "rotate", "upside_down"]
+from panokit_validation.faults.buffers import rows_without_padding, to_multiple
+
+__all__ = ["ignore_exif", "mirror", "padded_rows", "rotate", "upside_down"]
 
 Pixels = NDArray[np.uint8]
 Change = Callable[[Pixels, int], Pixels]
@@ -36,6 +38,17 @@ def mirror(rgb_hwc: Pixels, orientation: int) -> Pixels:
 def upside_down(rgb_hwc: Pixels, orientation: int) -> Pixels:
     """Top and bottom swapped."""
     return np.ascontiguousarray(rgb_hwc[::-1])
+
+
+def padded_rows(unit: int, channels: int) -> Change:
+    """A bitmap whose rows begin at multiples of ``unit`` bytes, copied as if they lay one behind
+    the other: ``channels`` 3 for RGB, 4 for RGBA."""
+
+    def change(rgb_hwc: Pixels, orientation: int) -> Pixels:
+        padding = to_multiple(rgb_hwc.shape[1] * channels, unit)
+        return rows_without_padding(rgb_hwc, padding if channels == 3 else padding // 4 * 3)
+
+    return change
 
 
 def rotate(quarters: int) -> Change:

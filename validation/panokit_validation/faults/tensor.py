@@ -16,9 +16,11 @@ from panokit_validation.faults.buffers import (
     pixels_as_planes,
     planes_as_pixels,
     rows_without_padding,
+    to_multiple,
 )
 
 __all__ = [
+    "aligned_rows",
     "alpha_first",
     "as_stored",
     "bytes_as_signed",
@@ -27,6 +29,7 @@ __all__ = [
     "less_mean",
     "padded_rows",
     "planar",
+    "reread_rows",
     "scaled",
     "transposed",
     "without_zero_point",
@@ -69,6 +72,24 @@ def padded_rows(pixels: int) -> Change:
         return as_stored(rows_without_padding(values, pixels * values.shape[-1]), spec)
 
     return change
+
+
+def aligned_rows(size: int) -> Change:
+    """As :func:`padded_rows`, of a buffer whose rows begin at multiples of ``size`` bytes: a byte a
+    value where the input takes bytes, else four."""
+
+    def change(values: FloatArray, spec: TensorSpec) -> FloatArray:
+        row = values.shape[1] * values.shape[2]
+        padding = to_multiple(row, size if spec.scale is not None else size // 4)
+        return as_stored(rows_without_padding(values, padding), spec)
+
+    return change
+
+
+def reread_rows(padding: int, behind: FloatArray) -> Change:
+    """A buffer read with another row stride; ``padding`` (values) and ``behind`` as in
+    :func:`~panokit_validation.faults.buffers.rows_without_padding`."""
+    return lambda values, spec: rows_without_padding(as_stored(values, spec), padding, behind)
 
 
 def alpha_first(order: str) -> Change:
