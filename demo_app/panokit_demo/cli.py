@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from panokit._files import write_json
-from panokit.cli.options import DO, INPUT, OUTPUT
+from panokit.cli.console import note, say, tracked
+from panokit.cli.options import DO, INPUT, OUTPUT, output_file
 from panokit.errors import MissingExtraError, UsageError
 from panokit.photo import PHOTO_SUFFIXES, photo_paths
 from panokit.samples import sample_photos
@@ -93,7 +92,10 @@ def demo(
     json: Annotated[
         Path | None,
         typer.Option(
-            "--json", help="With --gallery: write the results as JSON.", rich_help_panel=OUTPUT
+            "--json",
+            help="With --gallery: write the results as JSON.",
+            callback=output_file,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
 ) -> None:
@@ -125,15 +127,14 @@ def _serve(
     from panokit_demo.litertjs import find_litertjs, missing_sentence
     from panokit_demo.server import LOOPBACK, create_app, serve
 
-    console = Console(stderr=True)
     if host not in LOOPBACK:
-        console.print(f"[yellow]Everybody who reaches {host} can use this server.[/yellow]")
+        note(f"Everybody who reaches {host} can use this server.", style="yellow")
     if find_litertjs() is None:
-        console.print(f"This device: {missing_sentence()}", highlight=False)
+        note(f"This device: {missing_sentence()}")
     app = create_app(tuple(bundles) or (None,), artifact, hosts=LOOPBACK | {host})
 
     def announce(url: str) -> None:
-        typer.echo(f"Panokit demo at {url} (Ctrl-C ends it)")
+        say(f"Panokit demo at {url} (Ctrl-C ends it)")
 
     serve(app, host, port, announce=announce, browser=browser)
 
@@ -141,7 +142,7 @@ def _serve(
 def _install_litertjs() -> None:
     from panokit_demo.litertjs import install_litertjs
 
-    typer.echo(f"LiteRT.js is in {install_litertjs()}")
+    say(f"LiteRT.js is in {install_litertjs()}")
 
 
 def _gallery(
@@ -175,14 +176,14 @@ def _photos_and_out(paths: Sequence[Path]) -> tuple[list[Path], Path]:
 
 
 def _with_bar(photos: Sequence[Path]) -> Iterable[Path]:
-    return track(photos, "gallery", console=Console(stderr=True), transient=True)
+    return tracked(photos, "gallery")
 
 
 def _report(result: GalleryResult) -> None:
     """Say where the page is; bad input among the photos makes the exit code 2."""
     for entry in result.failures:
-        typer.echo(f"skipped {entry.error}", err=True)
+        note(entry.error, label="skipped", style="red")
     good = len(result.entries) - len(result.failures)
-    typer.echo(f"{good} {'photo' if good == 1 else 'photos'} in {result.page}")
+    say(f"{good} {'photo' if good == 1 else 'photos'} in {result.page}")
     if result.failures:
         raise typer.Exit(2)

@@ -44,6 +44,7 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".g
 SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """What :meth:`Photo.save` writes."""
 
+_KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 _SRGB_NAMES = ("srgb", "iec61966-2.1", "iec61966-2-1")
 
@@ -184,7 +185,9 @@ class Photo:
             options["compress_level"] = 4
         else:
             options["quality"] = 95 if quality is None else quality
-        Image.fromarray(np.ascontiguousarray(pixels)).save(path, **options)
+        buffer = io.BytesIO()  # for Pillow takes no notice of a disk that fills up at the end
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, _KINDS[suffix], **options)
+        path.write_bytes(buffer.getvalue())
 
     @classmethod
     def open(cls, source: str | os.PathLike[str] | bytes) -> Photo:

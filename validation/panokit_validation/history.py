@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from panokit import __version__
+from panokit._files import make_folder
 from panokit.dump.model import dump_stem
 from panokit.errors import ArgumentError, DataError, MissingExtraError
 from panokit_validation.summary import RunSummary, group_of
@@ -75,7 +76,7 @@ def history_url(text: str) -> str:
         raise ArgumentError(
             "history", f"history is {text!r}; expected a database URL or an SQLite file"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     return f"sqlite:///{path}"
 
 

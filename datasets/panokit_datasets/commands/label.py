@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
-from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption
+from panokit.cli.console import note, tracked
+from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption, output_folder
 from panokit.errors import ArgumentError, PhotoError
 from panokit.photo import Photo, photo_paths
 from panokit.segmenter import Segmenter
@@ -18,13 +17,15 @@ from panokit_datasets.labelling import Ensemble, LabelSettings, labelled_already
 
 __all__ = ["label"]
 
-_console = Console(stderr=True)
-
-
 PhotosFolder = Annotated[Path, typer.Argument(help="Folder of photos; its name is the source's.")]
 Out = Annotated[
     Path,
-    typer.Option("--out", help="Folder that pseudo/ and person/ go into.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--out",
+        help="Folder that pseudo/ and person/ go into.",
+        callback=output_folder,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Teachers = Annotated[
     list[Path] | None,
@@ -98,18 +99,17 @@ def label(
     done = labelled_already(out, source)
     todo = [p for p in paths if p.name not in done]
     left_out = 0
-    for path in track(todo, f"{ensemble.views} views a photo", console=_console):
+    for path in tracked(todo, f"{ensemble.views} views a photo"):
         try:
             photo = Photo.open(path)
         except PhotoError as error:
             left_out += 1
-            _console.print(f"left out: {error}", highlight=False, soft_wrap=True)
+            note(error, label="left out:")
             continue
         write_labels(ensemble(photo), known, out, source, path.name, person_map)
-    _console.print(
+    note(
         f"{len(todo) - left_out} photos labelled, {len(paths) - len(todo)} were before, "
-        f"{left_out} left out: {out / 'pseudo' / source}",
-        soft_wrap=True,
+        f"{left_out} left out: {out / 'pseudo' / source}"
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from panokit._files import make_folder
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
 from panokit_network.backbone import Conv
@@ -148,7 +149,7 @@ class Trainer:
         self.validate, self.on_step, self.workers = validate, on_step, workers
         self.on_save, self.compiled = on_save, compiled
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         torch.manual_seed(config.seed)
         self.model = PanopticNetwork(config.network)
         if init is not None:
