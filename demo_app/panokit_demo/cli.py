@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from panokit.errors import MissingExtraError, UsageError
 from panokit.photo import PHOTO_SUFFIXES, photo_paths
 from panokit.samples import sample_photos
 from panokit_demo.gallery import GalleryResult, write_gallery
+from panokit_demo.names import path_below, proxy_address, public_name
 
 __all__ = ["demo"]
 
@@ -57,6 +59,32 @@ Host = Annotated[
         rich_help_panel=DO,
     ),
 ]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        help="Name that the server answers to as well, such as demo.example.org, where a proxy or "
+        "a name server gives it one. Repeatable.",
+        rich_help_panel=DO,
+    ),
+]
+RootPath = Annotated[
+    str,
+    typer.Option(
+        "--root-path",
+        help="Path that a proxy serves it below, such as /seg.",
+        rich_help_panel=DO,
+    ),
+]
+TrustProxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-proxy",
+        help="Address of a proxy whose word on who asks (X-Forwarded-For) is taken, so that its "
+        "users are told apart. Repeatable. Default: none.",
+        rich_help_panel=DO,
+    ),
+]
 OpenBrowser = Annotated[
     bool,
     typer.Option(
@@ -87,6 +115,9 @@ def demo(
     artifact: FirstArtifact = None,
     port: Port = 8008,
     host: Host = "127.0.0.1",
+    allow_host: AllowHost = None,
+    root_path: RootPath = "",
+    trust_proxy: TrustProxy = None,
     browser: OpenBrowser = True,
     install_litertjs: InstallLitertjs = False,
     json: Annotated[
@@ -112,12 +143,25 @@ def demo(
         got = " ".join(map(str, paths or ())) or "--json"
         raise UsageError(f"Photos and --json need --gallery, but it is missing beside {got}.")
     else:
-        _serve(bundle or [], artifact, host, port, browser)
+        names = frozenset(map(public_name, allow_host or ()))
+        proxies = tuple(map(proxy_address, trust_proxy or ()))
+        place = Place(host, port, names, path_below(root_path), proxies)
+        _serve(bundle or [], artifact, place, browser)
 
 
-def _serve(
-    bundles: Sequence[Path], artifact: str | None, host: str, port: int, browser: bool
-) -> None:
+@dataclass(frozen=True)
+class Place:
+    """Where the server listens, the names and the path it is reached under, and the proxies whose
+    word is taken."""
+
+    host: str
+    port: int
+    names: frozenset[str] = frozenset()
+    root: str = ""
+    proxies: tuple[str, ...] = ()
+
+
+def _serve(bundles: Sequence[Path], artifact: str | None, place: Place, browser: bool) -> None:
     try:
         import fastapi  # noqa: F401
         import python_multipart  # noqa: F401
@@ -127,16 +171,19 @@ def _serve(
     from panokit_demo.litertjs import find_litertjs, missing_sentence
     from panokit_demo.server import LOOPBACK, create_app, serve
 
-    if host not in LOOPBACK:
-        note(f"Everybody who reaches {host} can use this server.", style="yellow")
+    if place.host not in LOOPBACK:
+        note(f"Everybody who reaches {place.host} can use this server.", style="yellow")
     if find_litertjs() is None:
         note(f"This device: {missing_sentence()}")
-    app = create_app(tuple(bundles) or (None,), artifact, hosts=LOOPBACK | {host})
+    app = create_app(
+        tuple(bundles) or (None,), artifact, hosts=LOOPBACK | {place.host.lower()},
+        public=place.names, root=place.root,
+    )  # fmt: skip
 
     def announce(url: str) -> None:
         say(f"Panokit demo at {url} (Ctrl-C ends it)")
 
-    serve(app, host, port, announce=announce, browser=browser)
+    serve(app, place.host, place.port, announce=announce, browser=browser, proxies=place.proxies)
 
 
 def _install_litertjs() -> None:

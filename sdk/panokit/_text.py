@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 
-__all__ = ["CONSOLE_ERRORS", "encodable", "shown"]
+__all__ = ["CONSOLE_ERRORS", "encodable", "has_controls", "shown", "without_directions"]
 
 CONSOLE_ERRORS = "panokit-console"
 """Name of the way to write what a console's encoding lacks: signs by ASCII ones, else escapes."""
@@ -17,10 +17,11 @@ CONSOLE_ERRORS = "panokit-console"
 MOST_SHOWN = 4000
 """Most characters of a text that are shown in one piece."""
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Joiners and marks of direction stand in ordinary names (emoji, Arabic, Hebrew, Persian) and reach
-# no further than the letters beside them; embeddings, overrides and isolates do.
-_HARMLESS = frozenset("\u200c\u200d\u200e\u200f\u061c")
+# Joiners, marks of direction and tags stand in ordinary names (emoji, Arabic, Hebrew, Persian) and
+# reach no further than the letters beside them; embeddings, overrides and isolates do.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb]")
 _ASCII = str.maketrans(
     {
         "→": "->", "←": "<-", "↔": "<->", "×": "x", "…": "...", "–": "-", "—": "-", "−": "-",
@@ -39,14 +40,18 @@ def encodable(text: str, backslash: str = "\\") -> str:
 def shown(text: object, most: int = MOST_SHOWN) -> str:
     """``text`` on one line, without what would steer a terminal."""
     clean = encodable(" ".join(re.split(r"\s*[\r\n]+\s*", str(text).strip("\r\n"))))
-    kept = "".join(_tamed(c) for c in clean[: most + 1])
-    return kept if len(clean) <= most else kept[:most] + "…"
+    cut = clean if len(clean) <= most else clean[:most] + "…"
+    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", cut.replace("\t", " "))
 
 
-def _tamed(character: str) -> str:
-    if character.isprintable() or character in _HARMLESS:
-        return character
-    return " " if character == "\t" else "\N{REPLACEMENT CHARACTER}"
+def has_controls(text: str) -> bool:
+    """Whether a text holds control characters, line ends or lone surrogates."""
+    return _CONTROL.search(text) is not None
+
+
+def without_directions(text: str) -> str:
+    """``text`` without what turns the direction of others' text, as systems put around names."""
+    return _STEERING.sub("", text)
 
 
 def _escaped(character: str) -> str:

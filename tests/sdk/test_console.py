@@ -23,6 +23,8 @@ NAMES = {
     "emoji code": ":smile: 12:30",
     "right to left": "\u200f\u0635\u0648\u0631\u0629.jpg",
     "family": "\U0001f468\u200d\U0001f469\u200d\U0001f467.jpg",
+    "young emoji": "\U0001fae8\U0001faea \U0001f3f4\U000e0067\U000e007f.jpg",
+    "a screenshot": "at 3.04.05\u202fPM \u3000.png",
     "long": "x" * 300,
 }
 

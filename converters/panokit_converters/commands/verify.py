@@ -147,7 +147,9 @@ def _print_verdicts(bundle: Bundle, verdicts: tuple[ArtifactVerdict, ...]) -> No
         "dB of semantic, center and offset; equal, ties: pixels of the decoded map; s: a photo"
     )
     figures = ("dB s/c/o", "equal %", "ties %", "PQ", "s")
-    table = Grid(("artifact", "verdict", "golden", *figures), title=title, caption=caption, right=figures)
+    table = Grid(
+        ("artifact", "verdict", "golden", *figures), title=title, caption=caption, right=figures
+    )
     for verdict in verdicts:
         table.add(*_row(verdict))
     show(table, error=True)
