@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._places import plain_file
 from panokit.errors import DataError, PhotoError
 from panokit.photo import MAX_PIXELS, Photo
 from panokit.taxonomy import VOID, Taxonomy
@@ -145,7 +146,7 @@ def decode_ids(truth: TruthPhoto) -> NDArray[np.int32]:
 
     path = truth.panoptic_path
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(plain_file(path), formats=("PNG",)) as image:
             if image.size != truth.size_wh:
                 reason = f"expected size {truth.size_wh} as in the JSON, got {image.size}"
                 raise DataError(path, reason)
@@ -197,7 +198,7 @@ class _Reader:
 
     def _load(self) -> dict[str, Any]:
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
+            data = json.loads(plain_file(self.path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise self.wrong(f"expected COCO panoptic JSON, but {error}") from None
         if not isinstance(data, dict):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._files import replacing_folder, write_json
+from panokit._places import plain_file
 from panokit.errors import ArgumentError, DataError
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_lab.bench import bench, machine
@@ -197,7 +198,7 @@ def grid_recipes(path: Path) -> list[Recipe]:
     after the base and its values.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(plain_file(path).read_text(encoding="utf-8"))
         base, vary = data["base"], dict(data["vary"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArgumentError(

@@ -28,6 +28,7 @@ from safetensors.torch import save
 from torch import nn
 
 from panokit._files import write_bytes
+from panokit._places import plain_file
 from panokit.bundle import hash_path
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, DataError
@@ -291,7 +292,7 @@ class _StoredModule:
     @classmethod
     def read(cls, path: Path) -> _StoredModule:
         try:
-            with safe_open(path, "pt") as file:
+            with safe_open(plain_file(path), "pt") as file:
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
                 metadata = file.metadata() or {}
         except (SafetensorError, OSError) as error:

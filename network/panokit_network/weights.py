@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from panokit._files import write_bytes
+from panokit._places import plain_file
 from panokit.decoding import PostprocessConfig
 from panokit.errors import DataError, MissingExtraError
 from panokit.taxonomy import Taxonomy
@@ -146,7 +147,7 @@ def backbone_state(path: str | Path, backbone: torch.nn.Module) -> dict[str, Ten
     """
     path = Path(path)
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(plain_file(path), "pt") as file:
             prefix = "backbone."
             names = [k for k in file.keys() if k.startswith(prefix)]  # noqa: SIM118
             state = {k.removeprefix(prefix): file.get_tensor(k).float() for k in names}

@@ -1,4 +1,4 @@
-"""Places that results are written to: what is there, whether it can be written, and why not."""
+"""Places that files are read from and written to: what is there, and whether it can be used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from typing import IO
 
 from panokit.errors import OutputError
 
-__all__ = ["check_output_file", "check_output_folder", "make_folder", "sentences", "stream_opener"]
+__all__ = [
+    "check_output_file",
+    "check_output_folder",
+    "make_folder",
+    "plain_file",
+    "sentences",
+    "stream_opener",
+]
 
 READER_SECONDS = 10.0
 """So long a named pipe is waited for until somebody reads it."""
@@ -42,6 +49,15 @@ _REASONS = {
     errno.EPIPE: "was closed by its reader before the result was written",
     errno.ENXIO: "is read by nobody; start its reader first or choose another place",
 }
+
+
+def plain_file(path: str | os.PathLike[str]) -> Path:
+    """``path``, unless it is a pipe or a device, which may never end: then an ``OSError``."""
+    path = Path(path)
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError("it is a pipe or a device; expected a file")
+    return path
 
 
 def check_output_file(path: str | Path) -> None:

@@ -217,6 +217,8 @@ def _check_file(root: Path, name: str, sha256: str, size: int | None, verify: bo
     inside = path.resolve().is_relative_to(root.resolve())
     if not inside or (path.is_dir() and any(p.is_symlink() for p in path.rglob("*"))):
         raise BundleError(path, "leads out of the bundle through a link")
+    if not (path.is_file() or path.is_dir()):
+        raise BundleError(path, "is a pipe or a device; expected a file")
     actual = path_bytes(path)
     if actual > MAX_ARTIFACT_BYTES or (size is not None and actual != size):
         expected = size if size is not None else f"at most {MAX_ARTIFACT_BYTES}"

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from panokit._places import plain_file
 from panokit.errors import ArgumentError
 
 __all__ = ["read_settings", "read_settings_file", "write_settings"]
@@ -60,7 +61,7 @@ def read_settings_file(
 ) -> T:
     """As :func:`read_settings`, of a JSON file."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        data = json.loads(plain_file(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(where, f"{where} cannot be read from {str(path)!r}: {error}") from None
     return read_settings(kind, data, where, ignore)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from panokit._files import replacing
 from panokit._icc import SRGB, ColorSpace, parse_profile
+from panokit._places import plain_file
 from panokit._png16 import write_png16
 from panokit.errors import ArgumentError, PhotoError
 
@@ -267,7 +268,7 @@ def _read(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise PhotoError(path, "is a folder, expected a photo file")
-        size = path.stat().st_size
+        size = plain_file(path).stat().st_size
         if size > MAX_FILE_BYTES:
             raise PhotoError(path, f"has {size} bytes, expected at most {MAX_FILE_BYTES}")
         return path.read_bytes()

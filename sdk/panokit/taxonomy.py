@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._places import plain_file
 from panokit.errors import ArgumentError, DataError
 
 __all__ = ["VOID", "Category", "Taxonomy"]
@@ -146,7 +147,7 @@ class Taxonomy:
     def load(cls, path: str | Path) -> Taxonomy:
         """Read a taxonomy file (JSON)."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(plain_file(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(path, f"expected a taxonomy in JSON, but {error}") from None
         return cls.from_json(data)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from panokit._places import plain_file
 from panokit.cli.console import note, tracked
 from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption, output_folder
 from panokit.errors import ArgumentError, PhotoError
@@ -89,7 +90,7 @@ def label(
     settings = LabelSettings(mirror, _numbers(scales), least_score)
     paths = list(photo_paths([photos]).values())
     if only is not None:
-        names = set(only.read_text(encoding="utf-8").split("\n"))
+        names = set(plain_file(only).read_text(encoding="utf-8").split("\n"))
         paths = [p for p in paths if p.name in names]
     bundles: list[Path | None] = [*teacher] if teacher else [None]
     teachers = [Segmenter.open(b, artifact) for b in bundles]

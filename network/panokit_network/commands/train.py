@@ -166,8 +166,8 @@ def train(
 
     Example: panokit train --data my-photos --out run --validate my_val
 
-    A run goes on where an earlier run in OUT stopped; Ctrl-C saves it. Several processes, GPUs or
-    machines: torchrun --nproc-per-node N --no-python panokit train …
+    A run goes on where an earlier run in OUT stopped; Ctrl-C saves it (exit code 130). Several
+    processes, GPUs or machines: torchrun --nproc-per-node N --no-python panokit train …
     """
     our_log(logging.INFO)
     source = PhotoSource.open(data, taxonomy, pseudo)
@@ -203,6 +203,8 @@ def train(
         note(f"{result.samples} samples in {result.step} steps; weights {result.weights}")
     if rank == 0 and json:
         write_json(json, write_settings(result) | {"processes": world, "skipped": cached.skipped})
+    if result.interrupted:  # a script must not take the run for finished
+        raise typer.Exit(130)
 
 
 def _run(trainer: Trainer, stop_after: int | None, minutes: float | None) -> TrainResult:

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from panokit._files import write_bytes
+from panokit._places import plain_file
 from panokit.errors import DataError
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
@@ -44,7 +45,7 @@ def load_checkpoint(
 ) -> int:
     """Restore model, EMA and optimizer in place and return the number of steps done."""
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(plain_file(path), "pt") as file:
             metadata = file.metadata() or {}
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

@@ -97,12 +97,13 @@ def _initial_state(path: str | Path, config: TrainConfig, taxonomy: Taxonomy) ->
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run ended."""
+    """Where a run ended; ``interrupted``: by Ctrl-C or SIGTERM."""
 
     step: int
     samples: int
     finished: bool
     weights: Path
+    interrupted: bool = False
 
 
 class Trainer:
@@ -244,7 +245,9 @@ class Trainer:
         finished = self.step >= self.config.total_steps
         if finished:
             self._validate()
-        return TrainResult(self.step, self.samples, finished, self.out / WEIGHTS)
+        return TrainResult(
+            self.step, self.samples, finished, self.out / WEIGHTS, stopped.is_set() and not finished
+        )
 
     def train_step(self, batch: Batch) -> dict[str, Any]:
         """One optimizer step on ``batch``; returns its figures."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._files import write_json
+from panokit._places import plain_file
 from panokit.effects.edit import Edit
 from panokit.effects.highlighting import Highlight
 from panokit.effects.lifting import Lift
@@ -168,7 +169,7 @@ class EditList:
         """Read ``edits.json``; a file that is not one is a ``DataError``."""
         path = Path(path)
         try:
-            if path.stat().st_size > MAX_JSON_BYTES:
+            if plain_file(path).stat().st_size > MAX_JSON_BYTES:
                 raise DataError(path, f"expected at most {MAX_JSON_BYTES} bytes of edits")
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from panokit._files import replacing_folder
+from panokit._places import plain_file
 from panokit.bundle import TensorSpec
 from panokit.decoding import Heads, PanopticMap, postprocess
 from panokit.errors import ArgumentError, DataError, HeadError
@@ -141,7 +142,7 @@ def read_index(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """``suite.json`` of a suite; ``DataError`` if it is not one."""
     path = Path(folder) / INDEX
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(plain_file(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(path, f"expected a suite of golden vectors, but {error}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
