@@ -24,14 +24,16 @@ def arm() -> None:
 @contextmanager
 def processor_seconds(seconds: float) -> Iterator[None]:
     """Work that may take so many seconds of processor time."""
-    if not _armed or not hasattr(signal, "setitimer"):
-        yield
-        return
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    _set(seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        _set(0)
+
+
+def _set(seconds: float) -> None:
+    if _armed and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def was_over_budget(exit_code: int | None) -> bool:

@@ -15,7 +15,6 @@ import re
 import select
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +34,9 @@ _NOISE = re.compile(
     re.VERBOSE,
 )
 WAIT_SECONDS = 2.0
-"""So long the last lines are waited for, where processes that were started go on."""
+"""So long the last lines are waited for."""
+
+_LAST = b"\0the last line of panokit\0"  # is answered when all before it has been handed on
 
 _OURS = re.compile(r"panokit(_\w+)?(\.|$)")
 
@@ -104,8 +105,8 @@ class _Sieve:
 
 
 def _start_filter(stream: Any) -> tuple[int, int] | None:
-    """Put a process between native code and standard error: its number, and the file behind it.
-    ``sys.stderr`` goes on straight to the file."""
+    """Put a process between native code and standard error: the file behind it, and what it answers
+    through. ``sys.stderr`` goes on straight to the file."""
     try:
         if not isinstance(stream, io.TextIOWrapper) or stream.fileno() != 2:
             return None
@@ -113,50 +114,51 @@ def _start_filter(stream: Any) -> tuple[int, int] | None:
     except OSError:
         return None
     incoming, outgoing = os.pipe()
+    answer, answering = os.pipe()
     stream.flush()
     try:
         process = os.fork()
     except (AttributeError, OSError):  # Windows has none; or there are too many processes
-        for number in (real, incoming, outgoing):
+        for number in (real, incoming, outgoing, answer, answering):
             os.close(number)
         return None
     if process == 0:
         os.close(outgoing)
-        _filter(incoming, real)
-    os.close(incoming)
+        os.close(answer)
+        _filter(incoming, real, answering)
     os.dup2(outgoing, 2)
-    os.close(outgoing)
+    for number in (incoming, outgoing, answering):
+        os.close(number)
     sys.stderr = io.TextIOWrapper(
         io.FileIO(os.dup(real), "w"), stream.encoding, stream.errors, line_buffering=True
     )
-    return process, real
+    return real, answer
 
 
-def _end_filter(process: int, real: int) -> None:
-    """Standard error is the file again; what is still on its way is waited for."""
+def _end_filter(real: int, answer: int) -> None:
+    """Standard error is the file again; what is still on its way is waited for. Processes that were
+    started may go on to write, so the one between stays as long as they do."""
+    with contextlib.suppress(OSError):
+        os.write(2, _LAST + b"\n")
+        select.select([answer], [], [], WAIT_SECONDS)
     os.dup2(real, 2)
     os.close(real)
-    deadline = time.monotonic() + WAIT_SECONDS
-    try:
-        while time.monotonic() < deadline and os.waitpid(process, os.WNOHANG) == (0, 0):
-            time.sleep(0.002)
-    except OSError:  # somebody else has waited for it
-        return
+    os.close(answer)
 
 
-def _filter(incoming: int, out: int) -> None:
+def _filter(incoming: int, out: int, answering: int) -> None:
     """The life of the process between: until nobody writes any more. It never returns."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM):  # it goes when the program does
             signal.signal(number, signal.SIG_IGN)
         for other in (0, 1, 2):  # or a reader of the program's output would wait for it
             os.close(other)
-        _pass_on(incoming, out)
+        _pass_on(incoming, out, answering)
     finally:
         os._exit(0)
 
 
-def _pass_on(incoming: int, out: int) -> None:
+def _pass_on(incoming: int, out: int, answering: int) -> None:
     waiting, after_noise = b"", False
     while True:
         whole = select.select([incoming], [], [], 0.2)[0]
@@ -166,6 +168,10 @@ def _pass_on(incoming: int, out: int) -> None:
         waiting += data
         *lines, waiting = waiting.split(b"\n")
         for line in lines:
+            if line.endswith(_LAST):
+                os.write(out, line.removesuffix(_LAST))
+                os.write(answering, b".")
+                continue
             noise = is_noise(line.decode("utf-8", "replace"))
             if not noise and (line or not after_noise):
                 os.write(out, line + b"\n")
