@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._files import link_folder, replacing_folder
+from panokit._text import encodable
 from panokit.agreement import decibel
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.decoding import PostprocessConfig
@@ -79,7 +80,8 @@ def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch
             "photos",
             f"photos is {count!r}; expected a number from 1 to the {len(truth)} of {split}",
         )
-    chosen = sorted(truth, key=lambda t: hashlib.sha256(t.name.encode()).hexdigest())[:count]
+    drawn = sorted(truth, key=lambda t: hashlib.sha256(encodable(t.name).encode()).hexdigest())
+    chosen = drawn[:count]
     ids = {t.image_id for t in chosen}
     content = json.loads((data / "annotations" / f"{split}.json").read_text(encoding="utf-8"))
     content["images"] = [i for i in content["images"] if i["id"] in ids]

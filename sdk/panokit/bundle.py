@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from panokit._text import encodable
 from panokit.config import read_settings, write_settings
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, BundleError, PanokitError
@@ -168,7 +169,7 @@ def hash_path(path: str | os.PathLike[str]) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
-        relative = file_path.relative_to(path).as_posix()
+        relative = encodable(file_path.relative_to(path).as_posix())
         digest.update(f"{relative}\0{file_path.stat().st_size}\0".encode())
         digest.update(bytes.fromhex(hash_path(file_path)))
     return digest.hexdigest()

@@ -26,11 +26,11 @@ needs_bundle = pytest.mark.skipif(
 )
 
 
-def panokit(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def panokit(*arguments: str | Path | bytes) -> subprocess.CompletedProcess[str]:
     """Run the program in a process of its own, as a user does."""
     code = "from panokit.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-c", code, *map(os.fsencode, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -327,3 +327,34 @@ def test_blur_without_a_person_leaves_the_photo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (np.asarray(Image.open(out)) == 90).all()
     assert panokit("blur", photo, "--out", tmp_path / "out.xyz").returncode == 2
+
+
+ODD = os.fsdecode(b"caf\xe9 [bold]\xff.png")  # Latin-1, and no letter at all; read as markup
+
+
+@needs_bundle
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no such names")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_names_that_are_no_utf8_go_through_everything(
+    photo: Path, tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    folder = tmp_path / os.fsdecode(b"alt\xe4 [x]")
+    folder.mkdir()
+    photo.rename(folder / ODD)
+    report = tmp_path / "r.json"
+    for arguments in (
+        ("segment", folder, "--out", tmp_path / "o", "--json", report),
+        ("blur", folder / ODD, "--out", tmp_path / ODD, "--json", report),
+        ("simulate", folder, "--out", folder / "s", "--fault", "bgr", "--json", report),
+        ("dump", folder, "--out", folder / "d", "--json", report),
+        ("validate", folder / "d", "--json", report, "--junit", tmp_path / "j.xml",
+         "--state", tmp_path / "s", "--github", "--no-diagnose"),
+    ):  # fmt: skip
+        done = panokit(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        if arguments[0] != "blur":
+            assert "caf\\xe9 [bold]\\xff" in report.read_text("utf-8").replace("\\\\", "\\")
+    assert "caf\\xe9 [bold]\\xff" in done.stdout
