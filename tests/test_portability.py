@@ -224,12 +224,17 @@ def test_a_folder_that_is_there_is_not_replaced(tmp_path: Path) -> None:
         link_folder(tmp_path, tmp_path / "there")
 
 
-def test_a_narrow_console_gets_question_marks() -> None:
+def test_a_narrow_console_gets_what_it_can_show() -> None:
     """A Windows console that knows no arrow must not end the program."""
-    code = "import sys; from panokit.cli import shell; shell.app = lambda: print('a → b')\n"
+    code = (
+        "from panokit.cli import main, shell\n"
+        "shell.app = lambda *arguments, **options: print('a → b, \u6f22, é')\n"
+        "main()"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code + "shell.main()"],
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code],
+        capture_output=True, check=False,
         env=os.environ | {"PYTHONIOENCODING": "cp1252"},
     )  # fmt: skip
-    assert (done.returncode, done.stdout.strip()) == (0, "a ? b"), done.stderr
+    said = done.stdout.decode("cp1252").strip()
+    assert (done.returncode, said) == (0, "a -> b, \\u6f22, é"), done.stderr

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._text import encodable
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
@@ -187,7 +188,7 @@ def enough(calibration: CalibrationSet | None, count: int, name: str) -> Calibra
 
 
 def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+    return hashlib.sha256(encodable(name).encode()).hexdigest()
 
 
 def _crop(top: float, left: float, size: float = 0.6) -> Callable[[Image], Image]:

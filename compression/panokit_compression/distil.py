@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from panokit._files import make_folder
 from panokit.errors import ArgumentError, DataError
 from panokit.preprocessing import Size, sides
 from panokit_compression.recipes import Finetune, Qat
@@ -211,7 +212,7 @@ def train_on(
     called with each step's number and the total before it. Ctrl-C ends the run after the current
     step, saves it and raises ``KeyboardInterrupt``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
     module.requires_grad_(True)
     layout = torch.channels_last if bf16 else torch.contiguous_format

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from panokit._files import replacing
+from panokit._files import write_bytes, write_picture
 from panokit.decoding import Heads
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
@@ -330,8 +330,7 @@ def _save_map(values: NDArray[np.uint8], path: Path, bits: int) -> None:
     image = Image.fromarray(values)
     step = 17 if bits == 4 else 67
     image.putpalette([(i * step) % 256 for i in range(2**bits) for _ in range(3)])
-    with replacing(path) as partial:
-        image.save(partial, "PNG", optimize=True, bits=bits)
+    write_picture(path, image, "PNG", optimize=True, bits=bits)
 
 
 def labelled_already(out: Path, source: str) -> set[str]:
@@ -343,6 +342,5 @@ def labelled_already(out: Path, source: str) -> set[str]:
     text = path.read_bytes()
     if not text.endswith(b"\n"):
         text = text[: text.rfind(b"\n") + 1]
-        with replacing(path) as partial:
-            partial.write_bytes(text)
+        write_bytes(path, text)
     return {json.loads(line)["file"].partition("/")[2] for line in text.splitlines()}

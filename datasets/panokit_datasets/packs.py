@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from panokit._files import replacing
+from panokit._places import plain_file
 from panokit._reading import is_sidecar
 from panokit.errors import ArgumentError, DataError
 from panokit.pool import in_order
@@ -141,7 +142,7 @@ def _pack_files(root: Path) -> list[Path]:
 
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
+        return zipfile.ZipFile(plain_file(path))
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(path, f"expected a pack, but {error}") from None
 

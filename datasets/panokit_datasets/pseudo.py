@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from panokit._places import plain_file
 from panokit._reading import open_text
 from panokit.errors import DataError
 from panokit.taxonomy import Taxonomy
@@ -142,7 +143,7 @@ def _segment(data: Any, taxonomy: Taxonomy) -> PseudoSegment:
 def read_map(path: Path, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
     """A PNG of small whole numbers (grey or indexed, up to 8 bits), uint8 ``[H,W]``."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(plain_file(path), formats=("PNG",)) as image:
             if image.size != size_wh:
                 raise DataError(path, f"expected size {size_wh}, got {image.size}")
             if image.mode not in ("L", "P", "1"):

@@ -16,6 +16,7 @@ from panokit_demo.jobs import Picture, Segmented, WorkingPhoto
 from panokit_demo.limits import DemoLimits
 from panokit_demo.store import Session
 from panokit_demo.workers import (
+    ClientBusyError,
     JobBusyError,
     JobFailedError,
     JobRefusedError,
@@ -85,8 +86,18 @@ def add_handlers(app: Any, limits: DemoLimits) -> None:
         text = "The server is busy with other photos; try again in a moment."
         return sentence(503, text, **{"Retry-After": "1"})
 
+    async def many(request: Request, error: Exception) -> JSONResponse:
+        text = (
+            f"{limits.per_client} requests from your address are under way already; send the next "
+            "when one of them is answered."
+        )
+        return sentence(429, text, **{"Retry-After": "1"})
+
     async def slow(request: Request, error: Exception) -> JSONResponse:
-        text = f"This took more than {limits.seconds} seconds and was stopped; use a smaller photo."
+        seconds, of = limits.seconds, ""
+        if isinstance(error, JobTooSlowError):
+            seconds, of = round(error.seconds), error.of
+        text = f"This took more than {seconds} seconds{of} and was stopped; use a smaller photo."
         return sentence(422, text)
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
@@ -102,6 +113,7 @@ def add_handlers(app: Any, limits: DemoLimits) -> None:
         return sentence(422, f"The request cannot be used: {text}."[:500])
 
     app.add_exception_handler(JobBusyError, busy)
+    app.add_exception_handler(ClientBusyError, many)
     app.add_exception_handler(JobTooSlowError, slow)
     app.add_exception_handler(JobRefusedError, refused)
     app.add_exception_handler(PanokitError, refused)

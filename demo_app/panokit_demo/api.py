@@ -26,7 +26,27 @@ from panokit_demo.store import Session
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api")
+
+class Problem(BaseModel):
+    """Every refusal: a sentence."""
+
+    detail: str
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The request is malformed."},
+    403: {"model": Problem, "description": "Another site's page, or an unknown host name."},
+    404: {"model": Problem, "description": "It is not here, or no longer kept."},
+    408: {"model": Problem, "description": "The request did not come along in time."},
+    413: {"model": Problem, "description": "The request is too large."},
+    422: {"model": Problem, "description": "The file or the edits cannot be used."},
+    429: {"model": Problem, "description": "Too many requests of this address are under way."},
+    500: {"model": Problem, "description": "A fault of the program."},
+    503: {"model": Problem, "description": "The server is busy; Retry-After says when to come."},
+}
+"""What any request may be answered besides what it asked for."""
+
+router = APIRouter(prefix="/api", responses=PROBLEMS)
 
 Kind = Literal["jpg", "png", "webp"]
 PhotoFile = Annotated[UploadFile, File(description="A JPEG, PNG, WebP, HEIC or AVIF photo.")]
@@ -89,7 +109,7 @@ async def segment(
     desk: Desk = request.app.state.desk
     data, name = await desk.read(photo)
     chosen = desk.catalog.get(artifact).id
-    done = await desk.pool.run("segment_once", data, name, chosen, output)
+    done = await desk.work(request, "segment_once", data, name, chosen, output)
     if isinstance(done, Picture):
         return picture_response(done)
     found, ids = done
@@ -110,8 +130,8 @@ async def effect(
     data, name = await desk.read(photo)
     chosen = desk.catalog.get(artifact).id
     seconds = desk.limits.download_seconds
-    picture = await desk.pool.run(
-        "edit_once", data, name, chosen, parse_edits(edits), format, timeout=seconds
+    picture = await desk.work(
+        request, "edit_once", data, name, chosen, parse_edits(edits), format, timeout=seconds
     )
     return picture_response(picture, f"{PurePath(name).stem}-edited.{format}")
 
@@ -128,7 +148,7 @@ async def validate(
     data, name = await desk.read(dump)
     chosen = desk.catalog.get(artifact).id
     seconds = desk.limits.download_seconds
-    verdict = await desk.pool.run("validate", data, name, chosen, diagnose, timeout=seconds)
+    verdict = await desk.work(request, "validate", data, name, chosen, diagnose, timeout=seconds)
     return JSONResponse(verdict, headers=NO_STORE)
 
 
@@ -170,7 +190,7 @@ async def open_session(
         data, name = await desk.read(photo)
     else:
         data, name = await desk.read_sample(sample or "")
-    working, found = await desk.pool.run("open", data, name, chosen)
+    working, found = await desk.work(request, "open", data, name, chosen)
     session = desk.store.add(working, {chosen: found})
     return JSONResponse(describe_session(session, found, desk.limits), headers=NO_STORE)
 
@@ -191,7 +211,7 @@ async def session_photo(
     """The working copy of the photo."""
     desk: Desk = request.app.state.desk
     session = _session(desk, session_id)
-    return picture_response(await desk.pool.run("shown", session.working, format))
+    return picture_response(await desk.work(request, "shown", session.working, format))
 
 
 @router.post("/sessions/{session_id}/segment", tags=["sessions"])
@@ -199,7 +219,7 @@ async def session_segment(request: Request, session_id: str, body: ArtifactBody)
     """Segment the photo with another artifact."""
     desk: Desk = request.app.state.desk
     session = _session(desk, session_id)
-    found = await desk.found(session, body.artifact)
+    found = await desk.found(request, session, body.artifact)
     return JSONResponse(describe(found), headers=NO_STORE)
 
 
@@ -208,9 +228,9 @@ async def session_effect(request: Request, session_id: str, body: EditsBody) -> 
     """The working copy with edits; taps are in pixels of the whole photo."""
     desk: Desk = request.app.state.desk
     session = _session(desk, session_id)
-    found = await desk.found(session, body.artifact)
+    found = await desk.found(request, session, body.artifact)
     kind = body.format or ""
-    picture = await desk.pool.run("edit", session.working, found, body.edits, kind, body.draft)
+    picture = await desk.work(request, "edit", session.working, found, body.edits, kind, body.draft)
     return picture_response(picture)
 
 
@@ -219,10 +239,10 @@ async def session_download(request: Request, session_id: str, body: EditsBody) -
     """The whole photo with edits, as a file."""
     desk: Desk = request.app.state.desk
     session = _session(desk, session_id)
-    found = await desk.found(session, body.artifact)
+    found = await desk.found(request, session, body.artifact)
     kind, seconds = body.format or "jpg", desk.limits.download_seconds
-    picture = await desk.pool.run(
-        "download", session.working, found, body.edits, kind, timeout=seconds
+    picture = await desk.work(
+        request, "download", session.working, found, body.edits, kind, timeout=seconds
     )
     return picture_response(picture, f"{PurePath(session.working.name).stem}-edited.{kind}")
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from panokit._files import write_json
-from panokit.cli.options import DO, INPUT, OUTPUT
+from panokit.cli.console import note, say, tracked
+from panokit.cli.options import DO, INPUT, OUTPUT, output_file
 from panokit.errors import MissingExtraError, UsageError
 from panokit.photo import PHOTO_SUFFIXES, photo_paths
 from panokit.samples import sample_photos
 from panokit_demo.gallery import GalleryResult, write_gallery
+from panokit_demo.names import path_below, proxy_address, public_name
 
 __all__ = ["demo"]
 
@@ -58,6 +59,32 @@ Host = Annotated[
         rich_help_panel=DO,
     ),
 ]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        help="Name that the server answers to as well, such as demo.example.org, where a proxy or "
+        "a name server gives it one. Repeatable.",
+        rich_help_panel=DO,
+    ),
+]
+RootPath = Annotated[
+    str,
+    typer.Option(
+        "--root-path",
+        help="Path that a proxy serves it below, such as /seg.",
+        rich_help_panel=DO,
+    ),
+]
+TrustProxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-proxy",
+        help="Address of a proxy whose word on who asks (X-Forwarded-For) is taken, so that its "
+        "users are told apart. Repeatable. Default: none.",
+        rich_help_panel=DO,
+    ),
+]
 OpenBrowser = Annotated[
     bool,
     typer.Option(
@@ -88,12 +115,18 @@ def demo(
     artifact: FirstArtifact = None,
     port: Port = 8008,
     host: Host = "127.0.0.1",
+    allow_host: AllowHost = None,
+    root_path: RootPath = "",
+    trust_proxy: TrustProxy = None,
     browser: OpenBrowser = True,
     install_litertjs: InstallLitertjs = False,
     json: Annotated[
         Path | None,
         typer.Option(
-            "--json", help="With --gallery: write the results as JSON.", rich_help_panel=OUTPUT
+            "--json",
+            help="With --gallery: write the results as JSON.",
+            callback=output_file,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
 ) -> None:
@@ -110,12 +143,25 @@ def demo(
         got = " ".join(map(str, paths or ())) or "--json"
         raise UsageError(f"Photos and --json need --gallery, but it is missing beside {got}.")
     else:
-        _serve(bundle or [], artifact, host, port, browser)
+        names = frozenset(map(public_name, allow_host or ()))
+        proxies = tuple(map(proxy_address, trust_proxy or ()))
+        place = Place(host, port, names, path_below(root_path), proxies)
+        _serve(bundle or [], artifact, place, browser)
 
 
-def _serve(
-    bundles: Sequence[Path], artifact: str | None, host: str, port: int, browser: bool
-) -> None:
+@dataclass(frozen=True)
+class Place:
+    """Where the server listens, the names and the path it is reached under, and the proxies whose
+    word is taken."""
+
+    host: str
+    port: int
+    names: frozenset[str] = frozenset()
+    root: str = ""
+    proxies: tuple[str, ...] = ()
+
+
+def _serve(bundles: Sequence[Path], artifact: str | None, place: Place, browser: bool) -> None:
     try:
         import fastapi  # noqa: F401
         import python_multipart  # noqa: F401
@@ -125,23 +171,25 @@ def _serve(
     from panokit_demo.litertjs import find_litertjs, missing_sentence
     from panokit_demo.server import LOOPBACK, create_app, serve
 
-    console = Console(stderr=True)
-    if host not in LOOPBACK:
-        console.print(f"[yellow]Everybody who reaches {host} can use this server.[/yellow]")
+    if place.host not in LOOPBACK:
+        note(f"Everybody who reaches {place.host} can use this server.", style="yellow")
     if find_litertjs() is None:
-        console.print(f"This device: {missing_sentence()}", highlight=False)
-    app = create_app(tuple(bundles) or (None,), artifact, hosts=LOOPBACK | {host})
+        note(f"This device: {missing_sentence()}")
+    app = create_app(
+        tuple(bundles) or (None,), artifact, hosts=LOOPBACK | {place.host.lower()},
+        public=place.names, root=place.root,
+    )  # fmt: skip
 
     def announce(url: str) -> None:
-        typer.echo(f"Panokit demo at {url} (Ctrl-C ends it)")
+        say(f"Panokit demo at {url} (Ctrl-C ends it)")
 
-    serve(app, host, port, announce=announce, browser=browser)
+    serve(app, place.host, place.port, announce=announce, browser=browser, proxies=place.proxies)
 
 
 def _install_litertjs() -> None:
     from panokit_demo.litertjs import install_litertjs
 
-    typer.echo(f"LiteRT.js is in {install_litertjs()}")
+    say(f"LiteRT.js is in {install_litertjs()}")
 
 
 def _gallery(
@@ -175,14 +223,14 @@ def _photos_and_out(paths: Sequence[Path]) -> tuple[list[Path], Path]:
 
 
 def _with_bar(photos: Sequence[Path]) -> Iterable[Path]:
-    return track(photos, "gallery", console=Console(stderr=True), transient=True)
+    return tracked(photos, "gallery")
 
 
 def _report(result: GalleryResult) -> None:
     """Say where the page is; bad input among the photos makes the exit code 2."""
     for entry in result.failures:
-        typer.echo(f"skipped {entry.error}", err=True)
+        note(entry.error, label="skipped", style="red")
     good = len(result.entries) - len(result.failures)
-    typer.echo(f"{good} {'photo' if good == 1 else 'photos'} in {result.page}")
+    say(f"{good} {'photo' if good == 1 else 'photos'} in {result.page}")
     if result.failures:
         raise typer.Exit(2)

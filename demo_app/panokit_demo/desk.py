@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from fastapi import UploadFile
+from fastapi import Request, UploadFile
 
 from panokit.errors import MissingExtraError, PhotoError
 from panokit.photo import Photo
@@ -66,12 +68,30 @@ class Desk:
             raise PhotoError("sample", f"{name[:80]!r} is not here; expected one of {known}")
         return await asyncio.to_thread(path.read_bytes), path.name
 
-    async def found(self, session: Session, artifact: str | None) -> Segmented:
+    async def work(
+        self, request: Request, job: str, *arguments: Any, timeout: float | None = None
+    ) -> Any:
+        """Do a job for whoever sent the request."""
+        return await self.pool.run(job, *arguments, timeout=timeout, client=_client(request))
+
+    async def found(self, request: Request, session: Session, artifact: str | None) -> Segmented:
         """What an artifact found in a session's photo, now or before."""
         chosen = self.catalog.get(artifact).id
         if chosen not in session.found:
-            session.found[chosen] = await self.pool.run("segment", session.working, chosen)
+            session.found[chosen] = await self.work(request, "segment", session.working, chosen)
         return session.found[chosen]
+
+
+def _client(request: Request) -> str:
+    """Whom a request counts for: its address, of IPv6 the network that one household gets."""
+    host = request.client.host if request.client is not None else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 6 and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network(f"{address.packed.hex(':', 2)}/64", strict=False))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _thumbnail(path: Path) -> bytes:

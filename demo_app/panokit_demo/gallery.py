@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from panokit import __version__
-from panokit._files import replacing
+from panokit._files import write_text
 from panokit.effects import EffectResult, portrait_blur
-from panokit.errors import ArgumentError, ExportError, MissingExtraError, PhotoError
+from panokit.errors import ArgumentError, MissingExtraError, PhotoError
 from panokit.photo import Photo
 from panokit.render import segment_colors
 from panokit.result import PanopticResult, Segment
@@ -113,11 +113,7 @@ def write_gallery(
         shown.append(view)
     artifacts = list(dict.fromkeys(e.artifact for e in entries if e.artifact))
     html = template.render(entries=shown, artifacts=artifacts, version=__version__)
-    try:
-        with replacing(page) as partial:
-            partial.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise ExportError(page, f"cannot be written: {error}") from None
+    write_text(page, html)
     return GalleryResult(page, tuple(entries))
 
 

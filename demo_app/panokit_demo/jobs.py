@@ -28,6 +28,7 @@ from panokit.render import segment_colors
 from panokit.result import PanopticResult
 from panokit.runtime import Runtime
 from panokit.segmenter import Segmenter
+from panokit_demo.budget import processor_seconds
 from panokit_demo.catalog import Catalog
 from panokit_demo.limits import DemoLimits
 from panokit_demo.uploads import open_upload
@@ -122,7 +123,7 @@ class Studio:
     def open(self, source: bytes, name: str, artifact: str) -> tuple[WorkingPhoto, Segmented]:
         """A photo from outside, and what is in it."""
         started = time.perf_counter()
-        photo = open_upload(source, name, self.limits)
+        photo = self._decoded(source, name)
         rgb = _shrunk(photo, self.limits.working_side)
         decoding = _since(started)
         working = WorkingPhoto(name, source, rgb, photo.size_wh, photo.orientation, photo.color)
@@ -174,12 +175,12 @@ class Studio:
     ) -> Picture:
         """The whole photo with edits, as a file that keeps its profile and EXIF."""
         listed = self._edits(edits, self._result(working.photo(), found), working)
-        photo = open_upload(working.source, working.name, self.limits)
+        photo = self._decoded(working.source, working.name)
         return _saved(listed.replay(photo, self._result(photo, found)), kind)
 
     def segment_once(self, source: bytes, name: str, artifact: str, output: str) -> Any:
         """The API's segmentation: JSON with the id map, or a picture."""
-        photo = open_upload(source, name, self.limits)
+        photo = self._decoded(source, name)
         segmenter, timed = self._network(artifact)
         result = segmenter.segment(photo)
         if output == "overlay":
@@ -195,7 +196,7 @@ class Studio:
         self, source: bytes, name: str, artifact: str, edits: dict[str, Any], kind: str
     ) -> Picture:
         """The API's effects: a photo with edits, at full size."""
-        photo = open_upload(source, name, self.limits)
+        photo = self._decoded(source, name)
         segmenter, _ = self._network(artifact)
         return _saved(self._edit_list(edits).replay(photo, segmenter.segment(photo)), kind)
 
@@ -216,6 +217,11 @@ class Studio:
             return validate_dump(opened, segmenter, diagnose=diagnose).to_json()
         except HeadError as error:
             raise DumpError(name, str(error)) from None
+
+    def _decoded(self, source: bytes, name: str) -> Photo:
+        """An upload's photo; a file that takes too long ends this process."""
+        with processor_seconds(self.limits.photo_seconds):
+            return open_upload(source, name, self.limits)
 
     def _network(self, artifact: str) -> tuple[Segmenter, _Timed]:
         offer = self.catalog.get(artifact)

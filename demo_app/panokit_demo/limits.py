@@ -17,8 +17,10 @@ class DemoLimits:
     header states them, before it is decoded; ``least_side`` and ``longest_side`` in pixels.
     ``working_side`` is the longest side of the copy that the page shows and edits, ``draft_side``
     that of drafts while a slider moves; a download is made from the whole photo. ``seconds`` a
-    job may take, ``download_seconds`` for a picture at full size. ``workers`` processes work at
-    once and ``waiting`` more jobs may wait; others are sent away with 503. At most ``sessions``
+    job may take, ``download_seconds`` for a picture at full size, and ``photo_seconds`` of
+    processor time the decoding of a photo. ``workers`` processes work at once and ``waiting`` more
+    jobs may wait; others are sent away with 503. A client may have ``per_client`` jobs inside;
+    more are sent away with 429. At most ``sessions``
     photos of ``session_bytes`` altogether are remembered, each for ``session_minutes`` after its
     last use.
     """
@@ -32,8 +34,10 @@ class DemoLimits:
     draft_side: int = 640
     seconds: int = 30
     download_seconds: int = 90
+    photo_seconds: int = 5
     workers: int = 2
     waiting: int = 12
+    per_client: int = 4
     edits: int = 50
     sessions: int = 32
     session_bytes: int = 600_000_000

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
+import json
+import logging
 import re
+import shlex
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
-__all__ = ["BodyLimit", "Guard", "content_security_policy"]
+from panokit_demo.names import host_of, is_address
+
+__all__ = ["BelowRoot", "BodyLimit", "Crowd", "Guard", "content_security_policy"]
+
+log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -52,11 +57,15 @@ class Guard:
     """Refuses other sites' requests and foreign host names, and puts the headers on answers.
 
     Without the check of the host name a page elsewhere could reach a server on this computer by
-    giving its own name this computer's address (DNS rebinding).
+    giving its own name this computer's address (DNS rebinding). ``hosts`` are the names of this
+    computer, ``public`` those that a proxy or a name server gives it: its owner vouches for them,
+    so pages of these names may send requests whatever name the proxy hands on.
     """
 
-    def __init__(self, app: App, *, policy: str, hosts: frozenset[str]) -> None:
-        self._app, self._hosts = app, hosts
+    def __init__(
+        self, app: App, *, policy: str, hosts: frozenset[str], public: frozenset[str]
+    ) -> None:
+        self._app, self._hosts, self._public = app, hosts | public, public
         self._headers = [
             (b"content-security-policy", policy.encode()),
             (b"cross-origin-opener-policy", b"same-origin"),
@@ -72,30 +81,100 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        started = False
 
         async def with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 message["headers"] = [*message.get("headers", ()), *self._headers]
             await send(message)
 
-        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
         problem = self._problem(scope["method"], headers)
-        if problem is None:
+        if problem is not None:
+            await refuse(with_headers, *problem)
+            return
+        try:
             await self._app(scope, receive, with_headers)
-        else:
-            await refuse(with_headers, 403, problem)
+        except Exception:
+            if started:
+                raise
+            log.exception("a request to %s ended in a fault of the program", scope["path"][:200])
+            await refuse(with_headers, 500, "This request ended in a fault of the program.")
 
-    def _problem(self, method: str, headers: dict[str, str]) -> str | None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if not (host in self._hosts or _is_address(host)):
-            return "This server answers to its own address only."
+    def _problem(self, method: str, headers: list[tuple[str, str]]) -> tuple[int, str] | None:
+        """What is wrong with who asks: a status and a sentence."""
+        values = [v for k, v in headers if k == "host"]
+        host = host_of(values[0]) if len(values) == 1 else None
+        if host is None:
+            return 400, "The request names no host that can be read; expected one Host header."
+        if not (host in self._hosts or is_address(host)):
+            return 403, (
+                f"This server does not answer to the name {host[:100]!r}. Whoever runs it can "
+                f"allow the name: panokit demo --allow-host {shlex.quote(host[:100])}"
+            )
         if method in ("GET", "HEAD"):
             return None
-        origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
-        if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-            return "This server takes no requests from pages of other sites."
+        given = dict(headers)
+        if self._is_foreign(given.get("origin"), values[0]):
+            return 403, "This server takes no requests from pages of other sites."
+        if given.get("sec-fetch-site") in ("cross-site", "same-site"):
+            return 403, "This server takes no requests from pages of other sites."
         return None
+
+    def _is_foreign(self, origin: str | None, host: str) -> bool:
+        if origin is None:
+            return False
+        scheme, separator, netloc = origin.partition("://")
+        if scheme not in ("http", "https") or not separator:
+            return True
+        return netloc != host and host_of(netloc) not in self._public
+
+
+class BelowRoot:
+    """Paths below ``root``, whether or not a proxy takes it away; the root without its slash is
+    sent to the one with it."""
+
+    def __init__(self, app: App, *, root: str) -> None:
+        self._app, self._root = app, root
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = str(scope["path"])
+            if path == self._root:
+                location = (b"location", f"{self._root}/".encode())
+                await send({"type": "http.response.start", "status": 307, "headers": [location]})
+                await send({"type": "http.response.body", "body": b""})
+                return
+            inner = path.removeprefix(self._root) if path.startswith(f"{self._root}/") else path
+            scope = {**scope, "path": self._root + inner, "root_path": self._root}
+        await self._app(scope, receive, send)
+
+
+MOST_REQUESTS = 256
+"""Requests that are answered at once; others are sent away."""
+
+
+class Crowd:
+    """Sends requests away where too many are under way."""
+
+    def __init__(self, app: App) -> None:
+        self._app, self._inside = app, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._inside >= MOST_REQUESTS:
+            sentence = "The server is busy with other requests; try again in a moment."
+            await refuse(send, 503, sentence, retry=True)
+            return
+        self._inside += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= 1
 
 
 MOST_JSON_BYTES = 400_000
@@ -162,24 +241,14 @@ async def _drain(receive: Receive) -> None:
             return
 
 
-async def refuse(send: Send, status: int, sentence: str) -> None:
-    """Answer with a sentence, as the API's errors do."""
-    import json
-
+async def refuse(send: Send, status: int, sentence: str, retry: bool = False) -> None:
+    """Answer with a sentence, as the API's errors do; ``retry`` says to come again."""
     body = json.dumps({"detail": sentence}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
+        *([(b"retry-after", b"1")] if retry else []),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _is_address(host: str) -> bool:
-    """Whether a host is written as numbers: no name can be rebound to this computer then."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -24,10 +24,11 @@ from panokit.errors import ArgumentError
 from panokit_demo.answers import add_handlers
 from panokit_demo.api import router
 from panokit_demo.catalog import Catalog
+from panokit_demo.connections import BoundedProtocol
 from panokit_demo.desk import Desk
 from panokit_demo.limits import DemoLimits
 from panokit_demo.litertjs import find_litertjs
-from panokit_demo.security import BodyLimit, Guard, content_security_policy
+from panokit_demo.security import BelowRoot, BodyLimit, Crowd, Guard, content_security_policy
 from panokit_demo.store import SessionStore
 from panokit_demo.workers import WorkerPool
 
@@ -48,8 +49,12 @@ def create_app(
     limits: DemoLimits | None = None,
     *,
     hosts: frozenset[str] = LOOPBACK,
+    public: frozenset[str] = frozenset(),
+    root: str = "",
 ) -> FastAPI:
-    """The application. ``hosts`` are the names it answers to, besides addresses in numbers."""
+    """The application. ``hosts`` are the names of this computer that it answers to, besides
+    addresses in numbers; ``public`` those that a proxy gives it, and ``root`` is the path that the
+    proxy serves it below, as ``/seg``."""
     limits = limits or DemoLimits()
     catalog = Catalog.open(bundles, artifact)
     pool = WorkerPool(limits, bundles, artifact)
@@ -82,7 +87,10 @@ def create_app(
     policy = content_security_policy(static.joinpath("index.html").read_text("utf-8"))
     most = max(limits.upload_bytes, limits.dump_bytes) + 300_000
     app.add_middleware(BodyLimit, most=most)
-    app.add_middleware(Guard, policy=policy, hosts=hosts)
+    if root:
+        app.add_middleware(BelowRoot, root=root)
+    app.add_middleware(Crowd)
+    app.add_middleware(Guard, policy=policy, hosts=hosts, public=public)
     return app
 
 
@@ -114,9 +122,16 @@ class _Files(StaticFiles):
 
 
 def serve(
-    app: FastAPI, host: str, port: int, *, announce: Callable[[str], None], browser: bool
+    app: FastAPI,
+    host: str,
+    port: int,
+    *,
+    announce: Callable[[str], None],
+    browser: bool,
+    proxies: Sequence[str] = (),
 ) -> None:
-    """Serve until Ctrl-C (port 0: a free one). ``announce`` gets the address once it answers."""
+    """Serve until Ctrl-C (port 0: a free one). ``announce`` gets the address once it answers.
+    ``proxies`` are addresses whose word on who asks (``X-Forwarded-For``) is taken."""
     listening = _listen(host, port)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
     shown = f"[{shown}]" if ":" in shown else shown
@@ -128,7 +143,10 @@ def serve(
         server_header=False,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=3,
-        limit_concurrency=256,
+        http=BoundedProtocol,
+        ws="none",
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
     )
     server = uvicorn.Server(config)
 

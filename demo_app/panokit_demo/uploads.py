@@ -15,6 +15,7 @@ from importlib.util import find_spec
 
 from panokit._photo_file import kind_of
 from panokit._photo_picture import header_of
+from panokit._text import has_controls, without_directions
 from panokit.errors import MissingExtraError, PhotoError
 from panokit.photo import Photo
 from panokit_demo.limits import DemoLimits
@@ -23,7 +24,11 @@ __all__ = ["check_name", "open_upload", "sniff"]
 
 KNOWN = "a JPEG, PNG, WebP, HEIC or AVIF photo"
 _KINDS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF")
-MAX_NAME = 120
+MAX_NAME = 255
+MOST_JPEG_PARTS, MOST_JPEG_SCANS = 10_000, 200
+"""Of more segments or scans (progressive JPEGs have about ten) a JPEG is made to take long."""
+
+_PATH = re.compile(r"[/\\]|^[A-Za-z]:")
 
 _JPEG_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # How a second format in the same file begins. A phone may append a video or another picture to a
@@ -44,8 +49,9 @@ def check_name(name: str | None) -> str:
     text = unicodedata.normalize("NFC", name or "photo")
     if len(text) > MAX_NAME:
         raise PhotoError("photo", f"has a name of more than {MAX_NAME} characters")
-    strange = any(unicodedata.category(c)[0] == "C" for c in text)
-    if strange or text.strip(". ") == "" or any(c in text for c in "/\\:"):
+    strange = has_controls(text) or _PATH.search(text) is not None
+    text = without_directions(text)
+    if strange or text.strip(". ") == "":
         reason = "has a file name with a path or control characters in it; expected a plain name"
         raise PhotoError("photo", reason)
     return text
@@ -145,9 +151,13 @@ def _end_of(data: bytes, kind: str) -> int:
         return min(len(data), 8 + int.from_bytes(data[4:8], "little"))
     if kind in ("HEIF", "AVIF"):
         return len(data)
-    at = 2
+    at, parts, scans = 2, 0, 0
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
+        parts, scans = parts + 1, scans + (marker == 0xDA)
+        if parts > MOST_JPEG_PARTS or scans > MOST_JPEG_SCANS:
+            reason = "is a JPEG in more pieces than any camera writes; save it anew and send that"
+            raise PhotoError("photo", reason)
         if marker == 0xD9:
             return at + 2
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")

@@ -1,4 +1,8 @@
-"""Processes that do the work: the server never waits for it, and can stop what takes long."""
+"""Processes that do the work: the server never waits for it, and can stop what takes long.
+
+First come, first served: a job waits in one line, and a worker that gets free takes the first. A
+worker that died while it had nothing to do costs no job; one that dies at work costs its own.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +11,53 @@ import contextlib
 import logging
 import multiprocessing
 import signal
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from panokit.errors import MissingExtraError, PanokitError, PhotoError
+from panokit_demo import budget
 from panokit_demo.limits import DemoLimits
 
 __all__ = [
+    "ClientBusyError",
     "JobBusyError",
     "JobFailedError",
     "JobRefusedError",
     "JobTooSlowError",
     "WorkerPool",
     "in_words",
+    "serve_jobs",
 ]
 
 log = logging.getLogger(__name__)
+
+ATTEMPTS = 4
+"""So often a job is handed to a worker that turns out to be dead already."""
+
+LOOK_SECONDS = 0.5
+"""So often idle workers are looked after."""
+
+_TAKEN = "taken"
 
 
 class JobBusyError(Exception):
     """Too many jobs wait already."""
 
 
+class ClientBusyError(Exception):
+    """Too many jobs of the same client wait or are worked on."""
+
+
 class JobTooSlowError(Exception):
-    """A job took longer than it may, and was stopped."""
+    """A job took longer than it may, and was stopped; ``seconds`` is what it may take."""
+
+    def __init__(self, seconds: float, of: str = "") -> None:
+        super().__init__(seconds)
+        self.seconds, self.of = seconds, of
 
 
 class JobRefusedError(Exception):
@@ -48,28 +72,50 @@ class _WorkerEndedError(JobFailedError):
     """The process is gone: a decoder crashed, or the system ended it."""
 
 
+class _NeverTakenError(JobFailedError):
+    """The process was gone before it took the job: another may do it."""
+
+
 class _Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, limits: DemoLimits, arguments: tuple[Any, ...]) -> None:
         context = multiprocessing.get_context("spawn")
+        self._limits = limits
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, *arguments), daemon=True)
+        self._process = context.Process(
+            target=_work, args=(theirs, limits, *arguments), daemon=True
+        )
         self._process.start()
         theirs.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process.is_alive()
 
     def call(self, job: str, arguments: tuple[Any, ...]) -> Any:
         """Do a job and wait for it (in a thread of the pool's)."""
         try:
             self._pipe.send((job, arguments))
+            self._pipe.recv()
+        except (EOFError, OSError):
+            raise _NeverTakenError("the worker had ended") from None
+        try:
             kind, value = self._pipe.recv()
         except (EOFError, OSError):
-            raise _WorkerEndedError("the worker ended") from None
+            raise self._ended() from None
         if kind == "refused":
             raise JobRefusedError(value)
         if kind == "failed":
             raise JobFailedError(value)
         return value
+
+    def _ended(self) -> Exception:
+        self._process.join(5)
+        if budget.was_over_budget(self._process.exitcode):
+            return JobTooSlowError(self._limits.photo_seconds, " of processor time")
+        return _WorkerEndedError("the worker ended")
 
     def stop(self) -> None:
         """End the process at once."""
@@ -85,77 +131,140 @@ class WorkerPool:
         self, limits: DemoLimits, bundles: Sequence[Path | None], artifact: str | None = None
     ) -> None:
         self._limits = limits
-        self._arguments = (limits, tuple(bundles), artifact)
+        self._arguments = (tuple(bundles), artifact)
         self._threads = ThreadPoolExecutor(2 * limits.workers, "panokit-worker")
-        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._idle: deque[_Worker] = deque()
+        self._line: deque[asyncio.Future[_Worker]] = deque()
         self._all: set[_Worker] = set()
-        self._waiting = 0
+        self._inside: Counter[str] = Counter()
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start all workers and wait until they have loaded the network."""
         for _ in range(self._limits.workers):
             self._add()
         await asyncio.gather(*(self.run("ready", timeout=120.0) for _ in range(len(self._all))))
+        self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
         """End all workers."""
+        if self._watching is not None:
+            self._watching.cancel()
         workers, self._all = list(self._all), set()
         for worker in workers:
             await asyncio.to_thread(worker.stop)
         self._threads.shutdown(wait=False)
 
-    async def run(self, job: str, *arguments: Any, timeout: float | None = None) -> Any:
+    async def run(
+        self, job: str, *arguments: Any, timeout: float | None = None, client: str | None = None
+    ) -> Any:
         """Do a job of :class:`panokit_demo.jobs.Studio`, by name.
 
-        Raises ``JobBusyError`` at once where too many wait, ``JobTooSlowError`` after ``timeout``
-        seconds of work (the worker is replaced then), ``JobRefusedError`` with a sentence.
+        Raises ``JobBusyError`` at once where too many wait, ``ClientBusyError`` where too many of
+        this ``client`` do, ``JobTooSlowError`` after ``timeout`` seconds of work (the worker is
+        replaced then), ``JobRefusedError`` with a sentence.
         """
-        if self._idle.empty():
-            if self._waiting >= self._limits.waiting:
-                raise JobBusyError
-            self._waiting += 1
-            try:
-                worker = await self._idle.get()
-            finally:
-                self._waiting -= 1
-        else:
-            worker = self._idle.get_nowait()
+        with self._counted(client):
+            for attempt in range(ATTEMPTS):
+                worker = await self._worker(first=attempt > 0)
+                try:
+                    return await self._run_on(worker, job, arguments, timeout)
+                except _NeverTakenError:
+                    if attempt + 1 == ATTEMPTS:
+                        raise
+        raise AssertionError  # the last attempt returns or raises
+
+    @contextlib.contextmanager
+    def _counted(self, client: str | None) -> Iterator[None]:
+        """One more job of the client's is inside."""
+        if client is None:
+            yield
+            return
+        if self._inside[client] >= self._limits.per_client:
+            raise ClientBusyError
+        self._inside[client] += 1
         try:
-            return await self._run_on(worker, job, arguments, timeout or self._limits.seconds)
+            yield
+        finally:
+            self._inside[client] -= 1
+            if not self._inside[client]:
+                del self._inside[client]
+
+    async def _worker(self, first: bool) -> _Worker:
+        """A worker, when it is this job's turn; ``first`` is for one that has waited already."""
+        if self._idle and (first or not self._line):
+            return self._idle.popleft()
+        if not first and len(self._line) >= self._limits.waiting:
+            raise JobBusyError
+        turn: asyncio.Future[_Worker] = asyncio.get_running_loop().create_future()
+        (self._line.appendleft if first else self._line.append)(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back(turn.result())
+            raise
+
+    async def _run_on(
+        self, worker: _Worker, job: str, arguments: tuple[Any, ...], timeout: float | None
+    ) -> Any:
+        try:
+            value = await self._answer(worker, job, arguments, timeout or self._limits.seconds)
         except BaseException as error:
             if type(error) in (JobRefusedError, JobFailedError):
                 self._give_back(worker)
             else:
                 await self._replace(worker)
             raise
+        self._give_back(worker)
+        return value
 
-    async def _run_on(
+    async def _answer(
         self, worker: _Worker, job: str, arguments: tuple[Any, ...], timeout: float
     ) -> Any:
+        if not worker.alive:
+            raise _NeverTakenError("the worker had ended")
         loop = asyncio.get_running_loop()
         call = loop.run_in_executor(self._threads, worker.call, job, arguments)
         done, _ = await asyncio.wait({call}, timeout=timeout)
         if not done:
             call.add_done_callback(lambda c: c.exception())  # it ends when the process does
-            raise JobTooSlowError
-        value = call.result()
-        self._give_back(worker)
-        return value
+            raise JobTooSlowError(timeout)
+        return call.result()
+
+    async def _watch(self) -> None:
+        """Replace workers that die while they have nothing to do."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for worker in [w for w in self._idle if not w.alive]:
+                with contextlib.suppress(ValueError):  # a job has taken it meanwhile
+                    self._idle.remove(worker)
+                    await self._replace(worker)
 
     def _add(self) -> None:
-        worker = _Worker(self._arguments)
+        worker = _Worker(self._limits, self._arguments)
         self._all.add(worker)
-        self._idle.put_nowait(worker)
+        self._give_back(worker)
 
     def _give_back(self, worker: _Worker) -> None:
-        if worker in self._all:
-            self._idle.put_nowait(worker)
+        """The worker is free: for who waits longest, or for whoever comes next."""
+        if worker not in self._all:
+            return
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(worker)
+                return
+        self._idle.append(worker)
 
     async def _replace(self, worker: _Worker) -> None:
         if worker not in self._all:
             return
         self._all.discard(worker)
-        await asyncio.shield(asyncio.to_thread(worker.stop))
+        await asyncio.shield(self._stop_and_add(worker))
+
+    async def _stop_and_add(self, worker: _Worker) -> None:
+        await asyncio.to_thread(worker.stop)
         self._add()
 
 
@@ -163,12 +272,18 @@ def _work(pipe: Connection, *arguments: Any) -> None:
     """A worker's life: jobs in, answers out, until the server is gone."""
     # Ctrl-C reaches the whole group; the server ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    budget.arm()
     from panokit_demo.jobs import Studio
 
-    studio = Studio(*arguments)
+    serve_jobs(pipe, Studio(*arguments))
+
+
+def serve_jobs(pipe: Connection, studio: Any) -> None:
+    """Take jobs and answer them, until nobody sends any."""
     with contextlib.suppress(EOFError, OSError):
         while True:
             job, values = pipe.recv()
+            pipe.send(_TAKEN)
             pipe.send(_answer(studio, job, values))
 
 

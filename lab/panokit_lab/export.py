@@ -85,6 +85,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+MOST_REASON = 600  # characters of an error
 GOLDEN_PHOTOS = 3  # photos that become golden vectors
 LARGEST_GOLDEN = 1024  # pixels of their longest side, unless the input is larger
 
@@ -276,7 +277,7 @@ def _make_all(
 ) -> _Made:
     """Each artifact through all its stages; the error of the first one if none comes through."""
     made = _Made([], {}, {})
-    errors: list[PanokitError] = []
+    errors: list[Exception] = []
     for format, recipe in wanted:
         started = time.monotonic()
         name = artifact_name(format, recipe)
@@ -285,10 +286,12 @@ def _make_all(
             described = maker.describe(maker.compress(maker.convert(format, recipe)))
             say(f"checking {name} on {len(reference.heads)} photos")
             made.checked.append(check_artifact(described, manifest, reference, strict=strict))
-        except PanokitError as error:
+        except (OSError, MemoryError):  # a full disk is no fault of one artifact
+            raise
+        except Exception as error:  # libraries raise many kinds, and none may cost the others
             log.debug("%s failed", name, exc_info=True)
             errors.append(error)
-            made.failed[name] = str(error).removeprefix(f"{name}: ")
+            made.failed[name] = _reason(error).removeprefix(f"{name}: ")
         made.seconds[name] = round(time.monotonic() - started, 1)
     if not made.checked:
         if len(errors) == 1:
@@ -303,6 +306,12 @@ def open_network(request: ExportRequest) -> NetworkSource:
     if request.weights is None:
         raise ArgumentError("weights", "there is no network: give a weight file or a source")
     return NetworkSource.from_weights(request.weights)
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line; one that is not ours with its kind."""
+    text = " ".join(str(error).split())[:MOST_REASON]
+    return text if isinstance(error, PanokitError) else f"{type(error).__name__}: {text}"
 
 
 def _as_asked(source: NetworkSource, request: ExportRequest) -> NetworkSource:

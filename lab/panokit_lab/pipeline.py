@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from panokit import __version__
-from panokit._files import replacing, replacing_folder, write_json
+from panokit._files import make_folder, replacing_folder, write_bytes, write_json
 from panokit.bundle import Artifact, Manifest, path_bytes
 from panokit.errors import ArgumentError, DataError, ExportError, UsageError
 from panokit_compression.distil import OnStep, train_on
@@ -199,8 +199,7 @@ def float_tflite(setup: ExperimentSetup, network: NetworkSource) -> bytes:
     if path.is_file():
         return path.read_bytes()
     content = convert_tflite(network.module, setup.size_wh)
-    with replacing(path) as partial:
-        partial.write_bytes(content)
+    write_bytes(path, content)
     return content
 
 
@@ -300,7 +299,7 @@ def _finished(folder: Path, key: str) -> RecipeResult | None:
 
 
 def _check_disk(out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     free = shutil.disk_usage(out).free
     if free < MIN_FREE_BYTES:
         reason = f"expected {MIN_FREE_BYTES / 1e6:.0f} MB of free disk, got {free / 1e6:.1f} MB"

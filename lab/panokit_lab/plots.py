@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panokit._files import replacing
+from panokit._files import write_bytes
 from panokit.errors import MissingExtraError
 from panokit_lab.results import Objectives
 
@@ -120,5 +121,6 @@ def _figure(size: tuple[float, float]) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
+    write_bytes(path, drawn.getvalue())

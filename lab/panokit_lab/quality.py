@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from panokit._files import link_folder, replacing_folder
 from panokit._reading import parse_json, read_json
+from panokit._text import encodable
 from panokit.agreement import decibel
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.decoding import PostprocessConfig
@@ -80,7 +81,8 @@ def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch
             "photos",
             f"photos is {count!r}; expected a number from 1 to the {len(truth)} of {split}",
         )
-    chosen = sorted(truth, key=lambda t: hashlib.sha256(t.name.encode()).hexdigest())[:count]
+    drawn = sorted(truth, key=lambda t: hashlib.sha256(encodable(t.name).encode()).hexdigest())
+    chosen = drawn[:count]
     ids = {t.image_id for t in chosen}
     stored = {t.image_id for t in chosen if t.turn != 1}  # found out on all photos of the split
     content = read_json(data / "annotations" / f"{split}.json")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panokit._files import replacing, write_json
+from panokit._files import make_folder, write_json, write_text
 from panokit.errors import ArgumentError, DataError, MissingExtraError
 from panokit_lab.bench import Machine, bench_paths, machine
 from panokit_lab.comparison import ComparedArtifact, compare
@@ -92,12 +92,12 @@ def write_report(
         )
     timing = timed(runs, results, seconds, say, bench_paths(beside))
     results = timing.results
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     front = pareto_front(results)
     plot_front({n: r.objectives for n, r in results.items()}, front, out / "pareto.png")
     report = Report(machine(), tuple(front), compare(results), timing.beside, results)
     write_json(out / "report.json", report.to_json())
-    _write_text(out / "report.md", markdown(report))
+    write_text(out / "report.md", markdown(report))
     say("drawing the photos that lost most")
     pictures = draw_worst(runs, report.rows, results, data) if data else {}
     page = template.render(
@@ -107,7 +107,7 @@ def write_report(
         front_png=base64.b64encode((out / "pareto.png").read_bytes()).decode(),
         pictures=pictures,
     )
-    _write_text(out / "report.html", page)
+    write_text(out / "report.html", page)
     return report
 
 
@@ -124,11 +124,6 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2")
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from panokit._files import write_json
+from panokit._files import make_folder, write_json
 from panokit.bundle import Artifact
 from panokit.errors import ArgumentError
 from panokit.runtime import Runtime
@@ -186,8 +186,7 @@ class _Judge:
         self.images = setup.images(SQNR_IMAGES)
         self.reference = reference_heads(setup, self.images)
         self.photos = ""
-        self.folder = setup.cache / "sensitivity"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = make_folder(setup.cache / "sensitivity")
 
     def recipe_keeping(
         self, names: tuple[str, ...], precision: Literal["float32", "int16x8"] = "float32"

@@ -11,17 +11,22 @@ import copy
 import hashlib
 import importlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from panokit._files import replacing
+from panokit._files import write_bytes
 from panokit.bundle import hash_path
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, DataError
@@ -38,6 +43,9 @@ __all__ = ["NetworkSource", "import_network", "load_state", "save_state", "steps
 
 LICENCE = "not stated"
 MODULE_FORMAT = "panokit-module/1"
+
+# What people call the folders beside their code, and some packages install by mistake.
+_NAMES_OF_MANY = frozenset({"examples", "model", "models", "scripts", "test", "tests", "utils"})
 
 
 @dataclass(frozen=True)
@@ -174,9 +182,8 @@ class NetworkSource:
             save_state(path, self.module, self.folded, self.steps_done)
             return
         training = {**self.training, "steps_done": list(self.steps_done)}
-        with replacing(path) as partial:
-            save_weights(partial, self.module.state_dict(), self.config, self.taxonomy, training,
-                         self.licence, record_widths(self.module), self.folded)  # fmt: skip
+        save_weights(path, self.module.state_dict(), self.config, self.taxonomy, training,
+                     self.licence, record_widths(self.module), self.folded)  # fmt: skip
 
 
 def import_network(where: str) -> nn.Module:
@@ -185,10 +192,9 @@ def import_network(where: str) -> nn.Module:
     module_name, _, function = where.partition(":")
     if not module_name or not function:
         raise ArgumentError("module", f"module is {where!r}; expected package.module:function")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     try:
-        build = getattr(importlib.import_module(module_name), function)
+        with _found_here(module_name.partition(".")[0]):
+            build = getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError) as error:
         raise ArgumentError("module", f"module {where!r} cannot be imported: {error}") from None
     module = build()
@@ -197,6 +203,52 @@ def import_network(where: str) -> nn.Module:
             "module", f"{where} returns a {type(module).__name__}; expected a torch.nn.Module"
         )
     return module.eval()
+
+
+class _Here(MetaPathFinder):
+    """Finds one module of the current folder before an installed one of the same name."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        self._name, self._folder = name, folder
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        wanted = fullname == self._name and path is None
+        return PathFinder.find_spec(fullname, [self._folder]) if wanted else None
+
+
+@contextmanager
+def _found_here(name: str) -> Iterator[None]:
+    """Let the module ``name`` be found in the current folder, and what lies beside it behind
+    everything that is installed: a script of the user's that is named as a package (``onnx.py``)
+    never stands in for it."""
+    here = str(Path.cwd())
+    if here not in map(os.path.abspath, sys.path):
+        sys.path.append(here)  # at the end; processes that are started later look there as well
+    own = PathFinder.find_spec(name, [here])
+    if own is not None and _is_needed(name, own, here):
+        file = Path(own.origin or name).name
+        raise ArgumentError(
+            "module",
+            f"module {name!r} would be {file} of this folder, which has the name of an installed "
+            "package; rename it",
+        )
+    finder = _Here(name, here)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+def _is_needed(name: str, own: ModuleSpec, here: str) -> bool:
+    """Whether a module of this name belongs to Python or to an installed package."""
+    if name in sys.stdlib_module_names:
+        return True
+    elsewhere = [path for path in sys.path if os.path.abspath(path) != here]
+    other = PathFinder.find_spec(name, elsewhere)
+    return other is not None and other.origin != own.origin and name not in _NAMES_OF_MANY
 
 
 def save_state(
@@ -214,8 +266,7 @@ def save_state(
         "folded": json.dumps(folded),
         "steps_done": json.dumps(list(steps)),
     }
-    with replacing(path) as partial:
-        save_file(state, partial, metadata)
+    write_bytes(path, save(state, metadata))
 
 
 def load_state(path: Path, module: nn.Module) -> nn.Module:

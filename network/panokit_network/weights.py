@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from panokit._files import write_bytes
 from panokit.decoding import PostprocessConfig
 from panokit.errors import DataError, MissingExtraError
 from panokit.taxonomy import Taxonomy
@@ -84,10 +84,7 @@ def save_weights(
         metadata["widths"] = json.dumps(widths)
     if folded:
         metadata["folded"] = "true"
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial, metadata)
-    os.replace(partial, path)
+    write_bytes(path, save(tensors, metadata))
 
 
 def load_weights(path: str | Path) -> tuple[PanopticNetwork, WeightsInfo]:

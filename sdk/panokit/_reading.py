@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
+from panokit._places import plain_file
+
 __all__ = ["is_sidecar", "open_text", "parse_json", "read_json"]
 
 # What Finder, Explorer and network drives put into folders, in lower case; names that begin with
@@ -40,12 +42,12 @@ def parse_json(data: bytes) -> Any:
 
 def read_json(path: str | Path) -> Any:
     """As :func:`parse_json`, of a file; ``OSError`` if it cannot be read."""
-    return parse_json(Path(path).read_bytes())
+    return parse_json(plain_file(path).read_bytes())
 
 
 def open_text(path: str | Path) -> IO[str]:
     """Open a text to read, in UTF-8, UTF-16 or UTF-32; a byte order mark is skipped."""
-    path = Path(path)
+    path = plain_file(path)
     with path.open("rb") as file:
         head = file.read(4)
     return path.open(encoding=json.detect_encoding(head) if head else "utf-8")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._reading import is_sidecar, read_json
+from panokit._text import encodable
 from panokit.config import read_settings, write_settings
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, BundleError, PanokitError
@@ -177,7 +178,7 @@ def hash_path(path: str | os.PathLike[str]) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for file_path in _own_files(path):
-        relative = file_path.relative_to(path).as_posix()
+        relative = encodable(file_path.relative_to(path).as_posix())
         digest.update(f"{relative}\0{file_path.stat().st_size}\0".encode())
         digest.update(bytes.fromhex(hash_path(file_path)))
     return digest.hexdigest()
@@ -232,6 +233,8 @@ def _check_file(root: Path, name: str, sha256: str, size: int | None, verify: bo
     inside = path.resolve().is_relative_to(root.resolve())
     if not inside or (path.is_dir() and any(p.is_symlink() for p in path.rglob("*"))):
         raise BundleError(path, "leads out of the bundle through a link")
+    if not (path.is_file() or path.is_dir()):
+        raise BundleError(path, "is a pipe or a device; expected a file")
     actual = path_bytes(path)
     if actual > MAX_ARTIFACT_BYTES or (size is not None and actual != size):
         expected = size if size is not None else f"at most {MAX_ARTIFACT_BYTES}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit._files import replacing
+from panokit._files import write_json, write_picture
 from panokit.errors import ArgumentError
 from panokit.result import PanopticResult
 
@@ -56,8 +55,6 @@ def save(result: PanopticResult, folder: str | Path, name: str) -> tuple[Path, P
         "annotations": [panoptic_annotation(result, name, png.name)],
         "categories": [c.to_json() for c in result.taxonomy],
     }
-    with replacing(png) as partial:
-        Image.fromarray(ids_to_rgb(result.id_map)).save(partial)
-    with replacing(annotation) as partial:
-        partial.write_text(json.dumps(data), encoding="utf-8")
+    write_picture(png, Image.fromarray(ids_to_rgb(result.id_map)), "PNG")
+    write_json(annotation, data, indent=None)
     return png, annotation

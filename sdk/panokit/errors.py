@@ -11,6 +11,7 @@
     ├── DumpError          a device dump is missing, damaged or does not fit
     ├── DataError          a data set does not match its description
     ├── ExportError        an artifact could not be written or is not right
+    ├── OutputError        a result cannot be written where it was asked for
     └── MissingExtraError  an optional dependency is not installed         (also ImportError)
 
 A message says what was expected, what came, and what to do about it.
@@ -33,6 +34,7 @@ __all__ = [
     "ExportError",
     "HeadError",
     "MissingExtraError",
+    "OutputError",
     "PanokitError",
     "PhotoError",
     "UsageError",
@@ -103,6 +105,10 @@ class DataError(_FileError):
 
 class ExportError(_FileError):
     """An artifact could not be written, or does not compute what it should."""
+
+
+class OutputError(_FileError):
+    """A result cannot be written where it was asked for; what was there is as it was."""
 
 
 class HeadError(PanokitError):

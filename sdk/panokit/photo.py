@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
@@ -42,6 +43,8 @@ __all__ = [
 
 SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """What :meth:`Photo.save` writes."""
+
+_KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +180,9 @@ class Photo:
             options["compress_level"] = 4
         else:
             options["quality"] = 95 if quality is None else quality
-        Image.fromarray(np.ascontiguousarray(pixels)).save(path, **options)
+        buffer = io.BytesIO()  # for Pillow takes no notice of a disk that fills up at the end
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, _KINDS[suffix], **options)
+        path.write_bytes(buffer.getvalue())
 
     @classmethod
     def open(cls, source: str | os.PathLike[str] | bytes) -> Photo:

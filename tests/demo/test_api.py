@@ -28,9 +28,9 @@ from fastapi.testclient import TestClient
 
 from panokit_demo.answers import add_handlers
 from panokit_demo.limits import DemoLimits
-from panokit_demo.security import BodyLimit
+from panokit_demo.security import BodyLimit, Guard
 from panokit_demo.server import create_app
-from panokit_demo.workers import JobBusyError, JobFailedError, JobTooSlowError
+from panokit_demo.workers import ClientBusyError, JobBusyError, JobFailedError, JobTooSlowError
 
 LIMITS = DemoLimits(workers=1, working_side=400, draft_side=200, dump_bytes=50_000_000)
 
@@ -214,10 +214,12 @@ def test_a_body_without_a_length_is_counted() -> None:
     ("error", "status", "sentence"),
     [
         (JobBusyError(), 503, "is busy with other photos"),
-        (JobTooSlowError(), 422, "took more than 30 seconds"),
+        (ClientBusyError(), 429, "4 requests from your address are under way"),
+        (JobTooSlowError(30.0), 422, "took more than 30 seconds and"),
+        (JobTooSlowError(5, " of processor time"), 422, "more than 5 seconds of processor time"),
         (JobFailedError("secret"), 500, "a fault of the program"),
     ],
-    ids=["busy", "slow", "failed"],
+    ids=["busy", "client busy", "slow", "bomb", "failed"],
 )
 def test_what_the_pool_says_is_answered(error: Exception, status: int, sentence: str) -> None:
     app = FastAPI()
@@ -231,7 +233,7 @@ def test_what_the_pool_says_is_answered(error: Exception, status: int, sentence:
     assert answer.status_code == status
     assert sentence in answer.json()["detail"]
     assert "secret" not in answer.text
-    assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
+    assert answer.headers.get("retry-after") == ("1" if status in (429, 503) else None)
 
 
 def test_heic_and_small_photos_open(client: TestClient) -> None:
@@ -341,10 +343,45 @@ def test_requests_of_other_sites_and_names_are_refused(client: TestClient) -> No
         answer = client.post("/api/sessions", data={"sample": "coffee"}, headers=headers)
         assert answer.status_code == 403
         assert "other sites" in answer.json()["detail"]
-    assert client.get("/api/info", headers={"Host": "evil.example"}).status_code == 403
+    answer = client.get("/api/info", headers={"Host": "Evil.example:80"})
+    assert answer.status_code == 403
+    assert "--allow-host evil.example" in answer.json()["detail"]
     own = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
     assert client.delete("/api/sessions/x", headers=own).status_code == 200
     assert client.get("/api/info", headers={"Host": "192.168.0.7:8008"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["[", "[::1", "[::1]x", "a b", "", "a@b", "127.0.0.1:99999", "[1]"]
+)
+def test_hosts_that_cannot_be_read_are_refused_with_the_headers(
+    client: TestClient, host: str
+) -> None:
+    answer = client.get("/api/info", headers={"Host": host})
+    assert (answer.status_code, "Host header" in answer.json()["detail"]) == (400, True)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://[", "null", "http://localhost:81", "file://", "//localhost", "http://[v1.x]"]
+)
+def test_origins_of_no_page_of_ours_are_refused(client: TestClient, origin: str) -> None:
+    answer = client.delete("/api/sessions/x", headers={"Origin": origin})
+    assert answer.status_code == 403
+
+
+def test_a_fault_of_the_program_has_the_headers_and_a_sentence() -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    async def fail() -> None:
+        raise RuntimeError("secret")
+
+    app.add_middleware(Guard, policy="none", hosts=frozenset({"localhost"}), public=frozenset())
+    answer = TestClient(app, base_url="http://localhost").get("/")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert answer.headers["content-security-policy"] == "none"
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/api/info", "/static/js/app.js", "/nothing"])
@@ -371,7 +408,9 @@ def test_the_api_is_described(client: TestClient) -> None:
     spec = client.get("/openapi.json").json()
     assert {"/api/segment", "/api/effect", "/api/validate"} <= set(spec["paths"])
     for methods in spec["paths"].values():
-        assert all(operation["description"] for operation in methods.values())
+        for operation in methods.values():
+            assert operation["description"]
+            assert {"400", "403", "404", "413", "422", "429", "503"} <= set(operation["responses"])
 
 
 def test_static_files_do_not_lead_out(client: TestClient) -> None:

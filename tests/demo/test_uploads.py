@@ -167,19 +167,55 @@ def test_too_many_bytes_and_animations_are_refused() -> None:
         "a\nb",
         "..",
         " ",
-        "x" * 121,
+        "x" * 256,
+        "a\x85b.jpg",
+        "a\u2028b.jpg",
+        "caf\udce9.jpg",
     ],
-    ids=["up", "absolute", "backslash", "drive", "nul", "newline", "dots", "space", "long"],
+    ids=[
+        "up",
+        "absolute",
+        "backslash",
+        "drive",
+        "nul",
+        "newline",
+        "dots",
+        "space",
+        "long",
+        "c1",
+        "line separator",
+        "surrogate",
+    ],
 )
 def test_names_that_are_no_plain_names_are_refused(name: str) -> None:
     with pytest.raises(PhotoError, match=r"has a (file )?name"):
         check_name(name)
 
 
-@pytest.mark.parametrize("name", ["IMG 0001 (2).jpeg", "Grüße & 花.png", "<b>.jpg", "a..b.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "IMG 0001 (2).jpeg",
+        "Grüße & 花.png",
+        "<b>.jpg",
+        "a..b.jpg",
+        "at 12:30\u202fPM.png",  # as a system names its screenshots
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f.jpg",  # a flag
+        "\U0001fae8 \U0001faea.jpg",  # emoji younger than some Pythons
+        "\u2764\ufe0f\u200d\U0001f525.heic",
+        "\u05e9\u05dc\u05d5\u05dd\u200f (1).jpg",
+        "\u0646\u0645\u06cc\u200c\u062f\u0627\u0646\u0645.png",
+        "\u0915\u094d\u200d\u0937.png",
+        "soft\xadhyphen.jpg",
+    ],
+)
 def test_plain_names_are_kept(name: str) -> None:
     assert check_name(name) == name
     assert check_name(None) == "photo"
+
+
+def test_marks_that_turn_other_texts_direction_are_left_out() -> None:
+    assert check_name("\u202aC \u202egpj.exe\u2069.png") == "C gpj.exe.png"
 
 
 def test_limits_refuse_what_is_no_limit() -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from panokit.errors import PhotoError
-from panokit_demo import workers
+from panokit_demo import budget, workers
 from panokit_demo.limits import DemoLimits
 from panokit_demo.workers import (
+    ClientBusyError,
     JobBusyError,
     JobFailedError,
     JobRefusedError,
@@ -45,14 +46,16 @@ class FakeStudio:
     def die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def burn(self, seconds: int) -> None:
+        with budget.processor_seconds(seconds):
+            sum(range(10**15))  # in C: no signal handler of Python's would be called
+
 
 def fake_work(pipe: Any, *arguments: Any) -> None:
-    from panokit_demo.workers import _answer
+    from panokit_demo.workers import serve_jobs
 
-    studio = FakeStudio()
-    while True:
-        job, values = pipe.recv()
-        pipe.send(_answer(studio, job, values))
+    budget.arm()
+    serve_jobs(pipe, FakeStudio())
 
 
 @pytest.fixture
@@ -132,3 +135,83 @@ def test_a_cancelled_job_frees_its_worker(run: Callable[..., Any]) -> None:
         return await pool.run("sleep", 0)
 
     assert run(body, workers=1) == 0
+
+
+def test_who_comes_first_is_served_first(run: Callable[..., Any]) -> None:
+    async def body(pool: WorkerPool) -> Any:
+        served: list[int] = []
+
+        async def ask(number: int) -> None:
+            await pool.run("sleep", 0.02)
+            served.append(number)
+            if number < 8:  # comes again the moment it is served, before those that wait wake up
+                await ask(number + 8)
+
+        await asyncio.gather(*(ask(n) for n in range(8)))
+        return served
+
+    assert run(body, workers=1, waiting=8) == list(range(16))
+
+
+def test_one_client_has_few_jobs_inside(run: Callable[..., Any]) -> None:
+    async def body(pool: WorkerPool) -> Any:
+        flood = [pool.run("sleep", 0.1, client="a") for _ in range(6)]
+        other = pool.run("sleep", 0.1, client="b")
+        done = await asyncio.gather(*flood, other, return_exceptions=True)
+        return [*map(type, done), await pool.run("sleep", 0, client="a")]
+
+    *kinds, after = run(body, workers=1, waiting=12, per_client=3)
+    assert kinds == [float] * 3 + [ClientBusyError] * 3 + [float]
+    assert after == 0
+
+
+def test_workers_that_die_idle_cost_nothing(run: Callable[..., Any]) -> None:
+    async def body(pool: WorkerPool) -> Any:
+        pids = set()
+        for _ in range(3):
+            for worker in list(pool._all):
+                assert worker._process.pid is not None
+                os.kill(worker._process.pid, signal.SIGKILL)
+            pids |= set(await asyncio.gather(pool.run("ready"), pool.run("ready")))
+        return pids
+
+    assert len(run(body, workers=2)) >= 3
+
+
+def test_an_idle_death_is_seen_without_a_job(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.05)
+
+    async def body(pool: WorkerPool) -> Any:
+        (worker,) = pool._all
+        worker._process.kill()
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if worker not in pool._all and pool._idle:
+                return True
+        return False
+
+    assert run(body, workers=1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timers")
+def test_work_over_its_processor_time_is_stopped_in_any_code(run: Callable[..., Any]) -> None:
+    async def body(pool: WorkerPool) -> Any:
+        with pytest.raises(JobTooSlowError) as caught:
+            await pool.run("burn", 1)
+        return caught.value.seconds, caught.value.of, await pool.run("sleep", 0)
+
+    assert run(body, workers=1, photo_seconds=1) == (1, " of processor time", 0)
+
+
+def test_a_job_that_is_cancelled_in_the_line_gives_up_its_place(run: Callable[..., Any]) -> None:
+    async def body(pool: WorkerPool) -> Any:
+        first = asyncio.create_task(pool.run("sleep", 0.2))
+        second = asyncio.create_task(pool.run("sleep", 0.2, client="a"))
+        third = asyncio.create_task(pool.run("sleep", 0.01))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        return await first, await third, dict(pool._inside)
+
+    assert run(body, workers=1) == (0.2, 0.01, {})

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -23,11 +26,11 @@ needs_bundle = pytest.mark.skipif(
 )
 
 
-def panokit(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def panokit(*arguments: str | Path | bytes) -> subprocess.CompletedProcess[str]:
     """Run the program in a process of its own, as a user does."""
     code = "from panokit.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-c", code, *map(os.fsencode, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -108,6 +111,170 @@ def test_wrong_use_is_exit_code_2_and_a_sentence(arguments: tuple[str, ...], mes
     assert "Traceback" not in done.stderr
 
 
+def test_wrong_use_is_said_on_one_line_that_names_the_help() -> None:
+    done = panokit("validate", "x", "--threshold")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "--threshold" in line
+    assert line.endswith("Try: panokit validate --help")
+
+
+@pytest.fixture
+def failing() -> Callable[..., subprocess.Popen[str]]:
+    """A program whose only command raises what is given, in a process of its own."""
+
+    def run(statement: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        code = (
+            "import os, signal, sys, time\n"
+            "from panokit.cli import main, shell\n"
+            "def app(arguments, standalone_mode):\n"
+            f"    {statement}\n"
+            "shell.app = app\n"
+            "main()\n"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options,
+        )
+
+    return run
+
+
+FOREIGN = [
+    ("raise TypeError('a [bold]b[/bold]\\n  c')", "panokit: TypeError: a [bold]b[/bold] c. "),
+    ("open('/no/such/[red]file')", "panokit: /no/such/[red]file: No such file or directory"),
+    ("os.rename('/no/a', '/no/b')", "panokit: /no/a: /no/b: No such file or directory"),
+    ("raise MemoryError", "panokit: there is not enough memory for this"),
+    ("raise RuntimeError", "panokit: RuntimeError: no reason is given. "),
+    ("raise OSError(28, os.strerror(28))", "panokit: No space left on device"),
+    ("raise ValueError('\\x1b[2J' + 'x' * 5000)", "panokit: ValueError: \ufffd[2Jxxx"),
+]
+
+
+@pytest.mark.parametrize(("statement", "said"), FOREIGN, ids=[s for s, _ in FOREIGN])
+def test_no_error_ends_in_a_traceback(
+    failing: Callable[..., subprocess.Popen[str]], statement: str, said: str
+) -> None:
+    process = failing(statement)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith(said)
+    assert len(line) < 1000
+
+
+def test_debug_shows_where_an_error_comes_from(
+    failing: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = failing("raise TypeError('odd')", "--debug")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "Traceback (most recent call last)" in err
+    assert err.splitlines()[-1].startswith("panokit: TypeError: odd")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise KeyboardInterrupt",
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
+        "raise SystemExit(130)",
+        "return 130",
+    ],
+)
+def test_ctrl_c_is_130_without_a_word(
+    failing: Callable[..., subprocess.Popen[str]], statement: str
+) -> None:
+    process = failing(statement)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 130
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT") or sys.platform == "win32", reason="POSIX only")
+@pytest.mark.parametrize("module", ["panokit.cli.shell", "typer", "rich.table", "panokit.bundle"])
+def test_ctrl_c_while_the_program_is_loaded(tmp_path: Path, module: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Key:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Key())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "from panokit.cli import main; main()",
+         "segment", "nothing.jpg", "--out", str(tmp_path / "o")],
+        capture_output=True, text=True, check=False, timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [tmp_path, *sys.path]))},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_told(
+    failing: Callable[..., subprocess.Popen[str]],
+) -> None:
+    with open("/dev/full", "w") as full:
+        process = failing("print('x')", stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (2, "panokit: No space left on device\n")
+
+
+def test_a_reader_that_goes_away_is_no_verdict(
+    failing: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = failing("from panokit.cli.console import say; [say('x' * 80) for _ in range(9999)]")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(60) == 2
+
+
+OUTPUTS = {
+    "segment": ("segment", "{photo}", "--out", "{bad}"),
+    "segment --json": ("segment", "{photo}", "--out", "o", "--json", "{bad}/x.json"),
+    "dump": ("dump", "{photo}", "--out", "{bad}/below"),
+    "blur": ("blur", "{photo}", "--out", "{bad}/x.png"),
+    "edit --edits": ("edit", "{photo}", "--out", "o.png", "--do", "lift", "--edits", "{bad}/e"),
+    "simulate": ("simulate", "{photo}", "--out", "{bad}"),
+    "validate --json": ("validate", "nothing", "--json", "{bad}/v.json"),
+    "validate --junit": ("validate", "nothing", "--junit", "{bad}/v.xml"),
+    "validate --report": ("validate", "nothing", "--report", "{bad}/v.html"),
+    "validate --state": ("validate", "nothing", "--state", "{bad}/state"),
+    "validate --history": ("validate", "nothing", "--history", "{bad}/runs.db"),
+    "evaluate --sheet": ("evaluate", "--data", "d", "--split", "s", "--sheet", "{bad}/s.png"),
+    "vectors write": ("vectors", "write", "{bad}"),
+    "dataset pack": ("dataset", "pack", "d", "--out", "{bad}"),
+    "label": ("label", "d", "--out", "{bad}"),
+    "train": ("train", "--data", "d", "--out", "{bad}"),
+    "train --cache": ("train", "--data", "d", "--out", "o", "--cache", "{bad}"),
+    "export": ("export", "--out", "{bad}"),
+    "compress run": ("compress", "run", "int8", "--out", "{bad}"),
+    "compress search": ("compress", "search", "int8", "--out", "{bad}"),
+    "compress report": ("compress", "report", "runs", "--out", "{bad}"),
+    "demo --gallery": ("demo", "--gallery", "{photo}", "{bad}/g.html"),
+}
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS.values(), ids=OUTPUTS)
+def test_an_output_below_a_file_is_told_before_the_work(
+    photo: Path, tmp_path: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bad = tmp_path / "no[t]es"
+    bad.write_text("mine")
+    done = panokit(*(a.format(photo=photo, bad=bad) for a in arguments))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"panokit: {bad}")
+    assert "file" in line
+    assert bad.read_text() == "mine"
+    assert not (tmp_path / "o").exists()
+
+
 @needs_bundle
 def test_segment_writes_map_annotation_overlay_and_json(photo: Path, tmp_path: Path) -> None:
     out, report = tmp_path / "out", tmp_path / "r.json"
@@ -160,3 +327,34 @@ def test_blur_without_a_person_leaves_the_photo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (np.asarray(Image.open(out)) == 90).all()
     assert panokit("blur", photo, "--out", tmp_path / "out.xyz").returncode == 2
+
+
+ODD = os.fsdecode(b"caf\xe9 [bold]\xff.png")  # Latin-1, and no letter at all; read as markup
+
+
+@needs_bundle
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no such names")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_names_that_are_no_utf8_go_through_everything(
+    photo: Path, tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    folder = tmp_path / os.fsdecode(b"alt\xe4 [x]")
+    folder.mkdir()
+    photo.rename(folder / ODD)
+    report = tmp_path / "r.json"
+    for arguments in (
+        ("segment", folder, "--out", tmp_path / "o", "--json", report),
+        ("blur", folder / ODD, "--out", tmp_path / ODD, "--json", report),
+        ("simulate", folder, "--out", folder / "s", "--fault", "bgr", "--json", report),
+        ("dump", folder, "--out", folder / "d", "--json", report),
+        ("validate", folder / "d", "--json", report, "--junit", tmp_path / "j.xml",
+         "--state", tmp_path / "s", "--github", "--no-diagnose"),
+    ):  # fmt: skip
+        done = panokit(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        if arguments[0] != "blur":
+            assert "caf\\xe9 [bold]\\xff" in report.read_text("utf-8").replace("\\\\", "\\")
+    assert "caf\\xe9 [bold]\\xff" in done.stdout

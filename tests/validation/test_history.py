@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pwd
 import shutil
@@ -20,6 +21,7 @@ from panokit_validation.worker import Outcome
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra history)")
 
 from panokit_validation.history import History, RunInfo, _named, history_url
+from tests.toys.history_start import start
 
 
 def postgres_binaries() -> Path | None:
@@ -93,6 +95,34 @@ def test_dumps_of_one_photo_are_told_apart() -> None:
     assert _named("cat.jpg", "night/cat.jpg") == "cat.jpg"
     assert _named("cat", "a.zip/phone/run2.npz") == "cat (run2.npz)"
     assert _named("cat", "C:\\dumps\\cat.dump.json") == "cat"
+
+
+def test_many_runs_start_a_new_history_at_once(url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(5), context.Queue()
+    runs = [context.Process(target=start, args=(url, barrier, answers)) for _ in range(5)]
+    for run in runs:
+        run.start()
+    numbers = [answers.get(timeout=60) for _ in runs]
+    for run in runs:
+        run.join(30)
+    assert sorted(numbers) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to look", b"\0" * 4096])
+def test_a_file_that_is_no_history(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "runs.db"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"runs\.db: the history cannot be opened: "):
+        History(str(path))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_history_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "runs.db")
+    with pytest.raises(DataError, match="it is a pipe or a device"):
+        History(str(tmp_path / "runs.db"))
 
 
 CAUSE = {"name": "bgr", "title": "t", "advice": "Feed RGB.", "stage": "input", "alarm": True}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -145,6 +147,70 @@ def test_a_changed_dump_is_judged_again(
     shutil.copy(folder / "a-good.safetensors", folder / "d-damaged.safetensors")
     assert verdicts(validate_dumps([folder], QUICK, state=state))[-1] == "pass"
     assert len(judged) == 1
+
+
+Damage = Callable[[list[bytes]], list[bytes]]
+
+
+def forged(lines: list[bytes]) -> list[bytes]:
+    assert b'"verdict": "fail"' in lines[2]
+    return [*lines[:2], lines[2].replace(b'"verdict": "fail"', b'"verdict": "pass"'), *lines[3:]]
+
+
+def swapped_names(lines: list[bytes]) -> list[bytes]:
+    a, b = (json.loads(line)["dump"].encode() for line in lines[1:3])
+    return [lines[0], lines[1].replace(a, b), lines[2].replace(b, a), *lines[3:]]
+
+
+DAMAGES: dict[str, tuple[Damage, int]] = {
+    "a verdict changed": (forged, 1),
+    "half a line": (lambda ls: [*ls[:2], ls[2][: len(ls[2]) // 2], *ls[3:]], 1),
+    "two lines run together": (lambda ls: [*ls[:2], ls[2] + ls[3], *ls[4:]], 2),
+    "garbage": (lambda ls: [*ls[:2], bytes(range(128, 256)), *ls[3:]], 1),
+    "zeros, as after a power cut": (lambda ls: [*ls[:3], bytes(600), *ls[4:]], 1),
+    "names swapped": (swapped_names, 2),
+    "a line without its digest": (
+        lambda ls: [*ls[:2], re.sub(rb', "digest": "\w+"', b"", ls[2]), *ls[3:]], 1,
+    ),
+    "a line of something else": (lambda ls: [*ls[:2], b"[1, 2]", *ls[3:]], 1),
+    "a number changed": (lambda ls: [*ls[:2], ls[2].replace(b"0.", b"1.", 1), *ls[3:]], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "again"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_state_is_told_and_only_those_dumps_judged_again(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    damage: Damage,
+    again: int,
+) -> None:
+    state = tmp_path / "state.jsonl"
+    expected = list(validate_dumps([folder], QUICK, state=state))
+    lines = state.read_bytes().splitlines()
+    broken = damage(lines)
+    state.write_bytes(b"\n".join(broken) + b"\n")
+    judged = count_judged(monkeypatch)
+    assert list(validate_dumps([folder], QUICK, state=state)) == expected
+    assert len(judged) == again
+    (told,) = [r.getMessage() for r in caplog.records]
+    assert told.startswith(f"{state}: line")
+    assert "judged again" in told
+    kept = state.read_bytes().splitlines()
+    sound = [line for line in lines if line in broken]
+    assert [line for line in kept if line in sound] == sound
+    caplog.clear()
+    judged.clear()
+    assert list(validate_dumps([folder], QUICK, state=state)) == expected
+    assert (judged, caplog.records) == ([], [])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_state_that_is_a_pipe_is_refused(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state")
+    with pytest.raises(ArgumentError, match="it is a pipe or a device"):
+        next(validate_dumps([folder], QUICK, state=tmp_path / "state"))
 
 
 def test_a_state_of_another_run_is_an_error(folder: Path, tmp_path: Path) -> None:

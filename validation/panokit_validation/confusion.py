@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from panokit._files import write_json
 from panokit.bundle import MANIFEST, Bundle, hash_path
 from panokit.dump import HEADS, STAGES
 from panokit.errors import ArgumentError
@@ -176,8 +177,7 @@ def _read(state: Path, plan: Plan) -> tuple[Confusion, set[tuple[str, str, str]]
     confusion, done = Confusion(), set[tuple[str, str, str]]()
     identity = plan.identity()
     if not state.is_file():
-        state.parent.mkdir(parents=True, exist_ok=True)
-        state.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+        write_json(state, identity, indent=None)
         return confusion, done
     head, *lines = state.read_text(encoding="utf-8").splitlines()
     if json.loads(head) != identity:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from panokit._files import replacing
+from panokit._files import write_bytes, write_text
 from panokit.errors import ArgumentError, MissingExtraError
 from panokit_validation.confusion import CLEAN, VIEWS, Case, Confusion
 from panokit_validation.diagnosis import UNKNOWN
@@ -172,8 +173,9 @@ def picture(confusion: Confusion, path: Path, view: str = "all") -> None:
     axes.grid(which="minor", color="#dddddd", linewidth=0.4)
     axes.tick_params(which="minor", length=0)
     figure.colorbar(image, shrink=0.6, label="share of the cases in which the fault acts")
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=110, metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=110, metadata={"Software": None})
+    write_bytes(path, drawn.getvalue())
     plt.close(figure)
 
 
@@ -190,7 +192,6 @@ def write_into(path: Path, confusion: Confusion, image: Path | None = None, note
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     text = _with_bank(f"{before}{BEGIN}\n{markdown(confusion, note)}\n{END}{after}")
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, text)
     if image is not None:
         picture(confusion, image)

@@ -7,13 +7,16 @@ standard statements are used, so that both give the same answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from panokit import __version__
+from panokit._places import make_folder, plain_file
+from panokit._text import encodable
 from panokit.dump.model import dump_stem
 from panokit.errors import ArgumentError, DataError, MissingExtraError
 from panokit_validation.summary import RunSummary, group_of
@@ -25,7 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["Change", "History", "RunInfo", "history_url"]
 
 SCHEMA_VERSION = 1
+LOCK_SECONDS = 60.0
+"""So long a run waits for another one to write."""
+
 _BATCH = 500
+_LOCK = 0x70616E6F  # a number that means the making of our tables
+_WRITES = "panokit_writes"
 _FIGURES = ("sqnr_db", "pq", "equal_pixels")
 _RANK = {"pass": 0, "pass with rounding": 1, "fail": 2, "refused": 3}
 
@@ -75,8 +83,33 @@ def history_url(text: str) -> str:
         raise ArgumentError(
             "history", f"history is {text!r}; expected a database URL or an SQLite file"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        try:
+            plain_file(path)
+        except OSError as error:
+            raise DataError(path, f"cannot be a history: {error}") from None
+    make_folder(path.parent)
     return f"sqlite:///{path}"
+
+
+def _engine(sa: Any, url: str) -> Engine:
+    """The engine; on SQLite a transaction that writes takes its lock when it begins. Python's own
+    transactions take it at the first change, where waiting for another run is not possible."""
+    if not url.startswith("sqlite"):
+        engine: Engine = sa.create_engine(url)
+        return engine
+    engine = sa.create_engine(url, connect_args={"timeout": LOCK_SECONDS})
+
+    def connected(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # or Python would begin transactions itself
+
+    def begun(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    sa.event.listen(engine, "connect", connected)
+    sa.event.listen(engine, "begin", begun)
+    return engine
 
 
 class History:
@@ -89,18 +122,15 @@ class History:
             raise MissingExtraError("`panokit validate --history`", "history") from error
         self._sa, self._shown = sqlalchemy, url.rsplit("@", 1)[-1]
         try:
-            self._engine: Engine = sqlalchemy.create_engine(history_url(url))
+            self._engine: Engine = _engine(sqlalchemy, history_url(url))
         except ImportError as error:
             raise MissingExtraError("`panokit validate --history`", "history") from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise DataError(self._shown, f"the history cannot be opened: {error}") from None
         self._define(sqlalchemy)
         try:
-            with self._engine.begin() as connection:
+            with self._writing("opened") as connection:
                 self._prepare(connection)
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            self._engine.dispose()
-            raise DataError(self._shown, f"the history cannot be opened: {error}") from None
         except DataError:
             self._engine.dispose()
             raise
@@ -110,6 +140,16 @@ class History:
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self._engine.dispose()
+
+    @contextmanager
+    def _writing(self, done: str = "written") -> Iterator[Connection]:
+        """A transaction that waits until no other run writes."""
+        try:
+            with self._engine.execution_options(**{_WRITES: True}).begin() as connection:
+                yield connection
+        except self._sa.exc.SQLAlchemyError as error:
+            reason = str(getattr(error, "orig", None) or error)
+            raise DataError(self._shown, f"the history cannot be {done}: {reason}") from None
 
     def _define(self, sa: Any) -> None:
         tables = sa.MetaData()
@@ -153,6 +193,11 @@ class History:
         self._tables = tables
 
     def _prepare(self, connection: Connection) -> None:
+        """Make what is missing. Several runs that start a new history do so one after another: on
+        SQLite the transaction sees to that, on PostgreSQL a lock of ours."""
+        if connection.dialect.name == "postgresql":
+            lock = self._sa.func.pg_advisory_xact_lock(_LOCK)
+            connection.execute(self._sa.select(lock))
         self._tables.create_all(connection)
         version = connection.execute(self._sa.select(self._meta.c.version)).scalar()
         if version is None:
@@ -179,7 +224,7 @@ class History:
             "refused": 0,
         }
         values = {k: _storable(v) if isinstance(v, str) else v for k, v in values.items()}
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             key = connection.execute(self._runs.insert(), values).inserted_primary_key
         if key is None:
             raise DataError(self._shown, "the database gave the run no number")
@@ -250,7 +295,7 @@ class History:
         return found
 
     def _insert(self, rows: Sequence[dict[str, Any]]) -> None:
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(self._photos.insert(), list(rows))
 
     def _close_run(self, run: int, summary: RunSummary) -> None:
@@ -262,7 +307,7 @@ class History:
             "failed": counts["fail"],
             "refused": counts["refused"],
         }
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(self._runs.update().where(self._runs.c.id == run).values(values))
 
 
@@ -326,7 +371,7 @@ def _named(photo: str, dump: str) -> str:
 
 
 def _storable(text: str) -> str:
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    return encodable(text.replace("\0", "\ufffd"))
 
 
 def _change(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panokit import __version__
-from panokit._files import replacing
+from panokit._files import write_text
 from panokit.errors import MissingExtraError, PanokitError
 from panokit_validation.compare import compare_dump
 from panokit_validation.pictures import Picture, pictures_of
@@ -82,8 +82,7 @@ def write_report(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         percent=floor_percent,
     )
-    with replacing(path) as partial:
-        partial.write_bytes(page.encode("utf-8", "replace"))
+    write_text(path, page)
     return path
 
 

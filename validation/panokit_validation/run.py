@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -10,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from panokit._files import replacing, write_text
+from panokit._places import plain_file
 from panokit.bundle import MANIFEST, hash_path
 from panokit.errors import ArgumentError
 from panokit.pool import Done, in_order
@@ -18,7 +22,9 @@ from panokit_validation.worker import Outcome, RunConfig, Worker
 
 __all__ = ["validate_dumps"]
 
-STATE_FORMAT = "panokit-validate-state/1"
+log = logging.getLogger(__name__)
+
+STATE_FORMAT = "panokit-validate-state/2"
 
 _DIED = "the process that judged it died; the dump may be hostile"
 
@@ -86,7 +92,8 @@ def _judge(config: RunConfig, ref: DumpRef) -> Outcome:
 
 
 class _State:
-    """What is finished, a JSON line each, behind a line that says of which run."""
+    """What is finished, a JSON line each, behind a line that says of which run. Each line holds a
+    digest of itself: what was damaged is told, and judged again; all other lines stay."""
 
     def __init__(self, path: Path, config: RunConfig, bundle: Path) -> None:
         given = config.to_json()
@@ -95,32 +102,67 @@ class _State:
         self._path = path
         self._offsets: dict[str, tuple[int, str]] = {}  # label → where its line starts, and stamp
         self._reader: IO[bytes] | None = None
+        self._check_place()
         if path.exists() and path.stat().st_size:
             self._read()
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(self._run) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(self._run) + "\n")
         self._writer = path.open("ab")
 
+    def _check_place(self) -> None:
+        try:
+            plain_file(self._path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            reason = f"state {str(self._path)!r} cannot be used: {error}"
+            raise ArgumentError("state", reason) from None
+
     def _read(self) -> None:
-        good = 0
+        damaged: list[int] = []
         with self._path.open("rb") as file:
-            head = file.readline()
-            if _line(head) != self._run:
+            if _line(file.readline()) != self._run:
                 expected = "a state file of this very run (bundle, artifact, thresholds, options)"
                 raise ArgumentError(
                     "state",
                     f"state {str(self._path)!r} is of another run; "
                     f"expected {expected}; delete it or name another",
                 )
-            good = file.tell()
+            whole = file.tell()
+            for number, raw in enumerate(file, 2):
+                if raw.endswith(b"\n"):  # else the last line of a run that was killed
+                    whole += len(raw)
+                    if _sound(raw) is None:
+                        damaged.append(number)
+        if damaged:
+            self._mend(damaged)
+        else:
+            os.truncate(self._path, whole)
+        self._index()
+
+    def _mend(self, damaged: list[int]) -> None:
+        """Leave the damaged lines out, and say so."""
+        shown = ", ".join(map(str, damaged[:10])) + (", …" if len(damaged) > 10 else "")
+        lines = "line" if len(damaged) == 1 else "lines"
+        log.warning("%s: %s %s cannot be believed (damaged); those dumps are judged again",
+                    self._path, lines, shown)  # fmt: skip
+        left_out = frozenset(damaged)
+        with (
+            replacing(self._path) as partial,
+            partial.open("wb") as new,
+            self._path.open("rb") as old,
+        ):
+            for number, raw in enumerate(old, 1):
+                if number not in left_out and raw.endswith(b"\n"):
+                    new.write(raw)
+
+    def _index(self) -> None:
+        with self._path.open("rb") as file:
+            at = len(file.readline())
             for raw in file:
-                entry = _line(raw)
-                if not raw.endswith(b"\n") or entry is None or "dump" not in entry:
-                    break  # the last line of a run that was killed
-                self._offsets[str(entry["dump"])] = good, str(entry.get("stamp"))
-                good += len(raw)
-        os.truncate(self._path, good)
+                entry = _line(raw) or {}
+                self._offsets[str(entry.get("dump"))] = at, str(entry.get("stamp"))
+                at += len(raw)
 
     def known(self, ref: DumpRef) -> Outcome | None:
         """The outcome of a dump that is finished and has not changed."""
@@ -141,7 +183,8 @@ class _State:
     def add(self, ref: DumpRef, outcome: Outcome) -> None:
         """Remember an outcome."""
         entry = {"dump": ref.label, "stamp": _stamp(ref), **vars(outcome)}
-        self._writer.write(json.dumps(entry).encode() + b"\n")
+        entry = json.loads(json.dumps(entry))  # as it will be read, for the digest to be the same
+        self._writer.write(json.dumps({**entry, "digest": _digest(entry)}).encode() + b"\n")
         self._writer.flush()
 
     def close(self) -> None:
@@ -156,6 +199,18 @@ def _line(raw: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def _sound(raw: bytes) -> dict[str, Any] | None:
+    """The entry of a line, if it is as it was written."""
+    entry = _line(raw)
+    if entry is None or "dump" not in entry:
+        return None
+    return entry if entry.pop("digest", None) == _digest(entry) else None
+
+
+def _digest(entry: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _stamp(ref: DumpRef) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._text import encodable
 from panokit.bundle import Artifact
 from panokit.dump import STAGES, Dump
 from panokit.dump.model import mend
@@ -62,7 +63,7 @@ class Simulator:
         """
         app = App.of(faults)
         names = [f.name for f, _ in app.causes]
-        seed = zlib.crc32(photo.name.encode())
+        seed = zlib.crc32(encodable(photo.name).encode())
         if "exif-ignored" in names and photo.orientation == 1:
             photo = replace(photo, orientation=_TAGS[seed % len(_TAGS)])
         size = self.segmenter.bundle.manifest.preprocessing.size_wh

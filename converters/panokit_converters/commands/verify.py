@@ -8,12 +8,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from panokit._files import write_json
 from panokit.bundle import Artifact, Bundle
+from panokit.cli.console import Cell, Grid, note, show, working
 from panokit.cli.options import DO, INPUT, JsonOption, Threads
 from panokit.dump import HEADS, read_dump
 from panokit.errors import ArgumentError, MissingExtraError, UsageError
@@ -39,7 +37,6 @@ from panokit_converters.verify import (
 
 __all__ = ["bisect", "lint", "verify"]
 
-_console = Console(stderr=True)
 
 Photos = Annotated[
     list[Path] | None,
@@ -94,14 +91,14 @@ def verify(
     opened = Bundle.open(bundle)
     other = _float_artifact(Bundle.open(reference)) if reference else None
     chosen = None if golden_only else _photos_here(photos)
-    with _console.status("verifying") as status:
+    with working("verifying") as update:
         verdicts = verify_bundle(
             opened,
             chosen,
             reference=other,
             artifacts=artifact,
             threads=threads,
-            progress=status.update,
+            progress=update,
         )
     _print_verdicts(opened, verdicts)
     report: dict[str, Any] = {
@@ -129,7 +126,7 @@ def _photos_here(paths: list[Path] | None) -> dict[str, Photo] | None:
     try:
         return load_photos(paths)
     except MissingExtraError as error:
-        _say(f"[yellow]no photos[/yellow]: {escape(str(error))} Golden vectors are used alone.")
+        note(f"{error} Golden vectors are used alone.", label="no photos:", style="yellow")
         return None
 
 
@@ -149,30 +146,27 @@ def _print_verdicts(bundle: Bundle, verdicts: tuple[ArtifactVerdict, ...]) -> No
     caption = (
         "dB of semantic, center and offset; equal, ties: pixels of the decoded map; s: a photo"
     )
-    table = Table(title=title, caption=caption, pad_edge=False)
-    table.add_column("artifact", no_wrap=True)
-    for column in ("", "golden"):
-        table.add_column(column, no_wrap=True)
-    for column in ("dB s/c/o", "equal %", "ties %", "PQ", "s"):
-        table.add_column(column, justify="right", no_wrap=True)
+    figures = ("dB s/c/o", "equal %", "ties %", "PQ", "s")
+    table = Grid(
+        ("artifact", "verdict", "golden", *figures), title=title, caption=caption, right=figures
+    )
     for verdict in verdicts:
-        table.add_row(*_row(verdict))
-    _console.print(table)
+        table.add(*_row(verdict))
+    show(table, error=True)
     for verdict in verdicts:
         for failure in verdict.failures:
-            text = f"[red]{escape(verdict.artifact)}[/red]: {escape(failure)}"
-            _console.print(text, highlight=False, soft_wrap=True)
+            note(failure, label=f"{verdict.artifact}:", style="red")
         if verdict.not_run:
-            _say(f"[yellow]{escape(verdict.artifact)}[/yellow] not run: {escape(verdict.not_run)}")
+            note(f"not run: {verdict.not_run}", label=verdict.artifact, style="yellow")
 
 
-def _row(verdict: ArtifactVerdict) -> list[str]:
+def _row(verdict: ArtifactVerdict) -> list[Cell]:
     golden = "–"
     if verdict.golden is not None:
         exact = verdict.golden.identical
         golden = "same" if exact else f"{verdict.golden.worst_sqnr_db:.0f} dB"
     color = {"pass": "green", "fail": "red", "not run": "yellow"}[verdict.outcome]
-    row = [verdict.artifact, f"[{color}]{verdict.outcome}[/{color}]", golden]
+    row: list[Cell] = [verdict.artifact, (verdict.outcome, color), golden]
     agreement = verdict.agreement
     if agreement is None:
         return [*row, *["–"] * 5]
@@ -205,7 +199,7 @@ def _bisect_failures(
         twin = reference or _sound_twin(bundle, artifact, passing)
         if twin is None or artifact.format not in TRACEABLE:
             reason = "no sound TFLite or Core ML artifact to compare it with, operator by operator"
-            _say(f"{artifact.name}: {reason}")
+            note(f"{artifact.name}: {reason}")
             results.append({"artifact": artifact.name, "not_done": reason})
             continue
         found = bisect_traces(
@@ -284,7 +278,7 @@ def bisect(
     other = _float_artifact(bundle) if reference is None and bundle else _open_target(reference)
     given = load_photos([photo]) if photo else None
     image = _one_input(bundle, _input_size(bundle, artifact), given)
-    with _console.status("running both, keeping every tensor"):
+    with working("running both, keeping every tensor"):
         traces = [_trace(*target, image) for target in ((bundle, artifact), other)]
     known = [a.precision if isinstance(a, Artifact) else "float32" for a in (artifact, other[1])]
     found = bisect_traces(traces[0], traces[1], precision or known[0], known[1])
@@ -336,19 +330,17 @@ def _input_size(bundle: Bundle | None, artifact: Artifact | Path) -> tuple[int, 
 
 def _print_bisect(result: BisectResult) -> None:
     if result.first is None:
-        _say(
-            f"[green]{escape(result.artifact)}[/green]: none of {len(result.operators)} operators "
-            f"leaves the tolerance against {escape(result.reference)}"
+        note(
+            f"none of {len(result.operators)} operators leaves the tolerance against "
+            f"{result.reference}",
+            label=f"{result.artifact}:",
+            style="green",
         )
         return
     for finding in result.findings[:5]:
-        _say(f"[red]{escape(result.artifact)}[/red]: {escape(str(finding))}")
+        note(finding, label=f"{result.artifact}:", style="red")
     if len(result.findings) > 5:
-        _say(f"… and {len(result.findings) - 5} more")
-
-
-def _say(text: str) -> None:
-    _console.print(text, highlight=False, soft_wrap=True)
+        note(f"… and {len(result.findings) - 5} more")
 
 
 def lint(
@@ -381,7 +373,7 @@ def lint(
     for owner, artifact in targets:
         path = owner.path(artifact) if owner and isinstance(artifact, Artifact) else artifact
         name = artifact.name if isinstance(artifact, Artifact) else Path(str(artifact)).name
-        with _console.status(f"looking at {name}"):
+        with working(f"looking at {name}"):
             reports.append(lint_path(Path(str(path)), chosen, name))
     for report in reports:
         _print_lint(report)
@@ -396,12 +388,12 @@ _COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "bl
 
 def _print_lint(report: LintReport) -> None:
     counts = ", ".join(f"{n} × {op}" for op, n in report.operators.items())
-    _say(f"[bold]{escape(report.artifact)}[/bold]: {escape(counts)}")
+    note(counts, label=f"{report.artifact}:", style="bold")
     for finding in report.findings:
         color = _COLORS[finding.severity]
-        _say(f"  [{color}]{finding.severity.name.lower()}[/{color}] {escape(finding.rule)}: "
-             f"{escape(finding.message)}")  # fmt: skip
-        _say(f"    where: {escape(finding.place)}")
-        _say(f"    do: {escape(finding.advice)} [dim]({escape(finding.source)})[/dim]")
+        severity = f"  {finding.severity.name.lower()}"
+        note(f"{finding.rule}: {finding.message}", label=severity, style=color)
+        note(f"    where: {finding.place}")
+        note(f"    do: {finding.advice} ({finding.source})")
     if not report.findings:
-        _say("  [green]nothing known to hurt[/green]")
+        note("  nothing known to hurt", style="green")

@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
+from panokit.cli.console import note, tracked
+from panokit.cli.options import output_folder
 from panokit_datasets.packs import write_packs
 from panokit_datasets.photo_source import PhotoSource
 
 __all__ = ["dataset"]
 
 MANY_PHOTOS = 500  # from so many on, all cores work
-
-_console = Console(stderr=True)
-
 
 dataset = typer.Typer(
     name="dataset",
@@ -36,7 +33,14 @@ def _dataset() -> None:
 @dataset.command()
 def pack(
     data: Annotated[Path, typer.Argument(help="COCO-panoptic folder.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the packs; a new one.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="Folder for the packs; a new one.",
+            callback=output_folder,
+        ),
+    ],
     splits: Annotated[
         str, typer.Option("--splits", help="Splits, comma separated. Default: all *_train.")
     ] = "",
@@ -63,11 +67,12 @@ def pack(
     names += source.splits(validation_splits) if validation_splits else []
     photos = [(n, p) for n in names for p in source.split(n)[:limit]]
     processes = os.cpu_count() or 1 if len(photos) > MANY_PHOTOS else 1
-    tracked = track(photos, "packing photos", console=_console)
-    paths, skipped = write_packs(tracked, source.taxonomy, out, side, quality, processes=processes)
+    paths, skipped = write_packs(
+        tracked(photos, "packing photos"), source.taxonomy, out, side, quality, processes=processes
+    )
     for reason in skipped:
-        _console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
+        note(reason, label="skipped", style="yellow")
     size = sum(p.stat().st_size for p in paths) / 2**20
-    _console.print(f"{len(photos) - len(skipped)} photos in {len(paths)} packs, {size:.1f} MiB")
+    note(f"{len(photos) - len(skipped)} photos in {len(paths)} packs, {size:.1f} MiB")
     if skipped:
         raise typer.Exit(2)

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
 from panokit._files import write_json
-from panokit.cli.options import INPUT, OUTPUT, ArtifactOption, BundleOption, JsonOption, Threads
+from panokit.cli.console import Grid, show, tracked
+from panokit.cli.options import (
+    INPUT,
+    OUTPUT,
+    ArtifactOption,
+    BundleOption,
+    JsonOption,
+    Threads,
+    output_file,
+)
 from panokit.errors import MissingExtraError, UsageError
 from panokit.segmenter import Segmenter
 from panokit_datasets.quality import EvaluationResult, TruthPhoto, predictor, write_sheet
@@ -42,6 +48,7 @@ def evaluate(
         typer.Option(
             "--sheet",
             help="Write a PNG of the best, median and worst photos.",
+            callback=output_file,
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -62,8 +69,7 @@ def evaluate(
     segmenter = _from_weights(weights) if weights else Segmenter.open(bundle, artifact, threads)
 
     def progress(photos: Iterable[TruthPhoto]) -> Iterable[TruthPhoto]:
-        console = Console(stderr=True)
-        return track(list(photos), "evaluating", console=console, transient=True)
+        return tracked(photos, "evaluating")
 
     result = evaluate_split(
         predictor(segmenter), data, split, segmenter.taxonomy, progress=progress
@@ -95,13 +101,14 @@ def _figure(value: float | None, digits: int = 1) -> str:
 
 def _print(result: EvaluationResult, title: str) -> None:
     data = result.to_json()
-    table = Table("class", "PQ", "SQ", "RQ", "TP", "FP", "FN", title=title)
+    figures = ("PQ", "SQ", "RQ", "TP", "FP", "FN")
+    table = Grid(("class", *figures), title=title, right=figures)
     for name, f in data["pq"]["per_class"].items():
         quality = [_figure(f[k]) for k in ("pq", "sq", "rq")]
-        table.add_row(name, *quality, *(str(f[k]) for k in ("tp", "fp", "fn")))
-    console = Console()
-    console.print(table)
-    table = Table("figure", "value", "95 % interval", title=f"{data['photos']} photos")
+        table.add(name, *quality, *(str(f[k]) for k in ("tp", "fp", "fn")))
+    show(table)
+    title = f"{data['photos']} photos"
+    table = Grid(("figure", "value", "95 % interval"), title=title, right=("value",))
     intervals = data["intervals"]
     rows = (
         ("PQ all", data["pq"]["all"], "pq_all", 1),
@@ -117,5 +124,5 @@ def _print(result: EvaluationResult, title: str) -> None:
     for name, value, key, digits in rows:
         between = intervals.get(key)
         text = f"{between[0]:.{digits}f} .. {between[1]:.{digits}f}" if between else ""
-        table.add_row(name, _figure(value, digits), text)
-    console.print(table)
+        table.add(name, _figure(value, digits), text)
+    show(table)

@@ -6,11 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from panokit._reading import open_text
-from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption
+from panokit.cli.console import note, tracked
+from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption, output_folder
 from panokit.errors import ArgumentError, PhotoError
 from panokit.photo import Photo, photo_paths
 from panokit.segmenter import Segmenter
@@ -19,13 +18,15 @@ from panokit_datasets.labelling import Ensemble, LabelSettings, labelled_already
 
 __all__ = ["label"]
 
-_console = Console(stderr=True)
-
-
 PhotosFolder = Annotated[Path, typer.Argument(help="Folder of photos; its name is the source's.")]
 Out = Annotated[
     Path,
-    typer.Option("--out", help="Folder that pseudo/ and person/ go into.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--out",
+        help="Folder that pseudo/ and person/ go into.",
+        callback=output_folder,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Teachers = Annotated[
     list[Path] | None,
@@ -100,7 +101,7 @@ def label(
     taken = {_stem(name): name for name in sorted(done)}
     todo = [n for n in paths if n not in done]
     left_out = 0
-    for name in track(todo, f"{ensemble.views} views a photo", console=_console):
+    for name in tracked(todo, f"{ensemble.views} views a photo"):
         try:
             first = taken.setdefault(_stem(name), name)
             if first != name:
@@ -108,14 +109,12 @@ def label(
             photo = Photo.open(paths[name])
         except PhotoError as error:
             left_out += 1
-            _console.print(f"left out: {error}", highlight=False, markup=False, soft_wrap=True)
+            note(error, label="left out:")
             continue
         write_labels(ensemble(photo), known, out, source, name, person_map)
-    _console.print(
+    note(
         f"{len(todo) - left_out} photos labelled, {len(paths) - len(todo)} were before, "
-        f"{left_out} left out: {out / 'pseudo' / source}",
-        markup=False,
-        soft_wrap=True,
+        f"{left_out} left out: {out / 'pseudo' / source}"
     )
     if left_out:
         raise typer.Exit(2)

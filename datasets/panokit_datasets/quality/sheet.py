@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from panokit._files import replacing
+from panokit._files import write_picture
 from panokit.decoding import DecodedSegment, PanopticMap
 from panokit.errors import ArgumentError
 from panokit.preprocessing import letterbox
@@ -60,8 +60,7 @@ def write_sheet(
     for title, photos in picked(result, each).items():
         rows += [(_caption(title, p), _views(truths[p.name], segmenter)) for p in photos]
     sheet = _draw(rows)
-    with replacing(Path(path)) as partial:
-        sheet.save(partial, format="PNG", optimize=True)
+    write_picture(path, sheet, "PNG", optimize=True)
 
 
 def _caption(title: str, photo: PhotoQuality) -> str:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from panokit._files import write_json
 from panokit.bundle import shipped_bundle_path
-from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption
+from panokit.cli.console import Grid, note, say, show, working
+from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
 from panokit.errors import ArgumentError
 from panokit.preprocessing import parse_size
 from panokit_compression.recipes import Recipe, load_recipe
@@ -31,7 +28,6 @@ from panokit_lab.setup import ExperimentRequest
 
 __all__ = ["bench", "compress"]
 
-_console = Console(stderr=True)
 
 compress = typer.Typer(
     name="compress",
@@ -43,7 +39,10 @@ compress = typer.Typer(
 Out = Annotated[
     Path,
     typer.Option(
-        "--out", help="Folder for results. A stopped run goes on in it.", rich_help_panel=OUTPUT
+        "--out",
+        help="Folder for results. A stopped run goes on in it.",
+        callback=output_folder,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Weights = Annotated[
@@ -103,7 +102,7 @@ def _resumable(out: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         text = f"stopped; what is finished is kept in {out}, the same command goes on from there"
-        _console.print(text, highlight=False, soft_wrap=True)
+        note(text)
         raise typer.Exit(130) from None
 
 
@@ -126,35 +125,32 @@ def run(
 
     Example: panokit compress run int8,coreml-palette4 --out runs
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     chosen = _recipes(recipes)
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
                                 tuple(photos or ()), parse_size(size))  # fmt: skip
     results: list[RecipeResult] = []
-    with _resumable(out), _console.status("opening the network and photos") as status:
+    with _resumable(out), working("opening the network and photos") as update:
         setup = request.open(chosen)
         for warning in setup.calibration.warnings if setup.calibration else ():
-            _console.print(f"[yellow]careful:[/] {escape(warning)}")
+            note(warning, label="careful:", style="yellow")
 
         def on_step(found: dict[str, float]) -> None:
-            status.update(f"step {found['step']} of {found['total']}, loss {found['loss']:.3f}")
+            update(f"step {found['step']} of {found['total']}, loss {found['loss']:.3f}")
 
         for recipe in chosen:
-            results.append(run_recipe(setup, recipe, out, status.update, on_step))
-    Console().print(_table(results))
+            results.append(run_recipe(setup, recipe, out, update, on_step))
+    show(_table(results))
     if json:
         write_json(json, {"results": [result.to_json() for result in results]})
 
 
-def _table(results: list[RecipeResult]) -> Table:
-    table = Table()
-    table.add_column("recipe", no_wrap=True)
-    for heading in ("format", "MB", "MMACs", "arena MB", "SQNR dB", "PQ", "person IoU", "photos"):
-        table.add_column(heading, justify="right" if heading != "photos" else "left")
+def _table(results: list[RecipeResult]) -> Grid:
+    figures = ("MB", "MMACs", "arena MB", "SQNR dB", "PQ", "person IoU")
+    table = Grid(("recipe", "format", *figures, "photos"), right=figures, wraps=("photos",))
     for result in results:
         for format, found in result.artifacts.items():
             quality = found.quality
-            table.add_row(
+            table.add(
                 result.name,
                 format,
                 _number(found.bytes, 2, 1e-6),
@@ -219,15 +215,16 @@ def sensitivity(
         out, weights, module, taxonomy, data, split, limit, size=parse_size(size)
     )
     (chosen,) = _recipes([recipe])
-    with _resumable(out), _console.status("opening") as status:
+    with _resumable(out), working("opening") as update:
         setup = request.open([chosen])
-        found = measure_sensitivity(setup, chosen, out, budget, keep_precision, top, status.update)
-    table = Table("layer", "semantic dB", "center dB", "offset dB", "PQ", title=found.title)
+        found = measure_sensitivity(setup, chosen, out, budget, keep_precision, top, update)
+    figures = ("semantic dB", "center dB", "offset dB", "PQ")
+    table = Grid(("layer", *figures), title=found.title, right=figures)
     for layer in found.layers[: max(top, 20)]:
-        table.add_row(layer.name, *(f"{layer.sqnr_db[h]:.1f}" for h in layer.sqnr_db),
+        table.add(layer.name, *(f"{layer.sqnr_db[h]:.1f}" for h in layer.sqnr_db),
                       _number(layer.pq, 2))  # fmt: skip
-    Console().print(table)
-    Console().print(found.summary, highlight=False)
+    show(table)
+    say(found.summary)
     if json:
         write_json(json, found.to_json())
 
@@ -270,12 +267,12 @@ def search(
     chosen = _recipes(recipes or []) + (grid_recipes(grid) if grid else [])
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
                                 tuple(photos or ()), parse_size(size))  # fmt: skip
-    with _resumable(out), _console.status("searching") as status:
-        found = run_search(request, chosen, workers, ray_address, seconds, status.update)
+    with _resumable(out), working("searching") as update:
+        found = run_search(request, chosen, workers, ray_address, seconds, update)
     for failure in found.failures:
-        _console.print(f"[red]failed[/red] {failure.name}: {failure.reason}", highlight=False)
-    Console().print(_table([r for _, r in sorted(found.results.items())]))
-    Console().print(f"best trade-offs: {', '.join(found.front)}; {out / 'pareto.png'}")
+        note(f"{failure.name}: {failure.reason}", label="failed", style="red")
+    show(_table([r for _, r in sorted(found.results.items())]))
+    say(f"best trade-offs: {', '.join(found.front)}; {out / 'pareto.png'}")
     if json:
         write_json(json, found.to_json())
     if found.failures:
@@ -288,7 +285,10 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder of the report. Default: RUNS/report.", rich_help_panel=OUTPUT
+            "--out",
+            help="Folder of the report. Default: RUNS/report.",
+            callback=output_folder,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     data: Data = None,
@@ -307,11 +307,9 @@ def report(
 
     Example: panokit compress report runs
     """
-    with _console.status("reporting") as status:
-        found = write_report(
-            runs, out or runs / "report", data, seconds, status.update, beside or ()
-        )
-    typer.echo(str((out or runs / "report") / "report.html"))
+    with working("reporting") as update:
+        found = write_report(runs, out or runs / "report", data, seconds, update, beside or ())
+    say((out or runs / "report") / "report.html")
     if json:
         write_json(json, found.to_json())
 
@@ -342,15 +340,15 @@ def bench(
             "threads", f"threads is {threads!r}; expected whole numbers with commas"
         ) from None
     files = timing.bench_paths(artifacts or [shipped_bundle_path()])
-    with _console.status("timing") as status:
-        found = timing.bench(files, counts, seconds, progress=status.update)
+    with working("timing") as update:
+        found = timing.bench(files, counts, seconds, progress=update)
     machine = timing.machine()
-    table = Table("artifact", "threads", "median ms", "quartiles", "ms/Mpixel", "ratio", "runs",
-                  title=str(machine))  # fmt: skip
+    figures = ("threads", "median ms", "quartiles", "ms/Mpixel", "ratio", "runs")
+    table = Grid(("artifact", *figures), title=str(machine), right=figures)
     for f in found:
         low, high = f.quartiles_ms
-        table.add_row(f.name, str(f.threads), f"{f.median_ms:.2f}", f"{low:.2f} .. {high:.2f}",
+        table.add(f.name, str(f.threads), f"{f.median_ms:.2f}", f"{low:.2f} .. {high:.2f}",
                       f"{f.ms_per_megapixel:.0f}", f"{f.ratio:.2f}", str(f.runs))  # fmt: skip
-    Console().print(table)
+    show(table)
     if json:
         write_json(json, {**machine.to_json(), "results": [f.to_json() for f in found]})

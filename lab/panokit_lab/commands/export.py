@@ -12,12 +12,10 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from panokit._files import write_json
-from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption
+from panokit.cli.console import Grid, note, show, working
+from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
 from panokit.config import read_settings_file
 from panokit.decoding import PostprocessConfig
 from panokit.dump import HEADS
@@ -34,11 +32,15 @@ from panokit_network.source import NetworkSource
 
 __all__ = ["export"]
 
-_console = Console(stderr=True)
-
 
 Out = Annotated[
-    Path, typer.Option("--out", help="Bundle to write: NAME.panokit.", rich_help_panel=OUTPUT)
+    Path,
+    typer.Option(
+        "--out",
+        help="Bundle to write: NAME.panokit.",
+        callback=output_folder,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Weights = Annotated[
     Path | None,
@@ -148,8 +150,8 @@ def export(
         licence=licence,
         decoding=read_settings_file(PostprocessConfig, decoding, "decoding") if decoding else None,
     )
-    with _console.status("exporting") as status, _terminated_like_interrupted():
-        result = run_export(request, lambda text: status.update(escape(text)), source=source)
+    with working("exporting") as update, _terminated_like_interrupted():
+        result = run_export(request, update, source=source)
     seconds = time.monotonic() - started
     _print_summary(result, seconds)
     if json:
@@ -204,25 +206,21 @@ def _summary(result: ExportResult, seconds: float) -> dict[str, Any]:
 
 def _print_summary(result: ExportResult, seconds: float) -> None:
     peak = result.peak_memory / 2**30
-    table = Table(title=f"{result.bundle.root.name}, {seconds:.0f} s, peak {peak:.1f} GiB")
-    columns = ("artifact", "MB", "semantic dB", "center dB", "offset dB", "equal pixels", "s")
-    for column in columns:
-        first = column == "artifact"
-        table.add_column(column, justify="left" if first else "right", no_wrap=first)
+    title = f"{result.bundle.root.name}, {seconds:.0f} s, peak {peak:.1f} GiB"
+    figures = ("MB", "semantic dB", "center dB", "offset dB", "equal pixels", "s")
+    table = Grid(("artifact", *figures), title=title, right=figures)
     for artifact in result.bundle.manifest.artifacts:
         check = result.checks[artifact.name]
-        missed = " [red]below thresholds[/]" if check.failures else ""
+        name = (f"{artifact.name} below thresholds", "red") if check.failures else artifact.name
         decibels = [f"{check.agreement.heads[h].sqnr_db:.1f}" for h in HEADS]
         panoptic = check.agreement.panoptic
         equal = "–" if panoptic is None else f"{panoptic.equal_pixels:.4f}"
         taken = f"{result.seconds[artifact.name]:.0f}"
-        table.add_row(
-            escape(artifact.name) + missed, f"{artifact.bytes / 1e6:.2f}", *decibels, equal, taken
-        )
-    _console.print(table)
-    for name, reason in result.skipped.items():
-        _console.print(f"left out: {escape(name)} ({escape(reason)})")
+        table.add(name, f"{artifact.bytes / 1e6:.2f}", *decibels, equal, taken)
+    show(table, error=True)
+    for left_out, reason in result.skipped.items():
+        note(f"{left_out} ({reason})", label="left out:")
     for warning in result.warnings:
-        _console.print(f"[yellow]careful:[/] {escape(warning)}")
-    for name, reason in result.failed.items():
-        _console.print(f"[red]failed:[/] {escape(name)}: {escape(reason)}")
+        note(warning, label="careful:", style="yellow")
+    for failed, reason in result.failed.items():
+        note(f"{failed}: {reason}", label="failed:", style="red")

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from panokit._files import write_json
-from panokit.cli.options import INPUT, OUTPUT, ArtifactOption, BundleOption, JsonOption
+from panokit.cli.console import Grid, note, show, working
+from panokit.cli.options import (
+    INPUT,
+    OUTPUT,
+    ArtifactOption,
+    BundleOption,
+    JsonOption,
+)
 from panokit.errors import UsageError
 from panokit.segmenter import Segmenter
 from panokit_lab.tune import Trial, Tuned, TuneRequest
@@ -19,8 +24,6 @@ from panokit_lab.tune import tune as run_tune
 from panokit_network.segmenter import open_weights
 
 __all__ = ["tune"]
-
-_console = Console(stderr=True)
 
 
 def tune(
@@ -63,11 +66,11 @@ def tune(
         raise UsageError("--weights and --bundle exclude each other; give one of them.")
     segmenter = open_weights(weights) if weights else Segmenter.open(bundle, artifact)
     request = TuneRequest(data, _names(split), _names(stuff_split), limit)
-    with _console.status("opening the network") as status:
-        found = run_tune(segmenter, request, status.update)
+    with working("opening the network") as update:
+        found = run_tune(segmenter, request, update)
     _print(found)
     write_json(out, found.config.to_json())
-    _console.print(f"→ {out}", markup=False, highlight=False, soft_wrap=True)
+    note(f"→ {out}")
     if json:
         write_json(json, found.to_json())
 
@@ -81,27 +84,28 @@ def _print(found: Tuned) -> None:
     windows = sorted({trial.config.window for trial in found.centers})
     by_place = {(t.config.threshold, t.config.window): t for t in found.centers}
     title = "PQ of things by threshold and window (with the best least score)"
-    table = Table("threshold", *map(str, windows), title=title)
+    headings = ("threshold", *map(str, windows))
+    table = Grid(headings, title=title, right=headings[1:])
     for threshold in thresholds:
         trials = [by_place[threshold, window] for window in windows]
-        cells = [f"{t.pq:.1f} ({t.config.min_thing_score:g})" for t in trials]
-        table.add_row(f"{threshold:g}", *cells)
-    _console.print(table)
+        table.add(f"{threshold:g}", *(f"{t.pq:.1f} ({t.config.min_thing_score:g})" for t in trials))
+    show(table, error=True)
     _areas("least area of things", [t.config.min_thing_area for t in found.thing_areas],
            found.thing_areas)  # fmt: skip
     if found.stuff_areas:
         _areas("least area of stuff", [t.config.min_stuff_area for t in found.stuff_areas],
                found.stuff_areas)  # fmt: skip
     else:
-        _console.print("no photo is labelled in full: the least area of stuff stays as it was")
+        note("no photo is labelled in full: the least area of stuff stays as it was")
     best = max(found.thing_areas, key=lambda trial: trial.pq)
-    _console.print(
+    note(
         f"PQ of things {found.before.pq:.1f} before, {best.pq:.1f} with what was chosen, on "
-        f"{len(found.photos)} photos that chose it", highlight=False,
-    )  # fmt: skip
+        f"{len(found.photos)} photos that chose it"
+    )
 
 
 def _areas(title: str, values: Sequence[int], trials: Sequence[Trial]) -> None:
-    table = Table(*map(str, values), title=title)
-    table.add_row(*(f"{trial.pq:.1f}" for trial in trials))
-    _console.print(table)
+    headings = tuple(map(str, values))
+    table = Grid(headings, title=title, right=headings)
+    table.add(*(f"{trial.pq:.1f}" for trial in trials))
+    show(table, error=True)

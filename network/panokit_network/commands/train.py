@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,7 +20,9 @@ from rich.progress import (
 )
 
 from panokit._files import write_json
-from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption
+from panokit.cli.console import note, stderr
+from panokit.cli.noise import our_log
+from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
 from panokit.config import write_settings
 from panokit.errors import ArgumentError
 from panokit.preprocessing import sides
@@ -38,8 +39,6 @@ from panokit_network.weights import shipped_weights_path
 
 __all__ = ["train"]
 
-_console = Console(stderr=True)
-
 MANY_PHOTOS = 500  # from so many on, all cores decode
 
 
@@ -52,7 +51,10 @@ Data = Annotated[
 Out = Annotated[
     Path,
     typer.Option(
-        "--out", help="Folder of the run; a run goes on where it stopped.", rich_help_panel=OUTPUT
+        "--out",
+        help="Folder of the run; a run goes on where it stopped.",
+        callback=output_folder,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Config = Annotated[
@@ -105,6 +107,7 @@ Cache = Annotated[
     typer.Option(
         "--cache",
         help="Folder for decoded photos, which may be shared by runs. Default: OUT/cache.",
+        callback=output_folder,
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -164,10 +167,10 @@ def train(
 
     Example: panokit train --data my-photos --out run --validate my_val
 
-    A run goes on where an earlier run in OUT stopped; Ctrl-C saves it. Several processes, GPUs or
-    machines: torchrun --nproc-per-node N --no-python panokit train …
+    A run goes on where an earlier run in OUT stopped; Ctrl-C saves it (exit code 130). Several
+    processes, GPUs or machines: torchrun --nproc-per-node N --no-python panokit train …
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    our_log(logging.INFO)
     source = PhotoSource.open(data, taxonomy, pseudo)
     settings = _settings(config, source.taxonomy)
     photos = [p for p in source.photos(train_splits, "_train") if p.source not in (exclude or ())]
@@ -198,9 +201,11 @@ def train(
         if board:
             board.close()
     if rank == 0:
-        _console.print(f"{result.samples} samples in {result.step} steps; weights {result.weights}")
+        note(f"{result.samples} samples in {result.step} steps; weights {result.weights}")
     if rank == 0 and json:
         write_json(json, write_settings(result) | {"processes": world, "skipped": cached.skipped})
+    if result.interrupted:  # a script must not take the run for finished
+        raise typer.Exit(130)
     if cached.skipped:
         raise typer.Exit(2)
 
@@ -211,7 +216,7 @@ def _run(trainer: Trainer, stop_after: int | None, minutes: float | None) -> Tra
     if first:
         write_json(trainer.out / "config.json", trainer.config.to_json())
     if trainer.resume() and first:
-        _console.print(f"resumed {trainer.out / CHECKPOINT} at step {trainer.step}")
+        note(f"resumed {trainer.out / CHECKPOINT} at step {trainer.step}")
     return trainer.run(stop_after, minutes)
 
 
@@ -258,7 +263,7 @@ def _cache(
     processes = _processes(len(photos))
     cached = PhotoCache.build(photos, source.taxonomy, where, progress, processes)
     for reason in cached.skipped:
-        bar.console.print(f"[yellow]skipped[/yellow] {reason}", highlight=False, soft_wrap=True)
+        note(reason, label="skipped", style="yellow")
     return cached
 
 
@@ -281,6 +286,6 @@ def _progress(rank: int) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=_console,
+        console=stderr(),
         disable=rank > 0,
     )

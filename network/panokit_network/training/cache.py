@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._files import make_folder, replacing, write_json
 from panokit.errors import DataError
 from panokit.pool import in_order
 from panokit.taxonomy import Taxonomy
@@ -71,8 +72,7 @@ class PhotoCache:
     ) -> PhotoCache:
         """Open the cache in ``folder`` if it was made from these very photos, else make it, in so
         many processes."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(folder)
         described = json.dumps([p.key for p in photos]) + json.dumps(taxonomy.to_json())
         stem = f"{hashlib.sha256(described.encode()).hexdigest()[:16]}-{CACHE_FORMAT}"
         pixels_path, index_path = folder / f"{stem}.bin", folder / f"{stem}.json"
@@ -100,8 +100,7 @@ def _write(
     offsets: list[int] = []
     skipped: list[str] = []
     has_person: list[bool] = []
-    partial = pixels_path.with_suffix(".part")
-    with partial.open("wb") as file:
+    with replacing(pixels_path) as partial, partial.open("wb") as file:
         for done in in_order(_decode, progress(photos), processes):
             photo = done.get()
             if isinstance(photo, str):
@@ -114,16 +113,13 @@ def _write(
             parts += [photo.person] if photo.person is not None else []
             for part in parts:
                 file.write(np.ascontiguousarray(part).tobytes())
-    partial.replace(pixels_path)
     index = {
         "photos": [r.to_json(taxonomy) for r in records],
         "offsets": offsets,
         "skipped": skipped,
         "person": has_person,
     }
-    partial_index = index_path.with_suffix(".part")
-    partial_index.write_text(json.dumps(index), encoding="utf-8")
-    partial_index.replace(index_path)
+    write_json(index_path, index, indent=None)
 
 
 def _decode(photo: LabelledPhoto) -> DecodedPhoto | str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from panokit._files import write_bytes
+from panokit._places import plain_file
 from panokit.errors import DataError
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
@@ -36,9 +37,7 @@ def save_checkpoint(
             tensors[f"optimizer.{key}.{names[id(parameter)]}"] = value
     tensors = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
     metadata = {"format": FORMAT, "step": str(step), "config": json.dumps(config)}
-    partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial, metadata)
-    os.replace(partial, path)
+    write_bytes(path, save(tensors, metadata))
 
 
 def load_checkpoint(
@@ -46,7 +45,7 @@ def load_checkpoint(
 ) -> int:
     """Restore model, EMA and optimizer in place and return the number of steps done."""
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(plain_file(path), "pt") as file:
             metadata = file.metadata() or {}
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

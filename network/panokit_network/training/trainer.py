@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from panokit._files import make_folder
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
 from panokit_network.backbone import Conv
@@ -96,12 +97,13 @@ def _initial_state(path: str | Path, config: TrainConfig, taxonomy: Taxonomy) ->
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run ended."""
+    """Where a run ended; ``interrupted``: by Ctrl-C or SIGTERM."""
 
     step: int
     samples: int
     finished: bool
     weights: Path
+    interrupted: bool = False
 
 
 class Trainer:
@@ -148,7 +150,7 @@ class Trainer:
         self.validate, self.on_step, self.workers = validate, on_step, workers
         self.on_save, self.compiled = on_save, compiled
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         torch.manual_seed(config.seed)
         self.model = PanopticNetwork(config.network)
         if init is not None:
@@ -243,7 +245,9 @@ class Trainer:
         finished = self.step >= self.config.total_steps
         if finished:
             self._validate()
-        return TrainResult(self.step, self.samples, finished, self.out / WEIGHTS)
+        return TrainResult(
+            self.step, self.samples, finished, self.out / WEIGHTS, stopped.is_set() and not finished
+        )
 
     def train_step(self, batch: Batch) -> dict[str, Any]:
         """One optimizer step on ``batch``; returns its figures."""

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
 from panokit import coco
-from panokit._files import replacing, write_json
+from panokit._files import write_json, write_picture
+from panokit.cli.console import Grid, note, say, show, tracked
 from panokit.cli.options import (
     DO,
     OUTPUT,
@@ -21,6 +19,7 @@ from panokit.cli.options import (
     JsonOption,
     Photos,
     Threads,
+    output_folder,
 )
 from panokit.dump import dump_stages, write_dump
 from panokit.errors import ArgumentError, PanokitError, PhotoError
@@ -30,16 +29,14 @@ from panokit.segmenter import Segmenter
 
 __all__ = ["dump", "segment"]
 
-_console = Console(stderr=True)
-
 
 def _each(
     photos: dict[str, Path], what: str, failures: list[PanokitError]
 ) -> Iterator[tuple[str, Path]]:
     """Name and path of every photo, with progress; the loop body's errors go to ``failures``."""
-    yield from track(list(photos.items()), what, console=_console, transient=True)
+    yield from tracked(photos.items(), what)
     for failure in failures:
-        _console.print(f"[red]skipped[/red] {failure}", highlight=False, soft_wrap=True)
+        note(failure, label="skipped", style="red")
 
 
 def _summary(result: PanopticResult) -> str:
@@ -51,7 +48,10 @@ def _summary(result: PanopticResult) -> str:
 def segment(
     photos: Photos,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the results.", rich_help_panel=OUTPUT)
+        Path,
+        typer.Option(
+            "--out", help="Folder for the results.", callback=output_folder, rich_help_panel=OUTPUT
+        ),
     ],
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
@@ -71,7 +71,7 @@ def segment(
         segmenter.taxonomy.get(name)
     results: list[dict[str, Any]] = []
     failures: list[PanokitError] = []
-    table = Table("photo", "found", title=f"{segmenter.artifact.name} → {out}")
+    table = Grid(("photo", "found"), title=f"{segmenter.artifact.name} → {out}", wraps=("found",))
     found = photo_paths(photos, leave_out=(out,))
     _check_out(found, out)
     for name, path in _each(found, "segmenting", failures):
@@ -82,18 +82,20 @@ def segment(
             continue
         png, annotation = coco.save(result, out, name)
         overlay = out / f"{name}.overlay.png"
-        with replacing(overlay) as partial:
-            result.overlay().save(partial)
+        write_picture(overlay, result.overlay(), "PNG")
         files = {"id_map": png.name, "coco": annotation.name, "overlay": overlay.name}
         results.append({**result.to_json(), "photo": str(path), "files": files})
-        table.add_row(path.name, _summary(result))
+        table.add(path.name, _summary(result))
     _finish(results, failures, table, json)
 
 
 def dump(
     photos: Photos,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the dumps.", rich_help_panel=OUTPUT)
+        Path,
+        typer.Option(
+            "--out", help="Folder for the dumps.", callback=output_folder, rich_help_panel=OUTPUT
+        ),
     ],
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
@@ -116,7 +118,7 @@ def dump(
         made = dump_stages(stages, segmenter.artifact, segmenter.runtime.name)
         target = write_dump(made, out / f"{name}.safetensors")
         written.append({"photo": str(path), "dump": str(target)})
-    typer.echo(f"{len(written)} dumps in {out}")
+    say(f"{len(written)} dumps in {out}")
     _finish(written, failures, None, json)
 
 
@@ -137,12 +139,12 @@ def _check_out(photos: dict[str, Path], out: Path) -> None:
 def _finish(
     results: list[dict[str, Any]],
     failures: list[PanokitError],
-    table: Table | None,
+    table: Grid | None,
     json: Path | None,
 ) -> None:
     """Print and write what came out; bad input among the photos makes the exit code 2."""
     if table is not None and results:
-        Console().print(table)
+        show(table)
     if json:
         write_json(json, {"results": results, "skipped": [str(f) for f in failures]})
     if failures:

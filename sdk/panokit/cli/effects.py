@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from panokit._files import write_json
+from panokit.cli.console import say
 from panokit.cli.edit_options import edit_from_options, options_of, options_of_any, takes
-from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Threads
+from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Threads, output_file
 from panokit.effects import EDIT_KINDS, BlurBackground, EditList, EffectResult
 from panokit.errors import ArgumentError, UsageError
 from panokit.photo import SAVED_SUFFIXES, Photo
@@ -23,7 +24,12 @@ WHICH, WHAT, SETTINGS, OUTPUT = "Which object", "What to do", "Settings of the e
 PhotoArgument = Annotated[Path, typer.Argument(help="The photo.")]
 OutOption = Annotated[
     Path,
-    typer.Option("--out", help="Picture to write (.jpg, .png, .webp).", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--out",
+        help="Picture to write (.jpg, .png, .webp).",
+        callback=output_file,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 JpegOption = Annotated[
     int | None,
@@ -40,6 +46,7 @@ EditsOption = Annotated[
     typer.Option(
         "--edits",
         help="Edits to replay first; with --do the longer list is written.",
+        callback=output_file,
         rich_help_panel=WHAT,
     ),
 ]
@@ -132,7 +139,7 @@ def _finish(
     edits: EditList | None = None,
 ) -> None:
     done.save(out, quality=jpeg_quality)
-    typer.echo(done.message)
+    say(done.message)
     if json:
         data: dict[str, Any] = {
             "applied": done.applied,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from panokit._places import check_output_file, check_output_folder
+
 __all__ = [
     "DO",
     "INPUT",
@@ -16,6 +18,8 @@ __all__ = [
     "JsonOption",
     "Photos",
     "Threads",
+    "output_file",
+    "output_folder",
 ]
 
 INPUT, DO, OUTPUT = "Input", "What to do", "Output"
@@ -38,9 +42,31 @@ ArtifactOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+
+
+def output_file(path: Path | None) -> Path | None:
+    """Callback of options that name a file to write: a place that cannot be written is told before
+    the work, not after it."""
+    if path is not None:
+        check_output_file(path)
+    return path
+
+
+def output_folder(path: Path | None) -> Path | None:
+    """As :func:`output_file`, of options that name a folder for results."""
+    if path is not None:
+        check_output_folder(path)
+    return path
+
+
 JsonOption = Annotated[
     Path | None,
-    typer.Option("--json", help="Write the results to this JSON file.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--json",
+        help="Write the results to this JSON file.",
+        callback=output_file,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Threads = Annotated[
     int,

@@ -8,30 +8,43 @@ names; pyproject.toml holds the one table of ours. A command's module is loaded 
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
+import logging
+import os
 import sys
+import traceback
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from panokit import __version__
+from panokit._text import CONSOLE_ERRORS
+from panokit.cli.console import note, say
+from panokit.cli.noise import our_log
 from panokit.errors import MissingExtraError, PanokitError
+from panokit.tflite.check import trust_files
 
-__all__ = ["app", "main"]
+__all__ = ["app", "run"]
 
 GROUP = "panokit.commands"
 
-# What a package's commands need beyond the thin SDK.
+MOST_REASON = 600
+"""Most characters of a foreign error that are shown."""
+
+# What a package's commands need beyond the thin SDK, and a module of it without which none runs.
 _EXTRA_OF_PACKAGE = {
-    "panokit_network": "train",
-    "panokit_compression": "export",
-    "panokit_converters": "export",
-    "panokit_lab": "export",
-    "panokit_demo": "demo",
+    "panokit_network": ("train", "torch"),
+    "panokit_compression": ("export", "torch"),
+    "panokit_converters": ("export", "numpy"),
+    "panokit_lab": ("export", "torch"),
+    "panokit_demo": ("demo", "fastapi"),
 }
 
 
@@ -57,7 +70,7 @@ class _Commands(TyperGroup):
         if entry is None:
             return None
         help = _help(entry)
-        return _load(entry) if help is None else _Command(entry, help)
+        return _load(entry) if help is None else _Command(entry, _with_extra(entry, help))
 
 
 def _installed() -> dict[str, EntryPoint]:
@@ -83,10 +96,34 @@ def _help(entry: EntryPoint) -> str | None:
     return None
 
 
+def _with_extra(entry: EntryPoint, help: str) -> str:
+    """Help for the list of commands: it names the extra that is missing, in brackets as pip does.
+    What help holds is no markup."""
+    extra, module = _EXTRA_OF_PACKAGE.get(entry.value.partition(".")[0], ("", ""))
+    first, *rest = help.split("\n\n")
+    if extra and find_spec(module) is None:
+        first = f"{first.strip()} (Needs the extra [{extra}].)"
+    return escape("\n\n".join([first, *rest]))
+
+
+def _without_markup(command: Any) -> Any:
+    """The command, with help that is shown as it is written: brackets are no markup."""
+    for described in (command, *command.params):
+        if getattr(described, "help", None):
+            described.help = escape(described.help)
+    for below in getattr(command, "commands", {}).values():
+        _without_markup(below)
+    return command
+
+
 def _load(entry: EntryPoint) -> Any:
     """The command behind an entry point; without its extra, one that says how to get it."""
+    return _without_markup(_loaded(entry))
+
+
+def _loaded(entry: EntryPoint) -> Any:
     package = entry.value.partition(".")[0]
-    extra = _EXTRA_OF_PACKAGE.get(package, package)
+    extra, _ = _EXTRA_OF_PACKAGE.get(package, (package, ""))
     sub = typer.Typer(add_completion=False)
     try:
         loaded = entry.load()
@@ -99,7 +136,7 @@ def _load(entry: EntryPoint) -> Any:
 
         sub.command(
             entry.name,
-            help=f"(not installed: {missing.command})",
+            help=f"{_help(entry) or ''}\n\nNot installed. {missing}".strip(),
             context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         )(absent)
         return typer.main.get_command(sub)
@@ -121,7 +158,7 @@ app = typer.Typer(
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -133,19 +170,81 @@ def _root(
             "--version", callback=_print_version, is_eager=True, help="Show the version and end."
         ),
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show where an error comes from, and what the libraries say."),
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Run model files of your own whose operators are not known to be safe. A hostile "
+            "or damaged one may end the program.",
+        ),
+    ] = False,
 ) -> None:
     """Options of the program itself."""
+    if trust:
+        trust_files()
 
 
-def main() -> None:
-    """Run the program; every deliberate error becomes one sentence and exit code 2."""
+def run(arguments: Sequence[str], debug: bool = False) -> int:
+    """Run the program; its exit code. Every deliberate error becomes one sentence and 2, and so
+    does what the system refuses. ``debug`` shows the traceback as well."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a Windows console may know no arrow: print "?"
-            stream.reconfigure(errors="replace")
+        if hasattr(stream, "reconfigure"):  # a console may know no arrow, and no name of a file
+            stream.reconfigure(errors=CONSOLE_ERRORS)
+    our_log(logging.DEBUG if debug else logging.WARNING)
     try:
-        app()
-    except PanokitError as error:
-        typer.echo(f"panokit: {error}", err=True)
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.exit(1)
+        code = app(list(arguments), standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as end:  # a reader of the output went away, which is no verdict
+        return end.code if end.code in (0, 130) else 2
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _told(error, arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _told(error: Exception, arguments: Sequence[str]) -> int:
+    """Say what went wrong in a sentence; the exit code."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help is there already
+        return 2
+    if type(error).__name__ == "Abort":
+        return 130
+    with contextlib.suppress(OSError):
+        note(f"panokit: {_sentence(error, arguments)}")
+    if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.ENOSPC:
+        _drop_output()
+    return 2
+
+
+def _sentence(error: Exception, arguments: Sequence[str]) -> str:
+    if isinstance(error, PanokitError):
+        return str(error)
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong use of options
+        context = getattr(error, "ctx", None)
+        known = _installed()
+        path = " ".join(["panokit", *[a for a in arguments[:1] if a in known]])
+        if context is not None and len(context.command_path) > len(path):
+            path = context.command_path
+        return f"{str(error.format_message()).rstrip('.')}. Try: {path} --help"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this; use smaller input, or fewer at once"
+    if isinstance(error, OSError):
+        names = [os.fsdecode(n) for n in (error.filename, error.filename2) if n is not None]
+        return ": ".join([*map(str, names), error.strerror or str(error) or type(error).__name__])
+    reason = " ".join(str(error).split()) or "no reason is given"
+    return (
+        f"{type(error).__name__}: {reason[:MOST_REASON]}. This is a fault of the program; the same "
+        "line with --debug shows where"
+    )
+
+
+def _drop_output() -> None:
+    """What is still waiting for a reader that is gone, or for a full disk, is let go quietly."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

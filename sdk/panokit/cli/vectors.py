@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from panokit._files import write_json
-from panokit.cli.options import JsonOption
+from panokit.cli.console import Grid, note, show
+from panokit.cli.options import JsonOption, output_folder
 from panokit.vectors import check_suite, write_suite
 
 __all__ = ["vectors"]
@@ -24,7 +23,13 @@ vectors = typer.Typer(
 
 @vectors.command()
 def write(
-    folder: Annotated[Path, typer.Argument(help="Folder for the vectors.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder for the vectors.",
+            callback=output_folder,
+        ),
+    ],
     json: JsonOption = None,
 ) -> None:
     """Write the vectors: suite.json, and a safetensors file for every case.
@@ -32,7 +37,7 @@ def write(
     Example: panokit vectors write vectors
     """
     count = write_suite(folder)
-    Console(stderr=True).print(f"{count} cases → {folder}", highlight=False, soft_wrap=True)
+    note(f"{count} cases → {folder}")
     if json is not None:
         write_json(json, {"folder": str(folder), "cases": count})
 
@@ -56,13 +61,12 @@ def check(
     """
     checks = check_suite(folder, results)
     wrong = [c for c in checks if not c.good]
-    console = Console(stderr=True)
     if wrong:
-        table = Table("case", "first wrong stage", "how")
+        table = Grid(("case", "first wrong stage", "how"), wraps=("how",))
         for c in wrong:
-            table.add_row(c.name, c.stage, c.reason)
-        console.print(table)
-    console.print(f"{len(checks) - len(wrong)} of {len(checks)} cases agree", highlight=False)
+            table.add(c.name, c.stage, c.reason)
+        show(table, error=True)
+    note(f"{len(checks) - len(wrong)} of {len(checks)} cases agree")
     if json is not None:
         write_json(
             json,

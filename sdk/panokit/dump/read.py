@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from panokit._places import plain_file
 from panokit._reading import parse_json
 from panokit.dump.model import (
     FORMAT,
@@ -246,7 +247,7 @@ def _neighbour(path: Path, name: str, label: str) -> tuple[IO[bytes], int]:
     if not target.resolve().is_relative_to(path.parent.resolve()):
         raise DumpError(label, f"file {name[:80]!r} leads out of the folder through a link")
     try:
-        return target.open("rb"), target.stat().st_size
+        return plain_file(target).open("rb"), target.stat().st_size
     except OSError as error:
         reason = error.strerror or error
         raise DumpError(label, f"file {name[:80]!r} cannot be read: {reason}") from None

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from panokit._files import replacing, write_json
+from panokit._files import replacing, write_bytes, write_json
+from panokit._text import encodable
 from panokit.dump.model import FORMAT, Dump, check_names
 from panokit.errors import ArgumentError
 
@@ -26,13 +27,12 @@ def write_dump(dump: Dump, path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     check_names(list(dump.tensors))
-    metadata = {"format": FORMAT, **{k: str(v) for k, v in dump.metadata.items()}}
+    metadata = {"format": FORMAT, **{k: encodable(str(v)) for k, v in dump.metadata.items()}}
     if dump.transform is not None:
         metadata["transform"] = json.dumps(dump.transform.to_json())
     tensors = {k: _little(v) for k, v in dump.tensors.items()}
     if path.name.endswith(".safetensors"):
-        with replacing(path) as partial:
-            save_file(tensors, partial, metadata)
+        write_bytes(path, save(tensors, metadata))
     elif path.name.endswith(".npz"):
         named: dict[str, Any] = {**tensors, "metadata": np.array(json.dumps(metadata))}
         with replacing(path) as partial:

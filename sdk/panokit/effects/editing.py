@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._files import write_json
+from panokit._places import plain_file
 from panokit._reading import read_json
 from panokit.effects.edit import Edit
 from panokit.effects.highlighting import Highlight
@@ -168,7 +169,7 @@ class EditList:
         """Read ``edits.json``; a file that is not one is a ``DataError``."""
         path = Path(path)
         try:
-            if path.stat().st_size > MAX_JSON_BYTES:
+            if plain_file(path).stat().st_size > MAX_JSON_BYTES:
                 raise DataError(path, f"expected at most {MAX_JSON_BYTES} bytes of edits")
             return cls.from_json(read_json(path))
         except (OSError, ValueError) as error:

@@ -13,6 +13,9 @@ from panokit.result import PanopticResult, Segment
 
 __all__ = ["Pick", "found_nothing", "names_of"]
 
+MAX_ID = 2**31 - 1
+"""Segment ids are int32."""
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -50,11 +53,12 @@ class Pick:
             )
         for name, value in (("segment", self.segment), *(("but", v) for v in self.but)):
             if value is not None and not (
-                isinstance(value, int) and not isinstance(value, bool) and value >= 1
+                isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ID
             ):
                 raise ArgumentError(
                     f"pick {name}",
-                    f"pick {name} is {value!r}; expected segment ids, whole numbers from 1",
+                    f"pick {name} is {value!r:.40}; expected segment ids, "
+                    f"whole numbers from 1 to {MAX_ID}",
                 )
 
     def find(self, result: PanopticResult) -> tuple[Segment, ...]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,8 @@ from panokit.tflite.rules import check_operator
 
 __all__ = ["check_tflite", "check_tflite_bytes", "is_trusted", "trust_files"]
 
-_TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
+TRUST = "PANOKIT_TRUST"
+"""Environment variable, which child processes and threads see too."""
 
 MAX_FILE_BYTES = 2_000_000_000
 MAX_TENSOR_BYTES = 1 << 30
@@ -45,12 +45,12 @@ _CONTROL = {"IF", "WHILE", "CALL", "CALL_ONCE", "DELEGATE"}
 def trust_files(trusted: bool = True) -> None:
     """Let model files through whose operators have no rule here. For files of one's own: one that
     is damaged or hostile may then end the process."""
-    _TRUSTED.set(trusted)
+    os.environ[TRUST] = "1" if trusted else ""
 
 
 def is_trusted() -> bool:
     """Whether model files are let through whatever their operators are."""
-    return _TRUSTED.get()
+    return os.environ.get(TRUST) == "1"
 
 
 def check_tflite(path: str | os.PathLike[str]) -> TfliteFile:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from panokit._files import write_json
+from panokit.cli.console import note, say, tracked
 from panokit.cli.options import (
     DO,
     OUTPUT,
@@ -17,6 +16,7 @@ from panokit.cli.options import (
     BundleOption,
     JsonOption,
     Photos,
+    output_folder,
 )
 from panokit.dump import STAGES, write_dump
 from panokit.errors import ArgumentError, PhotoError
@@ -29,7 +29,6 @@ from panokit_validation.simulate import Simulator
 
 __all__ = ["simulate"]
 
-_console = Console(stderr=True)
 
 ALL_STAGES = ",".join(STAGES)
 
@@ -37,11 +36,16 @@ ALL_STAGES = ",".join(STAGES)
 def _list_faults(value: bool) -> None:
     if value:
         for name in FAULTS:
-            typer.echo(name)
+            say(name)
         raise typer.Exit
 
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for the dumps.", rich_help_panel=OUTPUT)]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", help="Folder for the dumps.", callback=output_folder, rich_help_panel=OUTPUT
+    ),
+]
 Faults = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,9 +123,9 @@ def simulate(
         write_json(out / "faults.json", described)
     if json:
         write_json(json, described)
-    typer.echo(f"{len(written)} dumps in {out}")
+    say(f"{len(written)} dumps in {out}")
     for error in skipped.values():
-        _console.print(f"[red]skipped[/red] {error}", highlight=False, soft_wrap=True)
+        note(error, label="skipped", style="red")
     if skipped:
         raise typer.Exit(2)
 
@@ -147,7 +151,7 @@ def _write_dumps(
     written: list[dict[str, Any]] = []
     # A stale result is that of the photo before; the first photo's is that of the last one.
     previous = _open(list(files.values())[-1], skipped) if len(files) > 1 else None
-    for name in track(list(files), "simulating", console=_console, transient=True):
+    for name in tracked(files, "simulating"):
         photo = _open(files[name], skipped)
         if photo is None:
             continue

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from panokit.bundle import MANIFEST, Bundle, hash_path
-from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption, BundleOption, JsonOption
+from panokit.cli.console import Grid, note, say, show, stderr
+from panokit.cli.options import (
+    DO,
+    INPUT,
+    OUTPUT,
+    ArtifactOption,
+    BundleOption,
+    JsonOption,
+    output_file,
+)
 from panokit.errors import ArgumentError, UsageError
 from panokit_validation import Verdict
 from panokit_validation.history import Change, History, RunRecorder
@@ -36,7 +42,6 @@ SHOWN = 40
 """Photos in the table of the terminal; the worst come first."""
 
 _COLORS = {Verdict.PASS: "green", Verdict.ROUNDING: "cyan", Verdict.FAIL: "red"}
-_console = Console(stderr=True)
 
 
 Dumps = Annotated[
@@ -75,15 +80,24 @@ StateOption = Annotated[
     typer.Option(
         "--state",
         help="File of what is finished. A stopped run goes on from it.",
+        callback=output_file,
         rich_help_panel=DO,
     ),
 ]
 ReportOption = Annotated[
     Path | None,
-    typer.Option("--report", help="Write one self-contained HTML page.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--report",
+        help="Write one self-contained HTML page.",
+        callback=output_file,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 JunitOption = Annotated[
-    Path | None, typer.Option("--junit", help="Write JUnit XML for CI.", rich_help_panel=OUTPUT)
+    Path | None,
+    typer.Option(
+        "--junit", help="Write JUnit XML for CI.", callback=output_file, rich_help_panel=OUTPUT
+    ),
 ]
 HistoryOption = Annotated[
     str | None,
@@ -209,23 +223,22 @@ def _take(
         writer.add(outcome)
     line = github_annotation(outcome) if github else None
     if line is not None:
-        typer.echo(line)
+        say(line)
 
 
 def _watch(dumps: list[str], config: RunConfig) -> None:
     """Judge dumps as they come; Ctrl-C ends it with the exit code of all."""
-    summary, console = RunSummary(), Console()
-    console.print("watching for dumps; Ctrl-C ends it", style="dim")
+    summary = RunSummary()
+    say("watching for dumps; Ctrl-C ends it", style="dim")
     try:
         for outcome in watch_dumps(dumps, config):
             summary.add(outcome)
             if outcome.photo is None:
-                text = f"[red]refused[/red] {escape(_shown(outcome.reason))}"
+                say(f"{outcome.dump}: {outcome.reason}", label="refused", style="red")
             else:
                 row = summary.rows[-1]
-                color = _COLORS[row.verdict]
-                text = f"[{color}]{row.verdict.value}[/{color}] {escape(_shown(row.sentence))}"
-            console.print(f"{escape(_shown(outcome.dump))}: {text}", soft_wrap=True)
+                text = f"{outcome.dump}: {row.sentence}"
+                say(text, label=row.verdict.value, style=_COLORS[row.verdict])
     except KeyboardInterrupt:
         _print(summary, None)
     raise typer.Exit(summary.exit_code)
@@ -292,7 +305,7 @@ def _stated(bundle: Bundle, artifact: str | None, config: RunConfig) -> dict[str
 
 def _progress(outcomes: Iterator[Outcome], summary: RunSummary) -> Iterator[Outcome]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=_console, transient=True) as progress:
+    with Progress(*columns, console=stderr(), transient=True) as progress:
         task = progress.add_task("validating")
         for outcome in outcomes:
             yield outcome
@@ -304,49 +317,43 @@ def _progress(outcomes: Iterator[Outcome], summary: RunSummary) -> Iterator[Outc
 
 def _print(summary: RunSummary, changes: list[Change] | None) -> None:
     rows = sorted(summary.rows, key=lambda r: list(Verdict)[::-1].index(r.verdict))
-    table = Table("dump", "verdict", "first bad stage", "cause", "why")
+    table = Grid(
+        ("dump", "verdict", "first bad stage", "cause", "why"), wraps=("first bad stage", "why")
+    )
     for r in rows[:SHOWN]:
-        color = _COLORS[r.verdict]
-        table.add_row(
-            escape(_shown(r.dump)),
-            f"[{color}]{r.verdict.value}[/{color}]",
-            r.first_bad_stage or "-",
-            escape(r.cause or "-"),
-            escape(_shown(r.message or _agreeing(r.sqnr_db, r.equal_pixels))),
-        )
-    console = Console()
+        why = r.message or _agreeing(r.sqnr_db, r.equal_pixels)
+        verdict = (r.verdict.value, _COLORS[r.verdict])
+        table.add(r.dump, verdict, r.first_bad_stage or "-", r.cause or "-", why)
     if rows:
-        console.print(table)
+        show(table)
     if len(rows) > SHOWN:
-        console.print(f"… and {len(rows) - SHOWN} more, none worse")
+        say(f"… and {len(rows) - SHOWN} more, none worse")
     failed = Counter(r.sentence for r in rows if r.verdict is Verdict.FAIL)
     for sentence, count in failed.most_common(SENTENCES):
-        dumps = "1 dump" if count == 1 else f"{count} dumps"
-        console.print(f"[red]{dumps}[/red]: {escape(_shown(sentence))}", soft_wrap=True)
+        say(sentence, label="1 dump:" if count == 1 else f"{count} dumps:", style="red")
     for finding in summary.unit_findings[:SENTENCES]:
-        console.print(f"[bold]compute units[/bold]: {escape(_shown(finding))}", soft_wrap=True)
+        say(finding, label="compute units:", style="bold")
     for text, count in summary.warnings.most_common(5):
-        console.print(f"[yellow]note[/yellow] ({count} ×): {escape(_shown(text))}", soft_wrap=True)
+        say(text, label=f"note ({count} ×):", style="yellow")
     for dump, reason in summary.refused[:SHOWN]:
-        line = f"[red]refused[/red] {escape(_shown(dump))}: {escape(_shown(reason))}"
-        _console.print(line, highlight=False, soft_wrap=True)
+        note(f"{dump}: {reason}", label="refused", style="red")
     if changes is not None:
-        _print_changes(changes, console)
+        _print_changes(changes)
     counts = ", ".join(f"{n} {name}" for name, n in summary.counts.items() if n)
-    console.print(f"{summary.verdict.value}: {counts}", highlight=False)
+    say(f"{summary.verdict.value}: {counts}")
 
 
-def _print_changes(changes: list[Change], console: Console) -> None:
+def _print_changes(changes: list[Change]) -> None:
     if not changes:
-        console.print("history: nothing changed since the run before (or there is none)")
+        say("history: nothing changed since the run before (or there is none)")
         return
-    table = Table("change", "photo", "device", "before", "now", title="since the run before")
+    table = Grid(("change", "photo", "device", "before", "now"), title="since the run before",
+                 wraps=("before", "now"))  # fmt: skip
     for c in changes[:SHOWN]:
-        cells = (c.kind, c.photo, c.group, c.before, c.after)
-        table.add_row(*(escape(_shown(v)) for v in cells))
-    console.print(table)
+        table.add(c.kind, c.photo, c.group, c.before, c.after)
+    show(table)
     if len(changes) > SHOWN:
-        console.print(f"… and {len(changes) - SHOWN} more changes")
+        say(f"… and {len(changes) - SHOWN} more changes")
 
 
 def _agreeing(sqnr_db: float | None, equal_pixels: float | None) -> str:
@@ -356,8 +363,3 @@ def _agreeing(sqnr_db: float | None, equal_pixels: float | None) -> str:
     if equal_pixels is not None:
         parts.append(f"{floor_percent(equal_pixels)} of the pixels agree")
     return ", ".join(parts) or "agrees"
-
-
-def _shown(text: str) -> str:
-    """Text from outside without what would steer the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)[:2000]

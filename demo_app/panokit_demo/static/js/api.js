@@ -1,5 +1,14 @@
 /** The server's API. A refusal becomes an Error with its sentence. */
 
+/** Where the server's paths begin: this file lies at static/js/ below it, also behind a proxy. */
+const ROOT = new URL("../../", import.meta.url);
+
+/**
+ * The address of a path of this server, such as "api/info".
+ * @param {string} path
+ */
+export const at = (path) => new URL(path, ROOT).href;
+
 const PATIENCE = [400, 900, 1800, 3500]; // pauses before asking a busy server again
 
 export class Refused extends Error {
@@ -21,13 +30,13 @@ async function request(path, options = {}) {
   for (let attempt = 0; ; attempt++) {
     let answer;
     try {
-      answer = await fetch(path, options);
+      answer = await fetch(at(path), options);
     } catch (error) {
       if (/** @type {Error} */ (error).name === "AbortError") throw error;
       throw new Refused("The server cannot be reached; is it still running?", 0);
     }
     if (answer.ok) return answer;
-    if (answer.status === 503 && attempt < PATIENCE.length) {
+    if ([429, 503].includes(answer.status) && attempt < PATIENCE.length) {
       await new Promise((resolve) => setTimeout(resolve, PATIENCE[attempt]));
       continue;
     }
@@ -51,7 +60,7 @@ function form(fields) {
 }
 
 /** @returns {Promise<Panokit.Info>} */
-export const info = async () => (await request("/api/info")).json();
+export const info = async () => (await request("api/info")).json();
 
 /**
  * Begin with a photo file or a sample's name.
@@ -59,19 +68,19 @@ export const info = async () => (await request("/api/info")).json();
  * @returns {Promise<Panokit.SessionAnswer>}
  */
 export const open = async ({ file, sample, artifact }) =>
-  (await request("/api/sessions", form({ photo: file, sample, artifact }))).json();
+  (await request("api/sessions", form({ photo: file, sample, artifact }))).json();
 
 /** @param {string} session */
 export const close = (session) =>
-  fetch(`/api/sessions/${session}`, { method: "DELETE", keepalive: true }).catch(() => {});
+  fetch(at(`api/sessions/${session}`), { method: "DELETE", keepalive: true }).catch(() => {});
 
 /** @type {(session: string, format: "jpg" | "png") => Promise<Blob>} */
 export const photo = async (session, format) =>
-  (await request(`/api/sessions/${session}/photo?format=${format}`)).blob();
+  (await request(`api/sessions/${session}/photo?format=${format}`)).blob();
 
 /** @type {(session: string, artifact: string) => Promise<Panokit.Answer>} */
 export const segment = async (session, artifact) =>
-  (await request(`/api/sessions/${session}/segment`, json({ artifact }))).json();
+  (await request(`api/sessions/${session}/segment`, json({ artifact }))).json();
 
 /**
  * The working copy with edits (smaller as a draft): the picture, and what was done in words.
@@ -82,7 +91,7 @@ export const segment = async (session, artifact) =>
  */
 export async function effect(session, { edits, artifact, draft }, signal) {
   const body = json({ edits, artifact, draft });
-  const answer = await request(`/api/sessions/${session}/effect`, { ...body, signal });
+  const answer = await request(`api/sessions/${session}/effect`, { ...body, signal });
   return {
     blob: await answer.blob(),
     message: decodeURIComponent(answer.headers.get("X-Panokit-Message") ?? ""),
@@ -97,14 +106,14 @@ export async function effect(session, { edits, artifact, draft }, signal) {
  * @type {(session: string, edits: Panokit.EditsFile, artifact: string, format: string) => Promise<Blob>}
  */
 export const download = async (session, edits, artifact, format) =>
-  (await request(`/api/sessions/${session}/download`, json({ edits, artifact, format }))).blob();
+  (await request(`api/sessions/${session}/download`, json({ edits, artifact, format }))).blob();
 
 /** @param {string} artifact */
 export const model = async (artifact) =>
-  new Uint8Array(await (await request(`/api/artifacts/${artifact}/model`)).arrayBuffer());
+  new Uint8Array(await (await request(`api/artifacts/${artifact}/model`)).arrayBuffer());
 
 /** @type {(dump: Panokit.FileBytes, name: string, artifact: string) => Promise<Panokit.Verdict>} */
 export const validate = async (dump, name, artifact) => {
   const file = new File([dump], name, { type: "application/octet-stream" });
-  return (await request("/api/validate", form({ dump: file, artifact, diagnose: "true" }))).json();
+  return (await request("api/validate", form({ dump: file, artifact, diagnose: "true" }))).json();
 };

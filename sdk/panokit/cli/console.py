@@ -1,0 +1,151 @@
+"""What commands say: lines, tables and progress, with texts from outside shown as they are.
+
+No text is read as markup, none steers the terminal, and no name is ever cut: a table that is wider
+than the terminal is shown as blocks, a line for each figure. Results go to standard output, what
+is said about the work to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from panokit._text import shown
+
+__all__ = ["Cell", "Grid", "note", "say", "show", "stderr", "tracked", "working"]
+
+Item = TypeVar("Item")
+Cell = object
+"""A cell: any text or number, or a pair of it and a style."""
+
+NATURAL_WIDTH = 10_000
+"""A table that goes to a file or a pipe is as wide as it wants to be."""
+
+
+class _Console(Console):
+    """A console whose reader may go away: 1 would mean that the checked thing fails."""
+
+    def on_broken_pipe(self) -> None:
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise SystemExit(2) from None
+
+
+@dataclass
+class Grid:
+    """A table: its title, the headings, and rows of as many cells.
+
+    ``right`` are the headings whose figures stand at the right, ``wraps`` those whose texts may go
+    on in a next line; all others stand on one line each.
+    """
+
+    headings: Sequence[str]
+    rows: list[Sequence[Cell]] = field(default_factory=list)
+    title: str = ""
+    caption: str = ""
+    right: Sequence[str] = ()
+    wraps: Sequence[str] = ()
+
+    def add(self, *cells: Cell) -> None:
+        """Add a row."""
+        self.rows.append(cells)
+
+
+def say(text: object, *, label: str = "", style: str = "") -> None:
+    """A line of results, to standard output, behind a ``label`` in a ``style``."""
+    _line(_Console(), text, label, style)
+
+
+def note(text: object, *, label: str = "", style: str = "") -> None:
+    """A line about the work, to standard error."""
+    _line(stderr(), text, label, style)
+
+
+def show(grid: Grid, *, error: bool = False) -> None:
+    """A table, to standard output or (``error``) to standard error."""
+    console = _Console(stderr=error)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = _Console(stderr=error, width=NATURAL_WIDTH)
+    if grid.title:
+        _line(console, grid.title, "", "italic")
+    table, least = _table(grid)
+    if least <= console.width:
+        console.print(table)
+    else:
+        _blocks(console, grid)
+    if grid.caption:
+        _line(console, grid.caption, "", "dim")
+
+
+def stderr() -> Console:
+    """The console of standard error, for progress bars. Their texts are markup: escape them."""
+    return _Console(stderr=True)
+
+
+def tracked(items: Iterable[Item], what: str) -> Iterable[Item]:
+    """``items`` with a progress bar on standard error, where that is a terminal."""
+    console = stderr()
+    if not console.is_terminal:  # rich would write an empty line
+        return items
+    return track(list(items), escape(shown(what)), console=console, transient=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on the terminal that says what is being done; call what is yielded to change it."""
+    with stderr().status(escape(shown(what))) as status:
+        yield lambda text: status.update(escape(shown(text)))
+
+
+def _line(console: Console, text: object, label: str, style: str) -> None:
+    line = Text(shown(text), style="" if label else style)
+    if label:
+        line = Text.assemble((shown(label), style), " ", line)
+    console.print(line, soft_wrap=True)
+
+
+def _text(cell: Cell) -> Text:
+    text, style = cell if isinstance(cell, tuple) else (cell, "")
+    return Text(shown(text), style=str(style))
+
+
+def _table(grid: Grid) -> tuple[Table, int]:
+    """The table, and the least width at which no name in it is broken."""
+    table = Table()
+    least = 1
+    for index, heading in enumerate(grid.headings):
+        texts = [heading, *(shown(_text(row[index]).plain) for row in grid.rows)]
+        parts = [w for t in texts for w in t.split()] if heading in grid.wraps else texts
+        narrowest = max(map(cell_len, parts), default=1)
+        table.add_column(
+            Text(heading),
+            justify="right" if heading in grid.right else "left",
+            no_wrap=heading not in grid.wraps,
+            min_width=narrowest,
+            overflow="fold",
+        )
+        least += narrowest + 3  # a space on both sides and a line
+    for row in grid.rows:
+        table.add_row(*map(_text, row))
+    return table, least
+
+
+def _blocks(console: Console, grid: Grid) -> None:
+    """A row as a block: its name, then a line for each figure."""
+    widest = max(map(cell_len, grid.headings[1:]), default=0)
+    for row in grid.rows:
+        console.print(_text(row[0]), style="bold", soft_wrap=True)
+        for heading, cell in zip(grid.headings[1:], row[1:], strict=True):
+            space = " " * (widest - cell_len(heading))
+            console.print(Text.assemble(f"  {heading}{space}  ", _text(cell)), soft_wrap=True)
