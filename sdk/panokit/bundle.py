@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._reading import is_sidecar, read_json
-from panokit._text import encodable
+from panokit._text import encodable, has_controls
 from panokit.config import read_settings, write_settings
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, BundleError, PanokitError
@@ -40,6 +40,21 @@ MAX_MANIFEST_BYTES = 4_000_000
 MAX_ARTIFACT_BYTES = 2_000_000_000
 
 
+MAX_SIDE = 65_536
+MAX_TEXT = 200
+DTYPES = ("uint8", "int8", "int16", "float16", "float32")
+LAYOUTS = ("nhwc", "nchw", "image")
+BITS = {"int8": 8, "int16": 16}
+SMALLEST_SCALE = 1e-12
+
+
+def _check_text(what: str, text: str) -> None:
+    """A name for people and files: not empty, not endless, without characters that steer."""
+    if not 1 <= len(text) <= MAX_TEXT or has_controls(text):
+        expected = f"text of 1 to {MAX_TEXT} characters without control characters"
+        raise ArgumentError(what, f"{what} is {text[:60]!r}; expected {expected}")
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """One tensor at an artifact's border. ``name`` is the one inside the artifact; ``shape`` has
@@ -52,6 +67,38 @@ class TensorSpec:
     layout: str
     scale: float | None = None
     zero_point: int | None = None
+
+    def __post_init__(self) -> None:
+        what = f"tensor {self.name!r:.60}"
+        _check_text("tensor name", self.name)
+        good = all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in self.shape)
+        if len(self.shape) != 4 or not good:
+            expected = f"a batch and three sizes from 1 to {MAX_SIDE}"
+            raise ArgumentError("shape", f"{what}: shape is {self.shape!r}; expected {expected}")
+        for name, known in (("dtype", DTYPES), ("layout", LAYOUTS)):
+            if getattr(self, name) not in known:
+                given = f"{what}: {name} is {getattr(self, name)!r}"
+                raise ArgumentError(name, f"{given}; expected one of: {', '.join(known)}")
+        self._check_quantization(what)
+
+    def _check_quantization(self, what: str) -> None:
+        if self.dtype.startswith("float"):
+            if self.scale is not None or self.zero_point is not None:
+                raise ArgumentError("scale", f"{what} is {self.dtype}; expected no scale then")
+            return
+        whole = self.scale is None and self.zero_point is None and self.dtype == "uint8"
+        if whole:  # camera bytes, or a platform's image: they are what they are
+            return
+        scale = self.scale
+        if scale is None or not SMALLEST_SCALE <= scale <= 1 / SMALLEST_SCALE:
+            expected = f"{self.dtype} with a number above zero"
+            raise ArgumentError("scale", f"{what}: scale is {scale!r}; expected {expected}")
+        low, high = (0, 255) if self.dtype == "uint8" else (-(1 << BITS[self.dtype] - 1), 0)
+        high = high or -low - 1
+        if self.zero_point is None or not low <= self.zero_point <= high:
+            expected = f"a whole number from {low} to {high} for {self.dtype}"
+            given = f"{what}: zero_point is {self.zero_point!r}"
+            raise ArgumentError("zero_point", f"{given}; expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +120,16 @@ class Artifact:
     outputs: dict[str, TensorSpec]
     minimum_os: str = ""
     tools: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("name", "file", "precision"):
+            _check_text(f"artifact {name}", getattr(self, name))
+        if self.bytes < 0:
+            raise ArgumentError("bytes", f"bytes is {self.bytes!r}; expected a size from 0")
+        missing = [n for n in ("semantic", "center", "offset") if n not in self.outputs]
+        if missing:
+            names = ", ".join(missing)
+            raise ArgumentError("outputs", f"artifact {self.name!r:.60} has no outputs {names}")
 
 
 @dataclass(frozen=True)
@@ -107,6 +164,32 @@ class Manifest:
     licence: dict[str, str] = field(default_factory=dict)
     weights_sha256: str = ""
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        _check_text("name", self.name)
+        if not 1 <= self.stride <= 256:
+            raise ArgumentError("stride", f"stride is {self.stride!r}; expected 1 to 256")
+        for artifact in self.artifacts:
+            self._check_shapes(artifact)
+
+    def _check_shapes(self, artifact: Artifact) -> None:
+        """The tensors of an artifact are those of this input size, stride and taxonomy."""
+        width, height = self.preprocessing.size_wh
+        channels = {"semantic": len(self.taxonomy), "center": 1, "offset": 2}
+        wanted = {
+            "input": (artifact.input, (height, width, 3)),
+            **{
+                head: (artifact.outputs[head], (height // self.stride, width // self.stride, count))
+                for head, count in channels.items()
+            },
+        }
+        for what, (spec, (rows, columns, count)) in wanted.items():
+            first = spec.layout == "nchw"
+            shape = (1, count, rows, columns) if first else (1, rows, columns, count)
+            if spec.shape != shape:
+                given = f"{artifact.name}, {what}: shape is {spec.shape} ({spec.layout})"
+                expected = f"{shape} for this input, stride and taxonomy"
+                raise ArgumentError("shape", f"{given}; expected {expected}")
 
     def artifact(self, name: str | None = None) -> Artifact:
         """An artifact by name; without one the first that runs everywhere: TFLite before ONNX,
@@ -208,7 +291,7 @@ def _read_manifest(root: Path) -> Manifest:
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(path, f"expected at most {MAX_MANIFEST_BYTES} bytes")
     try:
-        data = read_json(path)
+        data = read_json(path, strict=True)
     except (ValueError, OSError) as error:
         raise BundleError(path, f"expected JSON, but {error}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None

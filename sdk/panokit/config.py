@@ -60,7 +60,7 @@ def read_settings_file(
 ) -> T:
     """As :func:`read_settings`, of a JSON file."""
     try:
-        data = read_json(path)
+        data = read_json(path, strict=True)
     except (OSError, ValueError) as error:
         raise ArgumentError(where, f"{where} cannot be read from {str(path)!r}: {error}") from None
     return read_settings(kind, data, where, ignore)

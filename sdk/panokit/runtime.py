@@ -112,6 +112,8 @@ class LiteRtRuntime:
                 for name, d in details.items()
             }
             _check_tensors(path, found, specs)
+            for spec in specs:
+                _check_scale(path, spec, details[spec.name]["quantization_parameters"])
 
     def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Raw heads ``[h,w,C]`` by name; see :class:`Runtime`."""
@@ -184,6 +186,18 @@ def _check_tensors(
         if (dtype, shape) != (spec.dtype, spec.shape):
             expected = f"expected {spec.dtype} {spec.shape} as in the manifest"
             raise BundleError(path, f"tensor {spec.name!r}: {expected}, got {dtype} {shape}")
+
+
+def _check_scale(path: Path, spec: TensorSpec, stored: Mapping[str, NDArray[Any]]) -> None:
+    """The numbers that whole ones stand for are the file's own, not what a manifest says."""
+    if spec.scale is None:
+        return
+    scales, zeros = stored["scales"], stored["zero_points"]
+    own = (np.float32(scales[0]), int(zeros[0])) if len(scales) == len(zeros) == 1 else None
+    if own != (np.float32(spec.scale), spec.zero_point):
+        told = "no scale" if own is None else f"scale {own[0]:.9g} and zero point {own[1]}"
+        expected = f"scale {spec.scale:.9g} and zero point {spec.zero_point} as in the manifest"
+        raise BundleError(path, f"tensor {spec.name!r}: expected {expected}, got {told}")
 
 
 RUNTIMES: dict[str, type[LiteRtRuntime] | type[OnnxRuntime]] = {

@@ -46,9 +46,7 @@ class Category:
                 "category name",
                 f"category name is {self.name!r}; expected text of 1 to 200 characters",
             )
-        valid = len(self.color) == 3 and all(
-            isinstance(v, int) and 0 <= v <= 255 for v in self.color
-        )
+        valid = len(self.color) == 3 and all(type(v) is int and 0 <= v <= 255 for v in self.color)
         if not valid:
             raise ArgumentError(
                 "category color",
@@ -73,6 +71,11 @@ class Taxonomy:
     categories: tuple[Category, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not 1 <= len(self.name) <= 200:
+            expected = "text of 1 to 200 characters"
+            raise ArgumentError(
+                "name", f"the taxonomy's name is {self.name!r}; expected {expected}"
+            )
         if not 1 <= len(self.categories) <= MAX_CATEGORIES:
             expected = f"a sequence of 1 to {MAX_CATEGORIES} categories"
             raise ArgumentError(
@@ -139,7 +142,7 @@ class Taxonomy:
         """
         name = "unnamed"
         if isinstance(data, Mapping):
-            name = str(data.get("name", name))
+            name = data.get("name", name)
             categories = data.get("categories")
             if categories is None and ("things" in data or "stuff" in data):
                 categories = [*_named(data, "things", 1), *_named(data, "stuff", 0)]
@@ -154,7 +157,7 @@ class Taxonomy:
     def load(cls, path: str | Path) -> Taxonomy:
         """Read a taxonomy file (JSON)."""
         try:
-            data = read_json(path)
+            data = read_json(path, strict=True)
         except (OSError, ValueError) as error:
             raise DataError(path, f"expected a taxonomy in JSON, but {error}") from None
         try:
@@ -180,8 +183,13 @@ def _category(data: Any, index: int) -> Category:
             f"categories[{index}] is {data!r}; expected a name, or an object with 'name'",
         )
     color = data.get("color", _default_color(index))
-    is_thing = bool(data.get("isthing", 1))
-    return Category(data.get("id", index + 1), data["name"], is_thing, tuple(color))
+    if not isinstance(color, list | tuple):
+        raise ArgumentError("color", f"color is {color!r:.60}; expected a list of three numbers")
+    is_thing = data.get("isthing", 1)
+    if not isinstance(is_thing, int) or is_thing not in (0, 1):
+        name = f"isthing of {data['name']!r:.60}"
+        raise ArgumentError("isthing", f"{name} is {is_thing!r:.60}; expected 0 or 1")
+    return Category(data.get("id", index + 1), data["name"], bool(is_thing), tuple(color))
 
 
 def _default_color(index: int) -> tuple[int, int, int]:

@@ -265,7 +265,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     else:
         raise ArgumentError.unknown("recipe", text, (*recipe_names(), "a path to a JSON file"))
     try:
-        data = parse_json(content)
+        data = parse_json(content, strict=True)
     except ValueError as error:
         raise ArgumentError("recipe", f"the recipe {text} is not JSON: {error}") from None
     if not isinstance(data, dict):

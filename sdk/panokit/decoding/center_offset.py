@@ -53,6 +53,9 @@ __all__ = [
     "postprocess",
 ]
 
+MAX_WINDOW = 1023  # cells: more than any head has, and work that grows with its square
+MAX_TOP_K = 1_000_000
+MAX_AREA = 2**31 - 1  # pixels
 MAX_MAGNITUDE = 1e38
 """Largest magnitude in a head: the difference of any two is still a float32."""
 
@@ -85,15 +88,16 @@ class PostprocessConfig:
                 raise ArgumentError(
                     name, f"{name} is {getattr(self, name)!r}; expected a number from 0 to 1"
                 )
-        if self.window < 1 or self.window % 2 == 0:
+        if not 1 <= self.window <= MAX_WINDOW or self.window % 2 == 0:
             raise ArgumentError(
-                "window", f"window is {self.window!r}; expected an odd number of at least 1"
+                "window", f"window is {self.window!r}; expected an odd number, 1 to {MAX_WINDOW}"
             )
-        if self.top_k < 1:
-            raise ArgumentError("top_k", f"top_k is {self.top_k!r}; expected at least 1")
+        if not 1 <= self.top_k <= MAX_TOP_K:
+            raise ArgumentError("top_k", f"top_k is {self.top_k!r}; expected 1 to {MAX_TOP_K}")
         for name in ("min_thing_area", "min_stuff_area"):
-            if getattr(self, name) < 0:
-                raise ArgumentError(name, f"{name} is {getattr(self, name)!r}; expected at least 0")
+            if not 0 <= getattr(self, name) <= MAX_AREA:
+                expected = f"a number of pixels from 0 to {MAX_AREA}"
+                raise ArgumentError(name, f"{name} is {getattr(self, name)!r}; expected {expected}")
         if self.grid not in ("input", "head"):
             raise ArgumentError("grid", f"grid is {self.grid!r}; expected 'input' or 'head'")
 

@@ -171,7 +171,7 @@ class EditList:
         try:
             if plain_file(path).stat().st_size > MAX_JSON_BYTES:
                 raise DataError(path, f"expected at most {MAX_JSON_BYTES} bytes of edits")
-            return cls.from_json(read_json(path))
+            return cls.from_json(read_json(path, strict=True))
         except (OSError, ValueError) as error:
             raise DataError(path, f"expected edits in JSON, but {error}") from None
 

@@ -143,7 +143,7 @@ def read_index(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """``suite.json`` of a suite; ``DataError`` if it is not one."""
     path = Path(folder) / INDEX
     try:
-        data = read_json(path)
+        data = read_json(path, strict=True)
     except (OSError, ValueError) as error:
         raise DataError(path, f"expected a suite of golden vectors, but {error}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
