@@ -15,11 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from panokit.config import read_settings, write_settings
+from panokit.errors import ArgumentError
 from panokit_network.backbone import STAGE_CHANNELS, Conv, EfficientNetLite0
 
 __all__ = ["HEAD_NAMES", "NetworkConfig", "PanopticNetwork"]
 
 HEAD_NAMES = ("semantic", "center", "offset")
+
+
+# A file from outside must not choose how much memory is taken.
+MAX_WIDTH, MAX_DILATION, MAX_BLOCKS = 4096, 64, 16
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,12 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             values = value if isinstance(value, tuple) else (value,)
-            if not all(isinstance(v, int) and v >= 1 for v in values):
-                raise ValueError(f"{name}: expected positive whole numbers, got {value!r}")
+            most = MAX_DILATION if isinstance(value, tuple) else MAX_WIDTH
+            if len(values) > MAX_BLOCKS or not all(
+                type(v) is int and 1 <= v <= most for v in values
+            ):
+                expected = f"whole numbers from 1 to {most}"
+                raise ArgumentError(name, f"{name} is {value!r:.80}; expected {expected}")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back."""

@@ -13,8 +13,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from panokit._files import write_bytes
+from panokit._reading import parse_json
 from panokit.decoding import PostprocessConfig
-from panokit.errors import DataError, MissingExtraError
+from panokit.errors import ArgumentError, DataError, MissingExtraError
 from panokit.taxonomy import Taxonomy
 from panokit_network.checkpoint import read_safetensors
 from panokit_network.deploy import fuse
@@ -99,17 +100,15 @@ def load_weights(path: str | Path) -> tuple[PanopticNetwork, WeightsInfo]:
             f"expected weights of Panokit's own network (format {FORMAT!r}), got {got!r}; for a "
             "network of your own name its code too: --module package.module:function",
         )
-    info = WeightsInfo(
-        network=NetworkConfig.from_json(json.loads(metadata["network"])),
-        taxonomy=Taxonomy.from_json(json.loads(metadata["taxonomy"])),
-        licence=metadata["licence"],
-        training=json.loads(metadata["training"]),
-    )
+    info, widths = _described(path, metadata)
     network = PanopticNetwork(info.network)
     if metadata.get("folded") == "true":
         network = fuse(network)  # type: ignore[assignment]
-    if "widths" in metadata:
-        apply_widths(network, json.loads(metadata["widths"]))
+    if widths is not None:
+        try:
+            apply_widths(network, widths)
+        except ArgumentError as error:
+            raise DataError(path, str(error)) from None
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
     if bad:
         raise DataError(path, f"weights hold NaN or infinity: {bad[:3]}")
@@ -121,6 +120,35 @@ def load_weights(path: str | Path) -> tuple[PanopticNetwork, WeightsInfo]:
     if missing or unexpected:
         raise DataError(path, f"weights lack {missing[:3]} or have unknown {unexpected[:3]}")
     return network.eval(), info
+
+
+def _described(path: Path, metadata: dict[str, str]) -> tuple[WeightsInfo, Any]:
+    """What a weight file says of itself, and the widths of its layers if it was pruned."""
+    parts: dict[str, Any] = {}
+    for name in ("network", "taxonomy", "training", "widths"):
+        if name == "widths" and name not in metadata:
+            continue
+        try:
+            parts[name] = parse_json(metadata.get(name, "").encode(), strict=True)
+        except ValueError as error:
+            raise DataError(path, f"expected {name} in JSON in its header, but {error}") from None
+        if not isinstance(parts[name], dict):
+            got = type(parts[name]).__name__
+            raise DataError(path, f"expected {name} as a JSON object in its header, got {got}")
+    try:
+        info = WeightsInfo(
+            network=NetworkConfig.from_json(parts["network"]),
+            taxonomy=Taxonomy.from_json(parts["taxonomy"]),
+            licence=metadata.get("licence", "not stated"),
+            training=parts["training"],
+        )
+        _ = info.postprocessing  # what it says of the decoding is read when it is used
+    except ArgumentError as error:
+        raise DataError(path, f"its header: {error}") from None
+    if len(info.taxonomy) != info.network.classes:
+        counts = f"{len(info.taxonomy)} classes in its taxonomy, {info.network.classes}"
+        raise DataError(path, f"its header: {counts} in its network; expected as many")
+    return info, parts.get("widths")
 
 
 def imagenet_state() -> dict[str, Tensor]:

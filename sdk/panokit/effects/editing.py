@@ -15,6 +15,7 @@ from typing import Any
 from panokit._files import write_json
 from panokit._places import plain_file
 from panokit._reading import read_json
+from panokit._text import has_controls
 from panokit.effects.edit import Edit
 from panokit.effects.highlighting import Highlight
 from panokit.effects.lifting import Lift
@@ -158,7 +159,10 @@ class EditList:
                 f"'edits' is a {type(edits).__name__} or too long; "
                 f"expected a list of at most {MAX_EDITS} edits",
             )
-        return cls(tuple(Edit.from_json(e) for e in edits), str(data.get("photo", "")))
+        photo = data.get("photo", "")
+        if not isinstance(photo, str) or has_controls(photo):
+            raise ArgumentError("photo", f"'photo' is {photo!r:.60}; expected the photo's name")
+        return cls(tuple(Edit.from_json(e) for e in edits), photo)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``edits.json``."""

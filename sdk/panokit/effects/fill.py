@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._icc import SRGB, ColorSpace
+from panokit._text import has_controls
 from panokit.config import read_settings
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
@@ -68,6 +69,11 @@ class Fill:
             raise ArgumentError(
                 "fill photo",
                 f"fill photo is a {type(self.photo).__name__}; expected a path or a Photo",
+            )
+        if isinstance(self.photo, str) and has_controls(self.photo):
+            raise ArgumentError(
+                "fill photo",
+                f"fill photo is {self.photo!r:.80}; expected a path without control characters",
             )
 
     def light(self, size_wh: tuple[int, int], space: ColorSpace, folder: Path | None) -> FloatArray:
