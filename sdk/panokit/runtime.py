@@ -10,10 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._trial import try_onnx
 from panokit.bundle import Artifact, Bundle, TensorSpec
 from panokit.decoding import Heads
 from panokit.errors import ArgumentError, BundleError, HeadError, MissingExtraError
-from panokit.tflite.check import check_tflite
+from panokit.onnx_check import check_onnx
+from panokit.tflite.check import check_tflite, is_trusted
 
 __all__ = [
     "LiteRtRuntime",
@@ -138,7 +140,10 @@ class OnnxRuntime:
             import onnxruntime
         except ImportError:
             raise MissingExtraError("running ONNX artifacts", "onnx") from None
-        self.artifact = artifact
+        self.artifact, self._path = artifact, Path(path)
+        if not is_trusted():
+            check_onnx(path)
+            try_onnx(self._path)
         options = onnxruntime.SessionOptions()
         # Without VNNI, x86 kernels clip the sums of int8 products to 16 bits unless told not to.
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -161,9 +166,12 @@ class OnnxRuntime:
         """Raw heads by name, ``[C,h,w]`` where their specs say ``nchw``; see :class:`Runtime`."""
         specs = self.artifact.outputs
         image = quantize_image(image_hwc, self.artifact.input)
-        outputs = self._session.run(
-            [spec.name for spec in specs.values()], {self.artifact.input.name: image}
-        )
+        try:
+            outputs = self._session.run(
+                [spec.name for spec in specs.values()], {self.artifact.input.name: image}
+            )
+        except Exception as error:  # its errors have no base of their own
+            raise BundleError(self._path, f"onnxruntime cannot run it: {error}") from None
         return {head: values[0] for head, values in zip(specs, outputs, strict=True)}
 
 
