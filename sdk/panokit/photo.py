@@ -207,11 +207,10 @@ class Photo:
 
     @classmethod
     def _decode(cls, data: bytes, label: str) -> Photo:
-        file = read_photo_file(data, label)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's, of large pictures and odd metadata
-                picture = read_picture(file, label)
+                picture = read_picture(read_photo_file(data, label), label)
                 rgb, had_alpha, color, native = to_srgb(picture)
                 encoding = _encoding(picture, native, color, rgb.shape)
         except PhotoError:

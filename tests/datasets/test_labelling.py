@@ -150,3 +150,25 @@ def test_the_command_labels_goes_on_and_leaves_out_what_is_no_photo(tmp_path: Pa
     with pytest.raises(typer.Exit):
         label(photos, tmp_path / "out", scales="1")
     assert (tmp_path / "out/pseudo/holiday.jsonl").read_text().splitlines() == lines
+
+
+def test_the_command_labels_subfolders_and_names_what_shares_files(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "holiday"
+    (photos / "day 1").mkdir(parents=True)
+    with Image.open(sample_photos()["chelsea"]) as image:
+        small = image.resize((96, 64))
+    for name in ("a.jpg", "day 1/a.jpg", "a.png"):
+        small.save(photos / name)
+    with pytest.raises(typer.Exit) as left:
+        label(photos, tmp_path / "out", scales="1", mirror=False)
+    assert left.value.exit_code == 2
+    assert "a.png: would have its labels in the files of a.jpg" in capfd.readouterr().err
+    known = Segmenter.open().taxonomy
+    assert set(read_pseudo_labels(tmp_path / "out", "holiday", known)) == {
+        "holiday/a.jpg",
+        "holiday/day 1/a.jpg",
+    }
+    labels = read_pseudo_labels(tmp_path / "out", "holiday", known)["holiday/day 1/a.jpg"]
+    assert labels.index_map().shape == (64, 96)

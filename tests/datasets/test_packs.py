@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from panokit.errors import ArgumentError, DataError
 from panokit_datasets.coco_panoptic import PanopticFolder
+from panokit_datasets.commands.dataset import pack as pack_command
 from panokit_datasets.labelled import load_split
 from panokit_datasets.packs import PackFolder, write_packs
 from panokit_datasets.records import DecodedPhoto, PhotoRecord, SegmentRecord
@@ -149,3 +151,13 @@ def test_settings_that_make_no_packs(folder: PanopticFolder, tmp_path: Path) -> 
     pack(folder, tmp_path)
     with pytest.raises(DataError, match="holds packs already"):
         pack(folder, tmp_path)
+
+
+def test_the_command_counts_what_it_leaves_out(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", photos=3)
+    pack_command(root, tmp_path / "whole")
+    (root / "images" / "toy_train" / "1.png").write_bytes(b"no photo")
+    with pytest.raises(typer.Exit) as left:
+        pack_command(root, tmp_path / "packs")
+    assert left.value.exit_code == 2
+    assert len(PackFolder.open(tmp_path / "packs").photos) == 2

@@ -301,6 +301,31 @@ def test_a_bad_photo_is_skipped_and_the_rest_done(photo: Path, tmp_path: Path) -
 
 
 @needs_bundle
+def test_a_card_is_walked_and_what_is_left_out_is_named(photo: Path, tmp_path: Path) -> None:
+    card = photo.parent
+    (card / "2026").mkdir()
+    (card / "2026" / photo.name).write_bytes(photo.read_bytes())
+    (card / f"._{photo.name}").write_bytes(b"\0\5\x16\7")
+    out = tmp_path / "out"
+    done = panokit("segment", card, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in out.glob("*.json")) == ["noise-2.json", "noise.json"]
+    (card / "2026" / "raw.CR2").write_bytes(b"II*\0\x10\0\0\0CR\2\0" + bytes(64))
+    done = panokit("segment", card, "--out", out)
+    assert done.returncode == 2
+    assert "raw.CR2: is a raw file (CR2)" in done.stderr
+
+
+@needs_bundle
+def test_results_do_not_take_the_place_of_photos(photo: Path) -> None:
+    before = photo.read_bytes()
+    done = panokit("segment", photo, "--out", photo.parent)
+    assert done.returncode == 2
+    assert "would replace the photo noise.png" in done.stderr
+    assert photo.read_bytes() == before
+
+
+@needs_bundle
 def test_dump_validates_and_a_tampered_one_fails(photo: Path, tmp_path: Path) -> None:
     dumps, report = tmp_path / "dumps", tmp_path / "v.json"
     assert panokit("dump", photo, "--out", dumps).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image, ImageCms
 
 from panokit.errors import ArgumentError, PhotoError
 from panokit.photo import Photo
+from tests.toys.photo_files import chunk, png
 
 GRADIENT = np.stack(
     [
@@ -397,3 +399,16 @@ def test_damaged_profiles_are_no_profiles(cut: int) -> None:
     for data in (icc[:cut], bytes(noisy), bytes(cut)):
         space = parse_profile(data)
         assert space is None or np.isfinite(space.curve).all()
+
+
+def test_light_of_16_bits_by_a_profile_keeps_its_darks() -> None:
+    """A profile of gamma 1: eight bits of it would leave steps of 13 in the darks."""
+    usual = GRADIENT / 255
+    light = np.where(usual <= 0.04045, usual / 12.92, ((usual + 0.055) / 1.055) ** 2.4)
+    icc = display_p3().replace(b"curv" + bytes(4) + b"\0\0\0\1\2\x33", b"curv" + bytes(4)
+                               + b"\0\0\0\1\1\0")  # fmt: skip
+    codes = np.round(light * 65535).astype(np.uint16)
+    grey = np.repeat(codes[..., :1], 3, -1)
+    photo = Photo.open(png(grey, chunk(b"iCCP", b"x\0\0" + zlib.compress(icc))))
+    assert photo.color == "icc:Display P3"
+    assert np.abs(photo.rgb_hwc.astype(int) - GRADIENT[..., :1]).max() <= 1
