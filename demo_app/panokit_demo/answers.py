@@ -18,7 +18,9 @@ from panokit_demo.store import Session
 from panokit_demo.workers import (
     ClientBusyError,
     JobBusyError,
+    JobCrashedError,
     JobFailedError,
+    JobKilledError,
     JobRefusedError,
     JobTooSlowError,
     in_words,
@@ -103,6 +105,13 @@ def add_handlers(app: Any, limits: DemoLimits) -> None:
     async def refused(request: Request, error: Exception) -> JSONResponse:
         return sentence(422, in_words(error) if isinstance(error, PanokitError) else str(error))
 
+    async def crashed(request: Request, error: Exception) -> JSONResponse:
+        return sentence(422, "This file ended the process that worked on it; it cannot be used.")
+
+    async def killed(request: Request, error: Exception) -> JSONResponse:
+        text = "The process that worked on this was ended; try again in a moment."
+        return sentence(503, text, **{"Retry-After": "1"})
+
     async def failed(request: Request, error: Exception) -> JSONResponse:
         return sentence(500, "The work on this photo ended with a fault of the program.")
 
@@ -118,4 +127,6 @@ def add_handlers(app: Any, limits: DemoLimits) -> None:
     app.add_exception_handler(JobRefusedError, refused)
     app.add_exception_handler(PanokitError, refused)
     app.add_exception_handler(JobFailedError, failed)
+    app.add_exception_handler(JobCrashedError, crashed)
+    app.add_exception_handler(JobKilledError, killed)
     app.add_exception_handler(RequestValidationError, malformed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from panokit import __version__
 from panokit._files import write_text
+from panokit._places import check_output_file
 from panokit.effects import EffectResult, portrait_blur
 from panokit.errors import ArgumentError, MissingExtraError, PhotoError
 from panokit.photo import Photo
@@ -104,6 +105,7 @@ def write_gallery(
             "photos", f"there are no photos in {list(photos)}; expected at least one"
         )
     page = _page_path(out)
+    check_output_file(page)
     template = _template()
     entries: list[GalleryEntry] = []
     shown: list[dict[str, Any]] = []

@@ -1,7 +1,8 @@
 """Processes that do the work: the server never waits for it, and can stop what takes long.
 
 First come, first served: a job waits in one line, and a worker that gets free takes the first. A
-worker that died while it had nothing to do costs no job; one that dies at work costs its own.
+worker that died while it had nothing to do costs no job; a job that crashes its worker is refused,
+and one whose worker is killed is done once more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from panokit_demo.limits import DemoLimits
 __all__ = [
     "ClientBusyError",
     "JobBusyError",
+    "JobCrashedError",
     "JobFailedError",
+    "JobKilledError",
     "JobRefusedError",
     "JobTooSlowError",
     "WorkerPool",
@@ -35,8 +38,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 4
-"""So often a job is handed to a worker that turns out to be dead already."""
+ATTEMPTS, AGAIN_AFTER_A_KILL = 4, 1
+"""So often a job is handed on, where a worker turns out to be dead already or is killed at work."""
 
 LOOK_SECONDS = 0.5
 """So often idle workers are looked after."""
@@ -68,8 +71,12 @@ class JobFailedError(Exception):
     """A job ended without an answer: a fault of the program."""
 
 
-class _WorkerEndedError(JobFailedError):
-    """The process is gone: a decoder crashed, or the system ended it."""
+class JobCrashedError(JobFailedError):
+    """The work ended its process: a decoder crashed."""
+
+
+class JobKilledError(JobFailedError):
+    """The system or its owner ended the process at work, again and again."""
 
 
 class _NeverTakenError(JobFailedError):
@@ -115,7 +122,9 @@ class _Worker:
         self._process.join(5)
         if budget.was_over_budget(self._process.exitcode):
             return JobTooSlowError(self._limits.photo_seconds, " of processor time")
-        return _WorkerEndedError("the worker ended")
+        if self._process.exitcode in (-int(getattr(signal, "SIGKILL", 9)), -int(signal.SIGTERM)):
+            return JobKilledError("the worker was ended")
+        return JobCrashedError("the worker ended")
 
     def stop(self) -> None:
         """End the process at once."""
@@ -165,12 +174,13 @@ class WorkerPool:
         replaced then), ``JobRefusedError`` with a sentence.
         """
         with self._counted(client):
-            for attempt in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS + 1):
                 worker = await self._worker(first=attempt > 0)
                 try:
                     return await self._run_on(worker, job, arguments, timeout)
-                except _NeverTakenError:
-                    if attempt + 1 == ATTEMPTS:
+                except (_NeverTakenError, JobKilledError) as error:
+                    most = ATTEMPTS if isinstance(error, _NeverTakenError) else AGAIN_AFTER_A_KILL
+                    if attempt >= most:
                         raise
         raise AssertionError  # the last attempt returns or raises
 

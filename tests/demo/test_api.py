@@ -30,7 +30,14 @@ from panokit_demo.answers import add_handlers
 from panokit_demo.limits import DemoLimits
 from panokit_demo.security import BodyLimit, Guard
 from panokit_demo.server import create_app
-from panokit_demo.workers import ClientBusyError, JobBusyError, JobFailedError, JobTooSlowError
+from panokit_demo.workers import (
+    ClientBusyError,
+    JobBusyError,
+    JobCrashedError,
+    JobFailedError,
+    JobKilledError,
+    JobTooSlowError,
+)
 
 LIMITS = DemoLimits(workers=1, working_side=400, draft_side=200, dump_bytes=50_000_000)
 
@@ -218,8 +225,10 @@ def test_a_body_without_a_length_is_counted() -> None:
         (JobTooSlowError(30.0), 422, "took more than 30 seconds and"),
         (JobTooSlowError(5, " of processor time"), 422, "more than 5 seconds of processor time"),
         (JobFailedError("secret"), 500, "a fault of the program"),
+        (JobCrashedError("secret"), 422, "cannot be used"),
+        (JobKilledError("secret"), 503, "try again"),
     ],
-    ids=["busy", "client busy", "slow", "bomb", "failed"],
+    ids=["busy", "client busy", "slow", "bomb", "failed", "crashed", "killed"],
 )
 def test_what_the_pool_says_is_answered(error: Exception, status: int, sentence: str) -> None:
     app = FastAPI()

@@ -68,7 +68,7 @@ def test_everything_lies_below_the_root(client: TestClient, photo: bytes, kept: 
 
 
 def test_no_address_in_the_page_begins_at_the_top(root: Path) -> None:
-    """It would miss the root: ``at`` of api.js puts that before."""
+    """It would miss the root: ``addressOf`` of api.js puts that before."""
     quoted = re.compile(r"""["'`]/(?:api|static|litertjs|docs|openapi)|(?:href|src)="/""")
     for path in (root / STATIC).rglob("*"):
         if path.suffix in (".js", ".html", ".css"):

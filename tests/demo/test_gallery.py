@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panokit.errors import ArgumentError, ExportError, MissingExtraError
+from panokit.errors import ArgumentError, MissingExtraError, OutputError
 from panokit.photo import Photo
 from panokit.preprocessing import letterbox
 from panokit.result import PanopticResult, Segment
@@ -214,7 +214,7 @@ def test_wrong_places_are_refused(tmp_path: Path) -> None:
         write_gallery([photo], tmp_path / "folder.html", FakeSegmenter())
     with pytest.raises(ArgumentError, match="there are no photos"):
         write_gallery([], tmp_path, FakeSegmenter())
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(OutputError, match=r"a\.png is a file; expected a folder"):
         write_gallery([photo], photo / "page.html", FakeSegmenter())
 
 

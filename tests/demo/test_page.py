@@ -20,6 +20,7 @@ from panokit.dump import read_dump
 from panokit.samples import sample_photos
 from panokit_demo.litertjs import find_litertjs
 from tests.toys.chromium import open_browser, open_page
+from tests.toys.path_proxy import path_proxy
 
 pytestmark = pytest.mark.slow
 
@@ -306,6 +307,38 @@ def test_this_device_proves_itself(page: Any, artifact: str, tmp_path: Path) -> 
     assert (dump.tensors["photo"] == photo).all()
     expected = "float32" if artifact == "toy/float32" else "int8"
     assert dump.tensors["semantic"].dtype.name == expected
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["keeps the path", "takes it away"])
+def test_the_whole_page_works_behind_a_proxy(browser: Any, keeps: bool) -> None:
+    """A photo opened, edited and downloaded, and the page about the API: all below the path."""
+    command = [*PROGRAM, "--port", "0", "--root-path", "/team/seg", "--allow-host", "demo.test"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            port = int(server.stdout.readline().split()[3].rpartition(":")[2].strip("/"))
+            with (
+                path_proxy(port, "/team/seg", keeps) as (address, asked),
+                open_page(browser, viewport={"width": 1280, "height": 860}) as page,
+            ):
+                page.goto(f"{address}/team/seg/")
+                page.wait_for_selector("body[data-ready=yes]")
+                open_sample(page, "coffee")
+                assert page.locator("[data-sample] img").first.evaluate("i => i.naturalWidth")
+                page.click("#tab-edit")
+                tap(page, 0.5, 0.5)
+                page.click("[data-do=remove]")
+                page.wait_for_selector("#edit-message:not(:empty)")
+                drawn(page)
+                page.goto(f"{address}/team/seg/docs")
+                page.wait_for_selector("pre:has-text('/team/seg/api/segment')")
+                page.click(".brand")
+                page.wait_for_selector("body[data-ready=yes]")
+            assert len(asked) > 25
+            assert [path for path in asked if not path.startswith("/team/seg/")] == []
+        finally:
+            server.send_signal(signal.SIGINT)
+            assert server.wait(20) in (0, 130, -signal.SIGINT)
 
 
 def test_without_litertjs_the_page_says_what_is_missing(browser: Any, url: str) -> None:

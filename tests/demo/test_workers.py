@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from panokit_demo.limits import DemoLimits
 from panokit_demo.workers import (
     ClientBusyError,
     JobBusyError,
+    JobCrashedError,
     JobFailedError,
+    JobKilledError,
     JobRefusedError,
     JobTooSlowError,
     WorkerPool,
@@ -45,6 +48,15 @@ class FakeStudio:
 
     def die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def die_once(self, mark: str) -> str:
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "done"
+
+    def crash(self) -> None:
+        os.abort()
 
     def burn(self, seconds: int) -> None:
         with budget.processor_seconds(seconds):
@@ -132,6 +144,26 @@ def test_a_cancelled_job_frees_its_worker(run: Callable[..., Any]) -> None:
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
+        return await pool.run("sleep", 0)
+
+    assert run(body, workers=1) == 0
+
+
+def test_a_job_whose_worker_is_killed_is_done_once_more(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    async def body(pool: WorkerPool) -> Any:
+        with pytest.raises(JobKilledError):
+            await pool.run("die")
+        return await pool.run("die_once", str(tmp_path / "mark"))
+
+    assert run(body, workers=1) == "done"
+
+
+def test_a_job_that_crashes_its_worker_is_not_done_again(run: Callable[..., Any]) -> None:
+    async def body(pool: WorkerPool) -> Any:
+        with pytest.raises(JobCrashedError):
+            await pool.run("crash")
         return await pool.run("sleep", 0)
 
     assert run(body, workers=1) == 0

@@ -383,3 +383,83 @@ def test_names_that_are_no_utf8_go_through_everything(
         if arguments[0] != "blur":
             assert "caf\\xe9 [bold]\\xff" in report.read_text("utf-8").replace("\\\\", "\\")
     assert "caf\\xe9 [bold]\\xff" in done.stdout
+
+
+HIDDEN = """
+import sys
+HIDDEN = {"torch", "litert_torch", "coremltools", "onnx", "onnxruntime", "fastapi", "uvicorn",
+          "jinja2", "matplotlib", "sqlalchemy", "fsspec", "ray", "skimage", "torchao"}
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HIDDEN:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hide())
+"""
+
+
+@pytest.fixture
+def thin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed without extras, for programs that are started."""
+    (tmp_path / "thin").mkdir()
+    (tmp_path / "thin" / "sitecustomize.py").write_text(HIDDEN)
+    path = os.pathsep.join(map(str, [tmp_path / "thin", *sys.path]))
+    monkeypatch.setenv("PYTHONPATH", path)
+
+
+@pytest.mark.usefixtures("thin")
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_without_extras_every_command_is_listed_with_a_sentence(
+    columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    done = panokit("--help")
+    assert done.returncode == 0, done.stderr
+    listed = " ".join(done.stdout.replace("│", " ").split())
+    for name, entry in shell._installed().items():
+        if entry.module.startswith("panokit") and (help := shell._help(entry)):
+            sentence = " ".join(help.split("\n\n")[0].split())
+            assert f"{name} {sentence}" in listed
+    assert "(Needs the extra [train].)" in listed
+    assert "(Needs the extra [demo].)" in listed
+    assert "validate Tell whether device dumps agree with the reference" in listed
+
+
+@pytest.mark.usefixtures("thin")
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (("train",), "train"),
+        (("train", "--data", "d", "--out", "o"), "train"),
+        (("compress",), "export"),
+        (("compress", "run", "int8", "--out", "o"), "export"),
+        (("export", "--out", "b.panokit"), "export"),
+        (("bench",), "export"),
+        (("demo",), "demo"),
+        (("demo", "--gallery", "p.png", "out.html"), "demo"),
+        (("validate", "d", "--report", "r.html"), "report"),
+        (("validate", "d", "--history", "h.db"), "history"),
+        (("validate", "s3://b/d"), "remote"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else " ".join(v),
+)
+def test_without_its_extra_a_command_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], extra: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 30)).save("p.png")
+    done = panokit(*arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"needs the {extra!r} extra" in line
+    assert "pip install" in line
+    assert f"[{extra}]" in line
+
+
+@pytest.mark.usefixtures("thin")
+def test_help_of_a_command_without_its_extra_names_it() -> None:
+    done = panokit("compress", "--help")
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 0
+    assert "Make a network smaller and faster" in said
+    assert "Not installed." in said
+    assert "[export]" in said

@@ -14,9 +14,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from panokit._reading import is_sidecar
 from panokit.dump.model import MAX_DUMP_BYTES, MAX_METADATA_BYTES, Dump
@@ -29,10 +31,14 @@ from panokit.dump.read import (
     read_raw,
 )
 from panokit.errors import DumpError, MissingExtraError
+from panokit_validation.web import fetch, is_web, list_page, sibling
 
 __all__ = ["DumpOpener", "DumpRef", "find_dumps"]
 
 MAX_MEMBERS = 200_000
+
+MAX_ARCHIVE_BYTES = 4_000_000_000
+"""Larger archives are not fetched over HTTP."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,9 @@ def find_dumps(sources: Iterable[str | os.PathLike[str]]) -> Iterator[DumpRef]:
     """
     for source in sources:
         text = os.fspath(source)
-        if _is_url(text):
+        if is_web(text):
+            yield from _find_on_web(text)
+        elif _is_url(text):
             yield from _find_remote(text)
         elif os.path.isdir(text):
             yield from _find_in_folder(Path(text))
@@ -92,6 +100,20 @@ def _find_in_folder(root: Path) -> Iterator[DumpRef]:
                 yield DumpRef(str(path), problem="leads out of the folder through a link")
             else:
                 yield from _expand(str(path))
+
+
+def _find_on_web(url: str) -> Iterator[DumpRef]:
+    if not url.endswith("/"):
+        yield from _expand(url)
+        return
+    try:
+        links = list(islice(list_page(url), MAX_MEMBERS))
+    except DumpError as error:
+        yield DumpRef(url, problem=f"cannot be listed: it {error.reason}")
+        return
+    for link in links:
+        if link.endswith((*SUFFIXES, ".zip")):
+            yield from _expand(link)
 
 
 def _find_remote(url: str) -> Iterator[DumpRef]:
@@ -189,7 +211,7 @@ class DumpOpener:
         try:
             if ref.member:
                 return self._from_archive(ref)
-            return self._from_url(ref)
+            return _from_web(ref) if is_web(ref.container) else self._from_url(ref)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
             raise DumpError(ref.label, f"cannot be unpacked: {error}") from None
         except (NotImplementedError, RuntimeError, ValueError) as error:
@@ -248,6 +270,15 @@ class DumpOpener:
         return alike[0] if len(alike) == 1 else None
 
 
+def _from_web(ref: DumpRef) -> Dump:
+    def part(name: str) -> tuple[IO[bytes], int]:
+        return fetch(sibling(ref.container, name), MAX_DUMP_BYTES)
+
+    file, size = fetch(ref.container, MAX_DUMP_BYTES)
+    with file:
+        return _read_stream(file, size, urlsplit(ref.container).path, ref.label, part)
+
+
 def _read_stream(file: IO[bytes], size: int, name: str, label: str, part: Any) -> Dump:
     """A dump from a stream: checked by its header first, then by way of a temporary file."""
     if size > MAX_DUMP_BYTES:
@@ -299,6 +330,8 @@ def _filesystem(url: str) -> tuple[Any, Any]:
 
 
 def _open_binary(container: str) -> IO[bytes]:
+    if is_web(container):
+        return fetch(container, MAX_ARCHIVE_BYTES)[0]
     if _is_url(container):
         fs, path = _filesystem(container)
         opened: IO[bytes] = fs.open(path, "rb")

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from panokit._files import write_json
-from panokit.cli.console import note, stderr
+from panokit.cli.console import bars, note
 from panokit.cli.noise import our_log
 from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
 from panokit.config import write_settings
@@ -286,6 +286,6 @@ def _progress(rank: int) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=stderr(),
+        console=bars(),
         disable=rank > 0,
     )

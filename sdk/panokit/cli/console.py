@@ -22,7 +22,7 @@ from rich.text import Text
 
 from panokit._text import shown
 
-__all__ = ["Cell", "Grid", "note", "say", "show", "stderr", "tracked", "working"]
+__all__ = ["Cell", "Grid", "bars", "note", "say", "show", "tracked", "working"]
 
 Item = TypeVar("Item")
 Cell = object
@@ -69,7 +69,7 @@ def say(text: object, *, label: str = "", style: str = "") -> None:
 
 def note(text: object, *, label: str = "", style: str = "") -> None:
     """A line about the work, to standard error."""
-    _line(stderr(), text, label, style)
+    _line(_Console(stderr=True), text, label, style)
 
 
 def show(grid: Grid, *, error: bool = False) -> None:
@@ -88,23 +88,23 @@ def show(grid: Grid, *, error: bool = False) -> None:
         _line(console, grid.caption, "", "dim")
 
 
-def stderr() -> Console:
-    """The console of standard error, for progress bars. Their texts are markup: escape them."""
-    return _Console(stderr=True)
+def bars() -> Console:
+    """The console of standard error for progress bars (their texts are markup: escape them). Where
+    that is no terminal it is silent: bars would be empty lines there."""
+    console = _Console(stderr=True)
+    console.quiet = not console.is_terminal
+    return console
 
 
 def tracked(items: Iterable[Item], what: str) -> Iterable[Item]:
     """``items`` with a progress bar on standard error, where that is a terminal."""
-    console = stderr()
-    if not console.is_terminal:  # rich would write an empty line
-        return items
-    return track(list(items), escape(shown(what)), console=console, transient=True)
+    return track(list(items), escape(shown(what)), console=bars(), transient=True)
 
 
 @contextmanager
 def working(what: str) -> Iterator[Callable[[str], None]]:
     """A line on the terminal that says what is being done; call what is yielded to change it."""
-    with stderr().status(escape(shown(what))) as status:
+    with bars().status(escape(shown(what))) as status:
         yield lambda text: status.update(escape(shown(text)))
 
 

@@ -101,9 +101,16 @@ def _with_extra(entry: EntryPoint, help: str) -> str:
     What help holds is no markup."""
     extra, module = _EXTRA_OF_PACKAGE.get(entry.value.partition(".")[0], ("", ""))
     first, *rest = help.split("\n\n")
-    if extra and find_spec(module) is None:
+    if extra and not _is_there(module):
         first = f"{first.strip()} (Needs the extra [{extra}].)"
     return escape("\n\n".join([first, *rest]))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:
+        return False
 
 
 def _without_markup(command: Any) -> Any:

@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from panokit.bundle import MANIFEST, Bundle, hash_path
-from panokit.cli.console import Grid, note, say, show, stderr
+from panokit.cli.console import Grid, bars, note, say, show
 from panokit.cli.options import (
     DO,
     INPUT,
@@ -305,7 +305,7 @@ def _stated(bundle: Bundle, artifact: str | None, config: RunConfig) -> dict[str
 
 def _progress(outcomes: Iterator[Outcome], summary: RunSummary) -> Iterator[Outcome]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=stderr(), transient=True) as progress:
+    with Progress(*columns, console=bars(), transient=True) as progress:
         task = progress.add_task("validating")
         for outcome in outcomes:
             yield outcome

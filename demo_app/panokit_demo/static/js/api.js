@@ -7,7 +7,7 @@ const ROOT = new URL("../../", import.meta.url);
  * The address of a path of this server, such as "api/info".
  * @param {string} path
  */
-export const at = (path) => new URL(path, ROOT).href;
+export const addressOf = (path) => new URL(path, ROOT).href;
 
 const PATIENCE = [400, 900, 1800, 3500]; // pauses before asking a busy server again
 
@@ -30,7 +30,7 @@ async function request(path, options = {}) {
   for (let attempt = 0; ; attempt++) {
     let answer;
     try {
-      answer = await fetch(at(path), options);
+      answer = await fetch(addressOf(path), options);
     } catch (error) {
       if (/** @type {Error} */ (error).name === "AbortError") throw error;
       throw new Refused("The server cannot be reached; is it still running?", 0);
@@ -72,7 +72,7 @@ export const open = async ({ file, sample, artifact }) =>
 
 /** @param {string} session */
 export const close = (session) =>
-  fetch(at(`api/sessions/${session}`), { method: "DELETE", keepalive: true }).catch(() => {});
+  fetch(addressOf(`api/sessions/${session}`), { method: "DELETE", keepalive: true }).catch(() => {});
 
 /** @type {(session: string, format: "jpg" | "png") => Promise<Blob>} */
 export const photo = async (session, format) =>

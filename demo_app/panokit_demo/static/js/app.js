@@ -425,7 +425,7 @@ const named = ({ id, precision }) => (id.includes(precision) ? id : `${id} · ${
 
 /** @param {string} name */
 function sampleButton(name) {
-  const image = element("img", { src: api.at(`api/samples/${encodeURIComponent(name)}`), alt: "", loading: "lazy" });
+  const image = element("img", { src: api.addressOf(`api/samples/${encodeURIComponent(name)}`), alt: "", loading: "lazy" });
   const button = element("button", { type: "button" }, [image, element("span", { textContent: readable(name) })]);
   button.dataset.sample = name;
   button.addEventListener("click", () => open({ sample: name }));

@@ -1,9 +1,9 @@
 /** The page about the API, drawn from the server's own OpenAPI description. */
 
-import { at } from "./api.js";
+import { addressOf } from "./api.js";
 import { element } from "./page.js";
 
-const answer = await fetch(at("openapi.json"));
+const answer = await fetch(addressOf("openapi.json"));
 /** @type {Panokit.OpenApi} */
 const spec = await answer.json();
 const page = /** @type {HTMLElement} */ (document.getElementById("document"));
@@ -75,7 +75,7 @@ function bodyOf(operation) {
 function example(path, method, operation) {
   /** @type {Record<string, string>} */
   const fields = { photo: "@photo.jpg", dump: "@photo.safetensors", edits: "@edits.json" };
-  const url = at(path.slice(1));
+  const url = addressOf(path.slice(1));
   if (operation.requestBody?.content["multipart/form-data"]) {
     const needed = bodyOf(operation)?.required ?? ["photo"];
     const form = needed.map((n) => `-F ${n}=${n === "edits" ? "<edits.json" : fields[n]}`);

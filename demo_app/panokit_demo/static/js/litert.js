@@ -7,7 +7,7 @@
  */
 
 import { getGlobalLiteRt, loadLiteRt } from "@litertjs/core";
-import { at } from "./api.js";
+import { addressOf } from "./api.js";
 
 /** @type {Record<string, { new (buffer: ArrayBuffer): Panokit.Numbers }>} */
 const ARRAYS = { float32: Float32Array, uint8: Uint8Array, int8: Int8Array };
@@ -19,7 +19,7 @@ let loading = null;
 
 /** The WebAssembly part, loaded once. */
 async function load() {
-  loading ??= loadLiteRt(at("litertjs/core/wasm/")).catch((error) => {
+  loading ??= loadLiteRt(addressOf("litertjs/core/wasm/")).catch((error) => {
     loading = null;
     throw error;
   });
