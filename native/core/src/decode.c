@@ -20,79 +20,67 @@ typedef struct block {
     const float *corner[4]; /* upper left, upper right, lower left, lower right; all channels */
     int32_t y0, y1, x0, x1; /* pixels on the photo */
     const float *fy, *fx;   /* weights by absolute row and column */
+    float step_y, step_x;   /* by which they grow */
 } block;
 
 /* ---- classes ---- */
 
+enum { SIDE = 8 }; /* pixels of a piece of a block */
+static const float WIDE = 40.0f; /* a logit that changes more within a block is summed by itself */
+
 typedef struct choice {
-    int32_t maybe, heavy; /* how many channels may win, and count */
-    float base;           /* the least that the winner's logit can be */
-    float top;            /* the most */
+    int32_t maybe, wide; /* how many channels may win, and how many change too much */
+    float base;          /* the least that the winner's logit can be */
+    float counts_from;   /* what lies below adds nothing to the sum */
+    int slow;            /* logits so far apart that float exponentials overflow */
 } choice;
+
+static void note_channels(const panokit_session *s, i4 mask, int32_t first, int32_t *list, int32_t *n) {
+    int32_t lane[4], i;
+    if (!i4_any(mask)) return;
+    i4_store(lane, mask);
+    for (i = 0; i < 4 && first + i < s->channels; i++)
+        if (lane[i]) list[(*n)++] = first + i;
+}
 
 static choice choose(panokit_session *s, const block *b) {
     const float *p = b->corner[0], *q = b->corner[1], *r = b->corner[2], *t = b->corner[3];
-    f4 base = f4_all(-FLT_MAX), top = base, bottom = f4_all(FLT_MAX);
-    float slack, at_least, counts_from, size;
-    choice found = {0, 0, 0, 0};
+    f4 base = f4_all(-FLT_MAX), top = base, bottom = f4_all(FLT_MAX), at_least, counts_from;
+    float highest, size, least;
+    choice found = {0, 0, 0, 0, 0};
     int32_t c;
     for (c = 0; c < s->padded; c += 4) {
         f4 a = f4_load(p + c), e = f4_load(q + c), g = f4_load(r + c), h = f4_load(t + c);
         f4 high = f4_max(f4_max(a, e), f4_max(g, h)), low = f4_min(f4_min(a, e), f4_min(g, h));
         f4_store(s->high + c, high);
+        f4_store(s->low + c, low);
         base = f4_max(base, low);
         top = f4_max(top, high);
         bottom = f4_min(bottom, low);
     }
     found.base = f4_highest(base);
-    found.top = f4_highest(top);
-    size = -f4_lowest(bottom);
-    if (found.top > size) size = found.top;
-    slack = size * BLOCK_SLACK;
-    at_least = found.base - slack;
-    counts_from = at_least - s->negligible;
-    for (c = 0; c < s->channels; c++) {
-        s->maybe[found.maybe] = c;
-        found.maybe += s->high[c] >= at_least;
-        s->heavy[found.heavy] = c;
-        found.heavy += s->high[c] >= counts_from;
+    highest = f4_highest(top);
+    least = f4_lowest(bottom);
+    size = highest > -least ? highest : -least;
+    found.slow = !(highest - found.base < 80.0f);
+    found.counts_from = found.base - s->negligible;
+    at_least = f4_all(found.base - size * BLOCK_SLACK);
+    counts_from = f4_all(found.counts_from);
+    for (c = 0; c < s->padded; c += 4) {
+        f4 high = f4_load(s->high + c);
+        note_channels(s, f4_most(high, at_least), c, s->maybe, &found.maybe);
+        if (highest - least > WIDE) {
+            i4 wide = f4_more(f4_sub(high, f4_load(s->low + c)), f4_all(WIDE));
+            note_channels(s, i4_and(wide, f4_most(high, counts_from)), c, s->wide, &found.wide);
+        }
     }
     return found;
 }
 
-/* One row of a block, four pixels from x: class, and its probability. */
-typedef struct lanes4 {
-    f4 best, total;
-    i4 channel;
-} lanes4;
-
-static lanes4 classify4(const panokit_session *s, const block *b, const choice *c, int32_t x,
-                        f4 fy) {
-    f4 fx = f4_load(b->fx + x), base = f4_all(c->base);
-    lanes4 out;
-    int32_t k;
-    for (k = 0; k < c->maybe; k++) {
-        int32_t n = s->maybe[k];
-        f4 upper = f4_mix(f4_all(b->corner[0][n]), f4_all(b->corner[1][n]), fx);
-        f4 lower = f4_mix(f4_all(b->corner[2][n]), f4_all(b->corner[3][n]), fx);
-        f4 value = f4_mix(upper, lower, fy);
-        if (k == 0) {
-            out.best = value;
-            out.channel = i4_all(n);
-        } else {
-            i4 more = f4_more(value, out.best);
-            out.best = f4_pick(more, value, out.best);
-            out.channel = i4_pick(more, i4_all(n), out.channel);
-        }
-    }
-    out.total = f4_all(0);
-    for (k = 0; k < c->heavy; k++) {
-        int32_t n = s->heavy[k];
-        f4 upper = f4_mix(f4_all(b->corner[0][n]), f4_all(b->corner[1][n]), fx);
-        f4 lower = f4_mix(f4_all(b->corner[2][n]), f4_all(b->corner[3][n]), fx);
-        out.total = f4_add(out.total, f4_exp(f4_sub(f4_mix(upper, lower, fy), base)));
-    }
-    return out;
+static f4 resized4(const block *b, int32_t channel, f4 fx, f4 fy) {
+    f4 upper = f4_mix(f4_all(b->corner[0][channel]), f4_all(b->corner[1][channel]), fx);
+    f4 lower = f4_mix(f4_all(b->corner[2][channel]), f4_all(b->corner[3][channel]), fx);
+    return f4_mix(upper, lower, fy);
 }
 
 static float resized(const block *b, int32_t channel, int32_t y, int32_t x) {
@@ -101,7 +89,91 @@ static float resized(const block *b, int32_t channel, int32_t y, int32_t x) {
     return mix(upper, lower, b->fy[y]);
 }
 
-/* Logits so far apart that float exponentials overflow: pixel by pixel, in double. */
+/* Exponentials of numbers that change evenly over a piece of a block, lanes are channels: each is
+ * the one to its left times a ratio, and the first of a row and the ratio change by ratios too. */
+typedef struct evenly {
+    f4 first, ratio_x, ratio_y, ratio_xy;
+} evenly;
+
+/* e^(logit - base) of four channels; 0 for those that do not count. A resized logit is
+ * a + dx·fx + dy·fy + dxy·fx·fy. */
+static int start_evenly(const panokit_session *s, const block *b, const choice *c, int32_t channel,
+                        int32_t y0, int32_t x0, evenly *out) {
+    f4 high = f4_load(s->high + channel), low = f4_load(s->low + channel), scale = f4_all(PK_LOG2E);
+    i4 keep = i4_and(f4_most(high, f4_all(c->counts_from)), f4_most(f4_all(WIDE), f4_sub(high, low)));
+    f4 fx = f4_all(b->fx[x0]), fy = f4_all(b->fy[y0]), a, dx, dy, dxy, first;
+    f4 step_x = f4_all(b->step_x * PK_LOG2E), step_y = f4_all(b->step_y * PK_LOG2E);
+    if (channel + 4 > s->channels) keep = i4_and(keep, i4_first(s->channels - channel));
+    if (!i4_any(keep)) return 0;
+    a = f4_keep(keep, f4_load(b->corner[0] + channel));
+    dx = f4_sub(f4_keep(keep, f4_load(b->corner[1] + channel)), a);
+    dy = f4_sub(f4_keep(keep, f4_load(b->corner[2] + channel)), a);
+    dxy = f4_sub(f4_sub(f4_keep(keep, f4_load(b->corner[3] + channel)), a), f4_add(dx, dy));
+    dy = f4_add(dy, f4_mul(dxy, fx)); /* down the first column */
+    first = f4_add(f4_add(f4_mul(dx, fx), f4_mul(dy, fy)), f4_sub(a, f4_all(c->base)));
+    out->first = f4_keep(keep, f4_exp2(f4_mul(first, scale)));
+    out->ratio_x = f4_exp2(f4_mul(f4_add(dx, f4_mul(dxy, fy)), step_x));
+    out->ratio_y = f4_exp2(f4_mul(dy, step_y));
+    out->ratio_xy = f4_exp2(f4_mul(dxy, f4_mul(step_x, f4_all(b->step_y))));
+    return 1;
+}
+
+/* Adds n of them to `total` [ny][nx]. */
+static void add_evenly(evenly *e, int32_t n, int32_t ny, int32_t nx, f4 *total) {
+    int32_t y, x, k;
+    for (y = 0; y < ny; y++, total += nx) {
+        for (k = 0; k < n; k++) {
+            f4 value = e[k].first;
+            for (x = 0; x < nx; x++) {
+                total[x] = f4_add(total[x], value);
+                value = f4_mul(value, e[k].ratio_x);
+            }
+            e[k].first = f4_mul(e[k].first, e[k].ratio_y);
+            e[k].ratio_x = f4_mul(e[k].ratio_x, e[k].ratio_xy);
+        }
+    }
+}
+
+/* The same for four pixels a row, the usual stride: a row's sums stay in registers. */
+static void add_evenly4(evenly *e, int32_t n, int32_t ny, f4 *total) {
+    int32_t y, k;
+    for (y = 0; y < ny; y++, total += 4) {
+        f4 a = total[0], b = total[1], c = total[2], d = total[3];
+        for (k = 0; k < n; k++) {
+            f4 value = e[k].first, ratio = e[k].ratio_x, second = f4_mul(value, ratio);
+            f4 square = f4_mul(ratio, ratio);
+            a = f4_add(a, value);
+            b = f4_add(b, second);
+            c = f4_add(c, f4_mul(value, square));
+            d = f4_add(d, f4_mul(second, square));
+            e[k].first = f4_mul(value, e[k].ratio_y);
+            e[k].ratio_x = f4_mul(ratio, e[k].ratio_xy);
+        }
+        total[0] = a;
+        total[1] = b;
+        total[2] = c;
+        total[3] = d;
+    }
+}
+
+enum { BATCH = 8 }; /* groups of four channels at a time */
+
+static void add_channels(const panokit_session *s, const block *b, const choice *c, int32_t y0,
+                         int32_t x0, int32_t ny, int32_t nx, f4 *total) {
+    evenly batch[BATCH];
+    int32_t channel, n = 0;
+    for (channel = 0; channel < s->padded; channel += 4) {
+        n += start_evenly(s, b, c, channel, y0, x0, &batch[n]);
+        if (n < BATCH && channel + 4 < s->padded) continue;
+        if (nx == 4) {
+            add_evenly4(batch, n, ny, total);
+        } else {
+            add_evenly(batch, n, ny, nx, total);
+        }
+        n = 0;
+    }
+}
+
 static float slow_probability(const panokit_session *s, const block *b, int32_t channel, int32_t y,
                               int32_t x) {
     double peak = resized(b, channel, y, x), total = 0;
@@ -110,38 +182,81 @@ static float slow_probability(const panokit_session *s, const block *b, int32_t 
     return (float)(1 / total);
 }
 
-static void classify_block(panokit_session *s, const block *b) {
-    int32_t width = s->grid_x.n, y, x, i, left;
-    choice c = choose(s, b);
-    int slow = !(c.top - c.base < 80.0f);
-    if (c.heavy == 1) { /* one class alone: sure of itself */
-        for (y = b->y0; y < b->y1; y++) {
-            for (x = b->x0; x < b->x1; x++) {
-                s->class_map[(size_t)y * width + x] = s->heavy[0];
-                s->probability[(size_t)y * width + x] = 1.0f;
+/* The winners of a strip of a piece, four pixels wide: e^(logit - base) in `likely`, by row. */
+static void find_winners(const panokit_session *s, const block *b, const choice *c, int32_t y0, int32_t x,
+                         int32_t ny, f4 *likely, i4 *winner) {
+    f4 peak[SIDE], fx = f4_load(b->fx + x), base = f4_all(c->base);
+    int32_t k, y;
+    for (k = 0; k < c->maybe; k++) {
+        int32_t n = s->maybe[k];
+        f4 upper = f4_mix(f4_all(b->corner[0][n]), f4_all(b->corner[1][n]), fx);
+        f4 lower = f4_mix(f4_all(b->corner[2][n]), f4_all(b->corner[3][n]), fx);
+        f4 step = f4_sub(lower, upper);
+        for (y = 0; y < ny; y++) {
+            f4 value = f4_add(upper, f4_mul(step, f4_all(b->fy[y0 + y])));
+            if (k == 0) {
+                peak[y] = value;
+                winner[y] = i4_all(n);
+            } else {
+                i4 more = f4_more(value, peak[y]);
+                peak[y] = f4_pick(more, value, peak[y]);
+                winner[y] = i4_pick(more, i4_all(n), winner[y]);
             }
         }
-        return;
     }
-    if (slow) c.heavy = 0;
-    for (y = b->y0; y < b->y1; y++) {
-        f4 fy = f4_all(b->fy[y]);
-        for (x = b->x0; x < b->x1; x += 4) {
-            float best[4], total[4];
+    if (c->maybe == 1 && ny > 2) { /* one logit that changes evenly */
+        f4 ratio = f4_exp(f4_sub(peak[1], peak[0]));
+        likely[0] = f4_exp(f4_sub(peak[0], base));
+        for (y = 1; y < ny; y++) likely[y] = f4_mul(likely[y - 1], ratio);
+    } else {
+        for (y = 0; y < ny; y++) likely[y] = f4_exp(f4_sub(peak[y], base));
+    }
+}
+
+/* A piece of a block, SIDE x SIDE pixels at most. */
+static void classify_piece(panokit_session *s, const block *b, const choice *c, int32_t y0, int32_t x0,
+                           int32_t ny, int32_t nx) {
+    f4 totals[SIDE * SIDE + 3], likely[SIDE], base = f4_all(c->base);
+    i4 winner[SIDE];
+    int32_t y, x, k, i;
+    memset(totals, 0, sizeof *totals * (size_t)(ny * nx + 3));
+    if (!c->slow) add_channels(s, b, c, y0, x0, ny, nx, totals);
+    for (x = 0; x < nx; x += 4) {
+        int32_t left = nx - x < 4 ? nx - x : 4;
+        find_winners(s, b, c, y0, x0 + x, ny, likely, winner);
+        for (y = 0; y < ny; y++) {
+            size_t at = (size_t)(y0 + y) * (size_t)s->grid_x.n + (size_t)(x0 + x);
+            f4 sum = f4_sums(totals + y * nx + x), fy = f4_all(b->fy[y0 + y]);
+            float probability[4];
             int32_t channel[4];
-            size_t at = (size_t)y * width + x;
-            lanes4 found = classify4(s, b, &c, x, fy);
-            f4_store(best, f4_exp(f4_sub(found.best, f4_all(c.base))));
-            f4_store(total, found.total);
-            i4_store(channel, found.channel);
-            left = b->x1 - x < 4 ? b->x1 - x : 4;
+            for (k = 0; k < c->wide; k++) {
+                f4 logit = resized4(b, s->wide[k], f4_load(b->fx + x0 + x), fy);
+                sum = f4_add(sum, f4_exp(f4_sub(logit, base)));
+            }
+            sum = f4_div(likely[y], sum);
+            if (left == 4 && !c->slow) {
+                i4_store(s->class_map + at, winner[y]);
+                f4_store(s->probability + at, sum);
+                continue;
+            }
+            f4_store(probability, sum);
+            i4_store(channel, winner[y]);
             for (i = 0; i < left; i++) {
                 s->class_map[at + i] = channel[i];
                 s->probability[at + i] =
-                    slow ? slow_probability(s, b, channel[i], y, x + i) : best[i] / total[i];
+                    c->slow ? slow_probability(s, b, channel[i], y0 + y, x0 + x + i) : probability[i];
             }
         }
     }
+}
+
+static void classify_block(panokit_session *s, const block *b) {
+    choice c = choose(s, b);
+    int32_t y, x;
+    for (y = b->y0; y < b->y1; y += SIDE)
+        for (x = b->x0; x < b->x1; x += SIDE)
+            classify_piece(s, b, &c, y, x, b->y1 - y < SIDE ? b->y1 - y : SIDE,
+                           b->x1 - x < SIDE ? b->x1 - x : SIDE);
 }
 
 /* ---- votes ---- */
@@ -205,16 +320,16 @@ static void vote_piece(panokit_session *s, const block *b, int32_t y0, int32_t y
     f4 py[MOST_LANES], px[MOST_LANES], low_y = f4_all(FLT_MAX), low_x = low_y;
     f4 high_y = f4_all(-FLT_MAX), high_x = high_y;
     int32_t y, x, i, n = 0, asked, width = s->grid_x.n;
-    for (y = y0; y < y1; y++) {
-        f4 fy = f4_all(b->fy[y]), at = f4_all(s->grid_y.centers[y]);
-        for (x = x0; x < x1; x += 4, n++) {
-            f4 fx = f4_load(b->fx + x);
-            f4 uy = f4_mix(f4_all(b->corner[0][0]), f4_all(b->corner[1][0]), fx);
-            f4 ly = f4_mix(f4_all(b->corner[2][0]), f4_all(b->corner[3][0]), fx);
-            f4 ux = f4_mix(f4_all(b->corner[0][1]), f4_all(b->corner[1][1]), fx);
-            f4 lx = f4_mix(f4_all(b->corner[2][1]), f4_all(b->corner[3][1]), fx);
-            py[n] = f4_add(f4_mix(uy, ly, fy), at);
-            px[n] = f4_add(f4_mix(ux, lx, fy), f4_load(s->grid_x.centers + x));
+    for (x = x0; x < x1; x += 4) {
+        f4 fx = f4_load(b->fx + x), at_x = f4_load(s->grid_x.centers + x);
+        f4 uy = f4_mix(f4_all(b->corner[0][0]), f4_all(b->corner[1][0]), fx);
+        f4 ux = f4_mix(f4_all(b->corner[0][1]), f4_all(b->corner[1][1]), fx);
+        f4 dy = f4_sub(f4_mix(f4_all(b->corner[2][0]), f4_all(b->corner[3][0]), fx), uy);
+        f4 dx = f4_sub(f4_mix(f4_all(b->corner[2][1]), f4_all(b->corner[3][1]), fx), ux);
+        for (y = y0; y < y1; y++, n++) {
+            f4 fy = f4_all(b->fy[y]);
+            py[n] = f4_add(f4_add(uy, f4_mul(dy, fy)), f4_all(s->grid_y.centers[y]));
+            px[n] = f4_add(f4_add(ux, f4_mul(dx, fy)), at_x);
             low_y = f4_min(low_y, py[n]);
             high_y = f4_max(high_y, py[n]);
             low_x = f4_min(low_x, px[n]);
@@ -222,8 +337,8 @@ static void vote_piece(panokit_session *s, const block *b, int32_t y0, int32_t y
         }
     }
     asked = ask(s, f4_lowest(low_y), f4_highest(high_y), f4_lowest(low_x), f4_highest(high_x));
-    for (y = y0, n = 0; y < y1; y++) {
-        for (x = x0; x < x1; x += 4, n++) {
+    for (x = x0, n = 0; x < x1; x += 4) {
+        for (y = y0; y < y1; y++, n++) {
             int32_t rank[4], left = x1 - x < 4 ? x1 - x : 4;
             size_t place = (size_t)y * width + x;
             i4_store(rank, nearest4(s, asked, py[n], px[n]));
@@ -269,6 +384,8 @@ static void each_block(panokit_session *s, const float *values, int32_t channels
             const pk_group *gx = &s->cols.group[j];
             size_t left = (size_t)gx->low * (size_t)channels, right = (size_t)gx->high * (size_t)channels;
             if (!clip_group(gx, &s->grid_x, &b.x0, &b.x1)) continue;
+            b.step_y = gy->step;
+            b.step_x = gx->step;
             b.corner[0] = values + (size_t)gy->low * row + left;
             b.corner[1] = values + (size_t)gy->low * row + right;
             b.corner[2] = values + (size_t)gy->high * row + left;
@@ -434,35 +551,65 @@ static void find_centers(panokit_session *s) {
 
 /* ---- instances ---- */
 
+/* Pixels of a row that have the class and the vote of the first one. */
+static int32_t run_end(const panokit_session *s, size_t line, int32_t x) {
+    const int32_t *channel = s->class_map + line, *vote = s->votes + line;
+    int32_t c = channel[x], k = vote[x];
+    do x++;
+    while (x < s->grid_x.to && channel[x] == c && vote[x] == k);
+    return x;
+}
+
+/* Pixels and sums of their probabilities, by channel, and by centre and channel. */
 static void count_votes(panokit_session *s) {
-    size_t pixels = (size_t)s->grid_y.n * (size_t)s->grid_x.n, i;
-    int32_t k, j;
-    memset(s->counts, 0, sizeof *s->counts * (size_t)s->center_count * (size_t)s->things);
+    size_t pairs = (size_t)s->center_count * (size_t)s->things;
+    int32_t y, x, end;
+    memset(s->counts, 0, sizeof *s->counts * pairs);
+    memset(s->pair_sums, 0, sizeof *s->pair_sums * pairs);
     memset(s->channel_area, 0, sizeof *s->channel_area * (size_t)s->channels);
-    for (i = 0; i < pixels; i++) {
-        int32_t c = s->class_map[i];
-        if (c < 0) continue;
-        if (s->votes[i] >= 0) {
-            s->counts[(size_t)s->votes[i] * (size_t)s->things + (size_t)s->thing_index[c]]++;
-        } else if (s->thing_index[c] < 0) {
-            s->channel_area[c]++;
+    memset(s->channel_sums, 0, sizeof *s->channel_sums * (size_t)s->channels);
+    for (y = s->grid_y.from; y < s->grid_y.to; y++) {
+        size_t line = (size_t)y * (size_t)s->grid_x.n;
+        for (x = s->grid_x.from; x < s->grid_x.to; x = end) {
+            int32_t c = s->class_map[line + x], k = s->votes[line + x], i;
+            const float *p = s->probability + line;
+            double sum = 0;
+            end = run_end(s, line, x);
+            for (i = x; i < end; i++) sum += p[i];
+            if (k >= 0) {
+                size_t pair = (size_t)k * (size_t)s->things + (size_t)s->thing_index[c];
+                s->counts[pair] += end - x;
+                s->pair_sums[pair] += sum;
+            } else {
+                s->channel_area[c] += end - x;
+                s->channel_sums[c] += sum;
+            }
         }
     }
+}
+
+/* The class of each centre's voters; returns whether any voter has another. */
+static int choose_classes(panokit_session *s) {
+    int32_t k, j;
+    int mixed = 0;
     for (k = 0; k < s->center_count; k++) {
         const int32_t *counts = s->counts + (size_t)k * (size_t)s->things;
         int32_t most = -1, area = 0;
         s->top[k] = s->model->by_id[0];
+        s->sums[k] = 0;
         for (j = 0; j < s->channels; j++) { /* by category id: a tie goes to the lowest */
-            int32_t c = s->model->by_id[j];
-            int32_t n = s->thing_index[c] < 0 ? 0 : counts[s->thing_index[c]];
+            int32_t c = s->model->by_id[j], t = s->thing_index[c], n = t < 0 ? 0 : counts[t];
             if (n > most) {
                 most = n;
                 s->top[k] = c;
+                s->sums[k] = t < 0 ? 0 : s->pair_sums[(size_t)k * (size_t)s->things + (size_t)t];
             }
             area += n;
         }
         s->areas[k] = area;
+        mixed |= area > most;
     }
+    return mixed;
 }
 
 /* Logit of a channel at a pixel of the grid. */
@@ -477,28 +624,27 @@ static float logit_at(const panokit_session *s, int32_t channel, const pk_group 
     return mix(a, b, s->rows.f[y]);
 }
 
-static void sum_probabilities(panokit_session *s) {
+/* Voters of another class than their instance's: how likely the instance's is there. */
+static void add_other_voters(panokit_session *s) {
     const pk_group *gy = s->rows.group, *gx;
-    int32_t y, x;
-    memset(s->sums, 0, sizeof *s->sums * (size_t)s->center_count);
-    memset(s->channel_sums, 0, sizeof *s->channel_sums * (size_t)s->channels);
+    int32_t y, x, end;
     for (y = s->grid_y.from; y < s->grid_y.to; y++) {
         size_t line = (size_t)y * (size_t)s->grid_x.n;
         while (y >= gy->to) gy++;
         gx = s->cols.group;
-        for (x = s->grid_x.from; x < s->grid_x.to; x++) {
+        for (x = s->grid_x.from; x < s->grid_x.to; x = end) {
             int32_t c = s->class_map[line + x], k = s->votes[line + x];
-            double p = s->probability[line + x];
-            if (k < 0) {
-                s->channel_sums[c] += p;
-            } else if (c == s->top[k]) {
-                s->sums[k] += p;
-            } else { /* a voter of another class: how likely the instance's class is there */
-                float wanted, own;
-                while (x >= gx->to) gx++;
-                wanted = logit_at(s, s->top[k], gy, gx, y, x);
-                own = logit_at(s, c, gy, gx, y, x);
-                s->sums[k] += p * pk_exp((double)wanted - (double)own);
+            end = run_end(s, line, x);
+            while (k >= 0 && c != s->top[k] && x < end) {
+                float lead[4] = {0, 0, 0, 0}, share[4];
+                int32_t n = end - x < 4 ? end - x : 4, i;
+                for (i = 0; i < n; i++) {
+                    while (x + i >= gx->to) gx++;
+                    lead[i] = logit_at(s, s->top[k], gy, gx, y, x + i) - logit_at(s, c, gy, gx, y, x + i);
+                }
+                f4_store(share, f4_exp(f4_load(lead)));
+                for (i = 0; i < n; i++, x++)
+                    s->sums[k] += (double)s->probability[line + x] * (double)share[i];
             }
         }
     }
@@ -541,10 +687,14 @@ static void make_segments(panokit_session *s) {
 }
 
 static void make_ids(panokit_session *s) {
-    size_t pixels = (size_t)s->grid_y.n * (size_t)s->grid_x.n, i;
-    for (i = 0; i < pixels; i++) {
-        int32_t c = s->class_map[i], k = s->votes[i];
-        s->ids[i] = k >= 0 ? s->id_of_rank[k] : c >= 0 ? s->id_of_channel[c] : 0;
+    int32_t y, x;
+    memset(s->ids, 0, sizeof *s->ids * (size_t)s->grid_y.n * (size_t)s->grid_x.n);
+    for (y = s->grid_y.from; y < s->grid_y.to; y++) {
+        size_t line = (size_t)y * (size_t)s->grid_x.n;
+        for (x = s->grid_x.from; x < s->grid_x.to; x++) {
+            int32_t k = s->votes[line + x];
+            s->ids[line + x] = k >= 0 ? s->id_of_rank[k] : s->id_of_channel[s->class_map[line + x]];
+        }
     }
 }
 
@@ -610,7 +760,7 @@ panokit_status panokit_decode(panokit_session *s, const panokit_tensor heads[3],
     if (s->center_count && same) vote_cells(s);
     if (s->center_count && !same) each_block(s, s->offset, 2, vote_block);
     count_votes(s);
-    sum_probabilities(s);
+    if (choose_classes(s)) add_other_voters(s);
     make_segments(s);
     make_ids(s);
     pk_measure_on_photo(s);

@@ -126,16 +126,31 @@ static int32_t first_bad(const float *values, int32_t n) {
     return i;
 }
 
+static panokit_status bad_number(panokit_head head, float value, int32_t y, int32_t x, int32_t c,
+                                 panokit_error *error) {
+    int32_t position[3];
+    position[0] = y;
+    position[1] = x;
+    position[2] = c;
+    return pk_fail_head(error, head, position,
+                        "expected finite numbers of at most 1e38 in magnitude, got %g at row %ld, "
+                        "column %ld, channel %ld",
+                        (double)value, (long)y, (long)x, (long)c);
+}
+
 static panokit_status read_head(panokit_session *s, panokit_head head, const panokit_tensor *given,
                                 float *out, int32_t padded, panokit_error *error) {
     const panokit_tensor_spec *spec = &s->model->info.heads[head];
     source from;
-    int32_t y, x, c;
+    int32_t y, x, c, at;
+    int eight_bit;
     panokit_status status;
     memset(&from, 0, sizeof from);
     status = open_source(s->model, head, given, &from, error);
     if (status) return status;
-    if (spec->quantized && from.dtype <= PANOKIT_I8) make_table(spec, from.dtype, s->table);
+    eight_bit = from.dtype <= PANOKIT_I8;
+    if (eight_bit) make_table(spec, from.dtype, s->table);
+    if (eight_bit && first_bad(s->table, 256) >= 0) eight_bit = 0; /* a huge scale: look closer */
     for (y = 0; y < from.h; y++) {
         float *row = out + (size_t)y * (size_t)from.w * (size_t)padded;
         if (from.channel == 1 || from.c == 1) {
@@ -151,21 +166,11 @@ static panokit_status read_head(panokit_session *s, panokit_head head, const pan
                 for (x = 0; x < from.w; x++) row[(size_t)x * (size_t)padded + (size_t)c] = s->line[x];
             }
         }
-        for (x = 0; x < from.w; x++) {
-            float *cell = row + (size_t)x * (size_t)padded;
-            int32_t bad = first_bad(cell, from.c);
-            if (bad >= 0) {
-                int32_t position[3];
-                position[0] = y;
-                position[1] = x;
-                position[2] = bad;
-                return pk_fail_head(error, head, position,
-                                    "expected finite numbers of at most 1e38 in magnitude, got %g at "
-                                    "row %ld, column %ld, channel %ld",
-                                    (double)cell[bad], (long)y, (long)x, (long)bad);
-            }
-            for (c = from.c; c < padded; c++) cell[c] = cell[0]; /* changes no highest or lowest */
-        }
+        for (x = 0; x < from.w; x++)
+            for (c = from.c; c < padded; c++) /* changes no highest or lowest */
+                row[(size_t)x * (size_t)padded + (size_t)c] = row[(size_t)x * (size_t)padded];
+        at = eight_bit ? -1 : first_bad(row, from.w * padded);
+        if (at >= 0) return bad_number(head, row[at], y, at / padded, at % padded, error);
     }
     return PANOKIT_OK;
 }

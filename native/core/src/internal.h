@@ -82,8 +82,9 @@ typedef struct pk_axis { /* one axis of a grid over the input */
     const float *centers; /* in input pixels */
 } pk_axis;
 
-typedef struct pk_group { /* outputs of an axis that lie between the same two inputs */
+typedef struct pk_group { /* outputs of an axis that lie between the same two inputs, evenly */
     int32_t low, high, from, to;
+    float step; /* of their weights */
 } pk_group;
 
 typedef struct pk_taps {
@@ -130,7 +131,7 @@ struct panokit_session {
     int32_t *class_map, *votes, *ids;
     float *probability;
     float *high, *low;           /* [padded] highest and lowest corner of a block */
-    int32_t *maybe, *heavy;      /* channels that may win, or that count in the sum */
+    int32_t *maybe, *wide;       /* channels that may win, or that change too much for the sum */
     pk_center *centers;
     float *center_y, *center_x;  /* [most_centers + 3] */
     int32_t center_count, most_centers;
@@ -141,7 +142,7 @@ struct panokit_session {
     int32_t things;
     int32_t *top, *areas, *id_of_rank, *id_of_channel;
     int64_t *channel_area;
-    double *sums, *channel_sums;
+    double *sums, *channel_sums, *pair_sums;
     float cut;                   /* centre logits below cannot reach the threshold */
     float negligible;            /* logits so far below the highest do not count */
     panokit_segment *segments;

@@ -18,14 +18,27 @@ static inline f4 f4_load(const float *p) { f4 v; memcpy(&v, p, sizeof v); return
 static inline f4 f4_add(f4 a, f4 b) { return a + b; }
 static inline f4 f4_sub(f4 a, f4 b) { return a - b; }
 static inline f4 f4_mul(f4 a, f4 b) { return a * b; }
+static inline f4 f4_div(f4 a, f4 b) { return a / b; }
 static inline i4 f4_more(f4 a, f4 b) { return (i4)(a > b); } /* all bits where true */
+static inline i4 f4_most(f4 a, f4 b) { return (i4)(a >= b); }
 static inline f4 f4_pick(i4 mask, f4 yes, f4 no) { return (f4)(((i4)yes & mask) | ((i4)no & ~mask)); }
 static inline i4 i4_pick(i4 mask, i4 yes, i4 no) { return (yes & mask) | (no & ~mask); }
-static inline f4 f4_power2(i4 n) { return (f4)((n + 127) << 23); }
-static inline i4 f4_whole(f4 x) { /* nearest, for |x| < 2^22 */
-    return (i4)(x + f4_all(12582912.0f)) - i4_all(0x4b400000);
+/* Adding 1.5·2^23 leaves the nearest whole number in the last bits. */
+static inline f4 f4_round(f4 x) { return (x + f4_all(12582912.0f)) - f4_all(12582912.0f); }
+static inline f4 f4_scale2(f4 p, f4 x) { return (f4)((i4)p + ((i4)(x + f4_all(12582912.0f)) << 23)); }
+static inline f4 f4_keep(i4 mask, f4 v) { return (f4)((i4)v & mask); } /* 0 elsewhere */
+static inline i4 i4_and(i4 a, i4 b) { return a & b; }
+#if defined(__clang__) || __GNUC__ >= 12
+#define PK_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define PK_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, (i4){i, j, k, l})
+#endif
+/* The sums of four vectors' lanes. */
+static inline f4 f4_sums(const f4 *v) {
+    f4 ab = PK_SHUFFLE(v[0], v[1], 0, 4, 1, 5) + PK_SHUFFLE(v[0], v[1], 2, 6, 3, 7);
+    f4 cd = PK_SHUFFLE(v[2], v[3], 0, 4, 1, 5) + PK_SHUFFLE(v[2], v[3], 2, 6, 3, 7);
+    return PK_SHUFFLE(ab, cd, 0, 1, 4, 5) + PK_SHUFFLE(ab, cd, 2, 3, 6, 7);
 }
-static inline f4 f4_of(i4 n) { return (f4)(n + i4_all(0x4b400000)) - f4_all(12582912.0f); }
 
 #else
 
@@ -39,28 +52,54 @@ static inline f4 f4_load(const float *p) { PK_EACH(f4, p[i]); }
 static inline f4 f4_add(f4 a, f4 b) { PK_EACH(f4, a.v[i] + b.v[i]); }
 static inline f4 f4_sub(f4 a, f4 b) { PK_EACH(f4, a.v[i] - b.v[i]); }
 static inline f4 f4_mul(f4 a, f4 b) { PK_EACH(f4, a.v[i] * b.v[i]); }
+static inline f4 f4_div(f4 a, f4 b) { PK_EACH(f4, a.v[i] / b.v[i]); }
 static inline i4 f4_more(f4 a, f4 b) { PK_EACH(i4, -(a.v[i] > b.v[i])); }
+static inline i4 f4_most(f4 a, f4 b) { PK_EACH(i4, -(a.v[i] >= b.v[i])); }
 static inline f4 f4_pick(i4 m, f4 a, f4 b) { PK_EACH(f4, m.v[i] ? a.v[i] : b.v[i]); }
 static inline i4 i4_pick(i4 m, i4 a, i4 b) { PK_EACH(i4, m.v[i] ? a.v[i] : b.v[i]); }
-static inline f4 f4_power2(i4 n) {
-    f4 r;
+static inline f4 f4_round(f4 x) { /* what is out of range gives anything */
+    PK_EACH(f4, !(x.v[i] > -200 && x.v[i] < 200) ? 0
+                : (float)(int32_t)(x.v[i] + (x.v[i] < 0 ? -0.5f : 0.5f)));
+}
+static inline f4 f4_scale2(f4 p, f4 x) {
+    f4 n = f4_round(x);
     int i;
     for (i = 0; i < 4; i++) {
-        uint32_t bits = (uint32_t)(n.v[i] + 127) << 23;
-        memcpy(&r.v[i], &bits, sizeof bits);
+        uint32_t bits = (uint32_t)((int32_t)n.v[i] + 127) << 23;
+        float power;
+        memcpy(&power, &bits, sizeof power);
+        p.v[i] *= power;
     }
-    return r;
+    return p;
 }
-static inline i4 f4_whole(f4 x) { PK_EACH(i4, (int32_t)(x.v[i] + (x.v[i] < 0 ? -0.5f : 0.5f))); }
-static inline f4 f4_of(i4 n) { PK_EACH(f4, (float)n.v[i]); }
+static inline f4 f4_keep(i4 m, f4 a) { PK_EACH(f4, m.v[i] ? a.v[i] : 0.0f); }
+static inline i4 i4_and(i4 a, i4 b) { PK_EACH(i4, a.v[i] & b.v[i]); }
+static inline f4 f4_sums(const f4 *v) {
+    PK_EACH(f4, (v[i].v[0] + v[i].v[1]) + (v[i].v[2] + v[i].v[3]));
+}
 
 #endif
+
+/* All bits in the first `n` lanes. */
+static inline i4 i4_first(int32_t n) {
+    int32_t lane[4];
+    i4 v;
+    lane[0] = -(n > 0), lane[1] = -(n > 1), lane[2] = -(n > 2), lane[3] = -(n > 3);
+    memcpy(&v, lane, sizeof v);
+    return v;
+}
 
 static inline f4 f4_max(f4 a, f4 b) { return f4_pick(f4_more(a, b), a, b); }
 static inline f4 f4_min(f4 a, f4 b) { return f4_pick(f4_more(b, a), a, b); }
 static inline f4 f4_mix(f4 a, f4 b, f4 f) { return f4_add(a, f4_mul(f4_sub(b, a), f)); }
 static inline void f4_store(float *p, f4 v) { memcpy(p, &v, sizeof v); }
 static inline void i4_store(int32_t *p, i4 v) { memcpy(p, &v, sizeof v); }
+
+static inline int i4_any(i4 mask) {
+    uint64_t half[2];
+    memcpy(half, &mask, sizeof half);
+    return (half[0] | half[1]) != 0;
+}
 
 static inline float f4_highest(f4 v) {
     float p[4];
@@ -78,22 +117,23 @@ static inline float f4_lowest(f4 v) {
     return p[0] < p[2] ? p[0] : p[2];
 }
 
-/* e^x to about 3 parts in 10^7, x held within -87 and 88: scores only, never a decision. */
+/* 2^x to about one part in 10^7 for -126 < x < 127, anything elsewhere: scores only, never a
+ * decision. The polynomial has the least relative error on -1/2..1/2. */
+static inline f4 f4_exp2(f4 x) {
+    f4 rounded = f4_round(x), r = f4_sub(x, rounded), p = f4_all(0.001326472392f);
+    p = f4_add(f4_mul(p, r), f4_all(0.009671512874f));
+    p = f4_add(f4_mul(p, r), f4_all(0.05550733754f));
+    p = f4_add(f4_mul(p, r), f4_all(0.2402224208f));
+    p = f4_add(f4_mul(p, r), f4_all(0.6931469776f));
+    p = f4_add(f4_mul(p, r), f4_all(1.0f));
+    return f4_scale2(p, x);
+}
+
+#define PK_LOG2E 1.44269504f
+
+/* e^x for x < 87; below -87 about e^-87. */
 static inline f4 f4_exp(f4 x) {
-    i4 n;
-    f4 r, p;
-    x = f4_min(f4_max(x, f4_all(-87.0f)), f4_all(88.0f));
-    n = f4_whole(f4_mul(x, f4_all(1.44269504f)));
-    r = f4_sub(f4_sub(x, f4_mul(f4_of(n), f4_all(0.693359375f))),
-               f4_mul(f4_of(n), f4_all(-2.12194440e-4f)));
-    p = f4_all(1.0f / 720);
-    p = f4_add(f4_mul(p, r), f4_all(1.0f / 120));
-    p = f4_add(f4_mul(p, r), f4_all(1.0f / 24));
-    p = f4_add(f4_mul(p, r), f4_all(1.0f / 6));
-    p = f4_add(f4_mul(p, r), f4_all(0.5f));
-    p = f4_add(f4_mul(p, r), f4_all(1.0f));
-    p = f4_add(f4_mul(p, r), f4_all(1.0f));
-    return f4_mul(p, f4_power2(n));
+    return f4_exp2(f4_min(f4_max(f4_mul(x, f4_all(PK_LOG2E)), f4_all(-125.5f)), f4_all(125.5f)));
 }
 
 #endif

@@ -75,7 +75,7 @@ static void lay_out_decoding(panokit_session *s, arena *a) {
     TAKE(s->high, s->padded);
     TAKE(s->low, s->padded);
     TAKE(s->maybe, n);
-    TAKE(s->heavy, n);
+    TAKE(s->wide, n);
     TAKE(s->centers, cells);
     TAKE(s->center_y, k + 3);
     TAKE(s->center_x, k + 3);
@@ -84,6 +84,7 @@ static void lay_out_decoding(panokit_session *s, arena *a) {
     TAKE(s->asked_x, k);
     TAKE(s->bound, k + 3);
     TAKE(s->counts, k * s->things);
+    TAKE(s->pair_sums, k * s->things);
     TAKE(s->thing_index, n);
     TAKE(s->thing_channel, s->things + 1);
     TAKE(s->top, k);
@@ -137,15 +138,19 @@ static void fill_taps(pk_taps *taps, int32_t n_in, int32_t n_out) {
     taps->groups = 0;
     for (i = 0; i < n_out; i++) {
         double at = (i + 0.5) * ((double)n_in / n_out) - 0.5;
+        int beyond = at < 0 || at > n_in - 1; /* all such have a weight of 0 */
+        float step = beyond ? 0.0f : (float)((double)n_in / n_out);
         int32_t low;
         at = at < 0 ? 0 : at > n_in - 1 ? n_in - 1 : at;
         low = (int32_t)at;
         taps->f[i] = (float)(at - low);
-        if (!taps->groups || taps->group[taps->groups - 1].low != low) {
+        if (!taps->groups || taps->group[taps->groups - 1].low != low ||
+            taps->group[taps->groups - 1].step != step) {
             pk_group *g = &taps->group[taps->groups++];
             g->low = low;
             g->high = low + 1 < n_in ? low + 1 : n_in - 1;
             g->from = i;
+            g->step = step;
         }
         taps->group[taps->groups - 1].to = i + 1;
     }
