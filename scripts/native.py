@@ -199,7 +199,7 @@ def fuzz_all(folder: Path, seconds: int, console: Console) -> Iterator[Outcome]:
 def fuzz(target: str, folder: Path, seconds: int) -> Outcome:
     """One target; a crash, leak, overflow or hang fails, and the input is kept in the folder that
     the message names."""
-    options = ("-O1", "-g", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
+    options = ("-O2", "-g", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
     build = Build(target, ("clang", *options))
     if reason := build.missing():
         return Outcome(target, "skipped", reason)

@@ -314,9 +314,11 @@ static uint32_t character(const char **p) {
 }
 
 long pk_json_text(pk_json value, char *out, size_t room) {
-    const char *p = value.at + 1, *end = value.end - 1;
+    const char *p, *end;
     size_t used = 0;
     if (pk_json_kind(value) != '"') return -1;
+    p = value.at + 1;
+    end = value.end - 1;
     while (p < end) {
         char bytes[4];
         int n = 0, i;
