@@ -108,7 +108,7 @@ void panokit_close(panokit_model *model);
 
 typedef struct panokit_options {
     int32_t max_photo_side; /* 0: 16384 pixels */
-    int32_t matte;          /* not 0: memory for panokit_matte (20 MB at most) */
+    int32_t matte;          /* not 0: memory for panokit_matte, 25 MB */
     int32_t explain;        /* not 0: keep the intermediates for panokit_explain */
 } panokit_options;
 

@@ -114,16 +114,16 @@ static void lay_out_matte(panokit_session *s, arena *a) {
     TAKE(m->guide, 3 * cells);
     TAKE(m->mask, cells);
     TAKE(m->first, cells);
-    TAKE(m->found, cells);
     TAKE(m->wide, 4 * cells / 4 + 4096);
     TAKE(m->trust, cells / 4 + 1024);
-    TAKE(m->fields, 6 * cells);
     TAKE(m->coefficients, 4 * cells);
     TAKE(m->columns, 14 * 600);
     TAKE(m->sums, 4 * cells);
     TAKE(m->flag, cells);
     TAKE(m->flag2, cells);
-    TAKE(m->counts, cells + 1024);
+    TAKE(m->counts, 4 * 600);
+    m->fields = (float *)(void *)m->sums; /* the lines are done with when the fields are made */
+    m->found = m->first;
 }
 
 static void lay_out(panokit_session *s, arena *a) {
