@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.native_core import compiler
+from panokit.samples import sample_photos
+from panokit.segmenter import Segmenter
 from panokit.vectors import all_cases, write_suite
+from panokit_validation.run import validate_dumps
 from tests.toys.scripts import load_script
 
 native = load_script("native")
@@ -127,3 +130,40 @@ def test_fuzz_targets_run(tmp_path: Path) -> None:
         if outcome.verdict == "skipped":
             pytest.skip(outcome.reason)
         assert outcome.verdict == "pass", f"{target}: {outcome.reason}"
+
+
+def test_the_sample_of_a_page_runs(tmp_path: Path, cc: str) -> None:
+    """As an app would: the library by CMake if it is there, the sample beside it."""
+    page = native.CORE / "examples" / "segment.c"
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= 85
+    segmenter = Segmenter.open(threads=1)
+    stages = segmenter.stages(sample_photos()["astronaut"])
+    program, out = tmp_path / "segment", tmp_path / "one.safetensors"
+    build = native.Build("sample", (cc, "-O2", *native.WARNINGS))
+    assert native.compile_core(build, program, ("examples/segment.c",), native.EXACT) == ""
+    files = {"photo": stages.photo.rgb_hwc, **stages.raw}
+    for name, values in files.items():
+        (tmp_path / name).write_bytes(values.tobytes())
+    w, h = stages.photo.size_wh
+    manifest = segmenter.bundle.root / "manifest.json"
+    arguments = [manifest, tmp_path / "photo", w, h]
+    arguments += [tmp_path / name for name in ("semantic", "center", "offset")]
+    command = [str(a) for a in (program, *arguments, out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    named = [line.split()[1] for line in done.stdout.splitlines()]
+    assert named == [
+        segmenter.taxonomy.categories[s.channel].name for s in stages.panoptic.segments
+    ]
+    outcomes = list(validate_dumps([out]))
+    assert [(o.photo or {}).get("verdict") for o in outcomes] == ["pass"], outcomes
+
+
+def test_cmake_builds_the_library(tmp_path: Path, cc: str) -> None:
+    cmake = shutil.which("cmake")
+    if cmake is None:
+        pytest.skip("cmake is not installed")
+    folder = str(tmp_path / "build")
+    for command in ((cmake, "-S", str(native.CORE), "-B", folder), (cmake, "--build", folder)):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "build" / "libpanokit.a").is_file()

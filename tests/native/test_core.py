@@ -89,17 +89,17 @@ def random_case(rng: np.random.Generator) -> tuple[Any, ...]:
     raw, specs = {}, {}
     kind = str(rng.choice(["float32", "tied", "float16", "int8", "uint8", "int16"]))
     for name, values in real.items():
-        dtype, spec = ("float32" if kind == "tied" else kind), {}
+        dtype, scale_of, zero = ("float32" if kind == "tied" else kind), None, None
         if kind == "tied":
             values = np.round(values)
         if kind in ("int8", "uint8", "int16"):
-            spec = {"scale": float(rng.uniform(0.01, 0.5)), "zero_point": int(rng.integers(-9, 9))}
+            scale_of, zero = float(rng.uniform(0.01, 0.5)), int(rng.integers(-9, 9))
             info = np.iinfo(kind)
-            values = np.clip(np.round(values / spec["scale"]), info.min, info.max)
+            values = np.clip(np.round(values / scale_of), info.min, info.max)
         if kind == "float16":
             values = np.clip(values, -60000, 60000)
         raw[name] = np.ascontiguousarray(values.astype(dtype))
-        specs[name] = TensorSpec(name, (1, *values.shape), dtype, "nhwc", **spec)
+        specs[name] = TensorSpec(name, (1, *values.shape), dtype, "nhwc", scale_of, zero)
     photo = (int(rng.integers(1, 120)), int(rng.integers(1, 120)))
     return taxonomy, config, size, raw, specs, photo
 
@@ -353,7 +353,7 @@ def edited(changes: dict[str, Any]) -> bytes:
     return json.dumps(data).encode()
 
 
-BAD_MANIFESTS = {
+BAD_MANIFESTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "version": ({"schema_version": 2}, 3, "schema_version"),
     "contract": ({"contract": "mask-queries"}, 3, "contract"),
     "kernel": ({"preprocessing.kernel": "area"}, 3, "kernel"),
