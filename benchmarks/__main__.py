@@ -5,6 +5,7 @@ from benchmarks import (
     effects_quality,
     import_time,
     latency,
+    native,
     postprocessing,
     stages,
     validation,
@@ -15,6 +16,7 @@ if __name__ == "__main__":
     stages.main()
     latency.main()
     postprocessing.main()
+    native.main()
     effects.main()
     effects_quality.main()
     validation.main()

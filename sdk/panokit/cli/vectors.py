@@ -1,4 +1,4 @@
-"""`panokit vectors`: write the golden vectors, and check a port's results against them."""
+"""`panokit vectors`: golden vectors for ports, and golden tests for apps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from typing import Annotated
 import typer
 
 from panokit._files import write_json
+from panokit.bundle import Bundle
 from panokit.cli.console import Grid, note, show
-from panokit.cli.options import JsonOption, output_folder
-from panokit.vectors import check_suite, write_suite
+from panokit.cli.options import (
+    DO,
+    INPUT,
+    ArtifactOption,
+    BundleOption,
+    JsonOption,
+    output_folder,
+)
+from panokit.vectors import (
+    FRAMEWORKS,
+    GoldenLimits,
+    check_suite,
+    write_golden_tests,
+    write_suite,
+)
 
 __all__ = ["vectors"]
 
@@ -77,3 +91,43 @@ def check(
         )
     if wrong:
         raise typer.Exit(1)
+
+
+@vectors.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder for the test target.")],
+    framework: Annotated[
+        str,
+        typer.Option("--for", help=f"Test framework: {', '.join(FRAMEWORKS)}.", rich_help_panel=DO),
+    ],
+    photo: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--photo",
+            help="Photo to run here, also several times. Default: the bundle's own vectors.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    bundle: BundleOption = None,
+    artifact: ArtifactOption = None,
+    head_sqnr_db: Annotated[
+        float | None,
+        typer.Option(
+            help="Least agreement of a head in dB. Default: 25 for int8, 35 for others.",
+            rich_help_panel=DO,
+        ),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Write a test target with its data for an app: input, heads and map as they should be.
+
+    Example: panokit vectors export PanokitGoldenTests --for xctest
+
+    The app's team adds an adapter of three functions; the files say which.
+    """
+    opened = Bundle.open(bundle)
+    limits = GoldenLimits(head_sqnr_db=head_sqnr_db)
+    count = write_golden_tests(folder, framework, opened, artifact, photo or (), limits)
+    note(f"{count} cases → {folder}")
+    if json is not None:
+        write_json(json, {"folder": str(folder), "framework": framework, "cases": count})

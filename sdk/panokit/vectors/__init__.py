@@ -8,14 +8,18 @@ checks it.
 from __future__ import annotations
 
 from panokit.vectors.check import CaseCheck, check_suite
+from panokit.vectors.golden import FRAMEWORKS, GoldenLimits, write_golden_tests
 from panokit.vectors.suite import FORMAT, all_cases, compute, read_case, write_suite
 
 __all__ = [
     "FORMAT",
+    "FRAMEWORKS",
     "CaseCheck",
+    "GoldenLimits",
     "all_cases",
     "check_suite",
     "compute",
     "read_case",
+    "write_golden_tests",
     "write_suite",
 ]

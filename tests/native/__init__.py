@@ -1,0 +1,1 @@
+"""Tests of native/: the C core and its faces."""
