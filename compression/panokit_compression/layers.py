@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from panokit.errors import ArgumentError
 from panokit.tflite.read import TfliteOperator, TfliteSubgraph, TfliteTensor, read_tflite
 
-__all__ = ["TfliteLayer", "match_layers", "tflite_layers", "tflite_macs"]
+__all__ = [
+    "TfliteLayer",
+    "layer_name",
+    "match_layers",
+    "named_operator",
+    "tflite_layers",
+    "tflite_macs",
+]
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -95,6 +102,30 @@ def layer_name(tensor_name: str) -> str:
     if parts and parts[0] == "module":
         parts = parts[1:]
     return ".".join(parts) or tensor_name
+
+
+def named_operator(tflite: bytes, message: str) -> tuple[str, str]:
+    """The layer and the operator that an error of LiteRT or its tools is about, as far as its
+    message tells: ``Node number 9 (BROADCAST_TO)``, or the name of a tensor."""
+    graph = read_tflite(tflite).main
+    number = re.search(r"[Nn]ode number (\d+)", message)
+    if number and int(number[1]) < len(graph.operators):
+        operator = graph.operators[int(number[1])]
+        return _operator_layer(graph, operator), operator.name
+    for operator in graph.operators:
+        names = [graph.tensors[i].name for i in (*operator.outputs, *operator.inputs) if i >= 0]
+        if any(len(name) > 3 and name in message for name in names):
+            return _operator_layer(graph, operator), operator.name
+    kinds = sorted({o.name for o in graph.operators}, key=len, reverse=True)
+    for kind in kinds:
+        if kind in message:
+            operator = next(o for o in graph.operators if o.name == kind)
+            return _operator_layer(graph, operator), kind
+    return "TFLite", "an operator"
+
+
+def _operator_layer(graph: TfliteSubgraph, operator: TfliteOperator) -> str:
+    return layer_name(graph.tensors[operator.outputs[0]].name) if operator.outputs else "TFLite"
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from panokit._quiet import quiet
-from panokit.errors import ArgumentError, MissingExtraError
+from panokit.errors import ArgumentError, ExportError, MissingExtraError, PanokitError
 from panokit_compression.biases import make_room_for_biases
 from panokit_compression.calibration import CalibrationSet, enough
 from panokit_compression.grids import INT4, INT8
-from panokit_compression.layers import match_layers, tflite_layers
+from panokit_compression.layers import match_layers, named_operator, tflite_layers
+from panokit_compression.limits import fit_ranges, oddness
+from panokit_compression.noted import NotedFile
 from panokit_compression.ranges import COUNT, Statistics, clipped_ranges, mean_update
 from panokit_compression.recipes import Quantize, Recipe
 from panokit_compression.rounding import round_weights
+from panokit_compression.survival import survives
 
-__all__ = ["quantize"]
+__all__ = ["quantize", "quantize_noted"]
 
 log = logging.getLogger(__name__)
 
 # Calibration adds numbers up in an order that depends on the threads; one order, one artifact.
 CALIBRATION_THREADS = 1
+MOST_SUSPECTS = 16  # layers that are tried in float, one after the other
 
 
 def quantize(
@@ -37,26 +44,91 @@ def quantize(
 
     int8, int16x8 and compensated rounding need ``calibration`` inputs of the file's input size.
     The int8 file takes the pixels themselves: its input has scale 1 and zero point -128, so that
-    q = pixel - 128. The same arguments give the same bytes.
+    q = pixel - 128. The same arguments give the same bytes. ``ExportError`` names the layer and
+    the operator that the tools cannot quantize.
     """
+    return _quantize(float_tflite, recipe, calibration).content
+
+
+def quantize_noted(
+    float_tflite: bytes, recipe: Recipe, calibration: CalibrationSet | None = None
+) -> NotedFile:
+    """As :func:`quantize`, with notes on layers that were not treated as the recipe says.
+
+    The file is loaded and run in another process first. A layer whose integers end that process
+    stays in float32, with a note; ``ExportError`` if that does not help.
+    """
+    step = recipe.step(Quantize)
+    if step is None or step.precision == "float32":
+        return NotedFile(float_tflite)
+    made = _quantize(float_tflite, recipe, calibration)
+    if survives(made.content):
+        return made
+    layers = _suspects(float_tflite, made.content)
+    for name in layers[:MOST_SUSPECTS]:
+        kept = replace(step, keep=(*step.keep, f"{re.escape(name)}$"))
+        steps = tuple(kept if s is step else s for s in recipe.steps)
+        try:
+            other = _quantize(float_tflite, replace(recipe, steps=steps), calibration)
+        except PanokitError:
+            continue
+        if survives(other.content):
+            note = f"{name}: stays in float32: LiteRT ends the process that runs its integers"
+            return NotedFile(other.content, (*other.notes, note))
+    raise ExportError(
+        layers[0] if layers else "TFLite",
+        f"LiteRT ends the process that runs the {step.precision} file, and this layer's numbers "
+        "are the oddest; keep layers in float32 (keep in a recipe), or use float16",
+    )
+
+
+def _quantize(float_tflite: bytes, recipe: Recipe, calibration: CalibrationSet | None) -> NotedFile:
     step = recipe.step(Quantize) or Quantize("float32")
     if step.precision == "float32":
-        return float_tflite
+        return NotedFile(float_tflite)
     steps = _with_kept(_tool_steps(step), step, float_tflite)
     if not step.needs_calibration:
-        return _apply(float_tflite, steps, None)
+        return NotedFile(_apply(float_tflite, steps, None))
     calibration = _checked(calibration, step, recipe.name, float_tflite)
     statistics = None
     if step.quantizes_activations:
-        statistics = _measure(float_tflite, steps, step, calibration)
+        statistics = fit_ranges(float_tflite, _measure(float_tflite, steps, step, calibration))
+    notes: tuple[str, ...] = ()
     if step.rounding == "compensated":
-        four = step.precision == "int4-weights"  # of dense layers
-        float_tflite = round_weights(
-            float_tflite, calibration, lambda shape: INT4 if four and shape[1] > 1 else INT8
+        four = step.precision == "int4-weights"  # of dense convolutions
+        rounded = round_weights(
+            float_tflite,
+            calibration,
+            lambda shape: INT4 if four and len(shape) == 4 and shape[1] > 1 else INT8,
         )
+        float_tflite, notes = rounded.content, rounded.notes
     if step.precision == "int8" and statistics is not None:
         float_tflite = make_room_for_biases(float_tflite, statistics)
-    return _apply(float_tflite, steps, statistics)
+    return NotedFile(_apply(float_tflite, steps, statistics), notes)
+
+
+def _suspects(float_tflite: bytes, quantized: bytes) -> list[str]:
+    """All layers, those whose factors are furthest from 1 first."""
+    odd = oddness(quantized)
+    layers = tflite_layers(float_tflite)
+    return [x.name for x in sorted(layers, key=lambda layer: -odd.get(layer.scope, 0.0))]
+
+
+@contextmanager
+def _errors_named(tflite: bytes, doing: str) -> Iterator[None]:
+    """An error of the tools becomes a sentence that names the layer and the operator."""
+    try:
+        yield
+    except PanokitError:
+        raise
+    except Exception as error:  # the tools raise whatever their own code runs into
+        lines = str(error).strip().splitlines() or [""]
+        layer, operator = named_operator(tflite, str(error))
+        raise ExportError(
+            layer,
+            f"{operator} cannot be {doing} ({type(error).__name__}: {lines[0][:200]}); keep the "
+            "layer in float32 (keep in a recipe), use float16, or write it in other operators",
+        ) from error
 
 
 def _checked(
@@ -141,7 +213,7 @@ def _measure(
     update = mean_update if step.ranges == "mean" else aeq.qsv_utils.min_max_update
     manager = aeq.recipe_manager.RecipeManager()
     manager.load_quantization_recipe(steps)
-    with quiet(log):
+    with quiet(log), _errors_named(float_tflite, "run"):
         calibrator = aeq.calibrator.Calibrator(
             float_tflite, num_threads=CALIBRATION_THREADS, qsv_update_func=update
         )
@@ -166,7 +238,7 @@ def _measure(
 
 def _apply(float_tflite: bytes, steps: Any, statistics: Statistics | None) -> bytes:
     aeq = _tool()
-    with quiet(log):
+    with quiet(log), _errors_named(float_tflite, "quantized"):
         quantizer = aeq.quantizer.Quantizer(float_tflite, steps)
         result = quantizer.quantize(
             statistics, enable_progress_bar=False, enable_progress_report=False

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from panokit._files import write_json
@@ -19,13 +21,14 @@ from panokit.errors import ArgumentError
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_lab import bench as timing
 from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
-from panokit_lab.pipeline import run_recipe
+from panokit_lab.pipeline import run_recipes
 from panokit_lab.report import write_report
 from panokit_lab.results import RecipeResult
 from panokit_lab.search import grid_recipes
 from panokit_lab.search import search as run_search
 from panokit_lab.sensitivity import measure_sensitivity
 from panokit_lab.setup import ExperimentRequest
+from panokit_lab.workers import Failure
 
 __all__ = ["bench", "compress"]
 
@@ -128,18 +131,37 @@ def run(
     chosen = _recipes(recipes)
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
                                 tuple(photos or ()), size)  # fmt: skip
-    results: list[RecipeResult] = []
     with _resumable(out), _console.status("opening the network and photos") as status:
         setup = request.open(chosen)
 
         def on_step(found: dict[str, float]) -> None:
             status.update(f"step {found['step']} of {found['total']}, loss {found['loss']:.3f}")
 
-        for recipe in chosen:
-            results.append(run_recipe(setup, recipe, out, status.update, on_step))
-    Console().print(_table(results))
+        results, failures = run_recipes(setup, chosen, out, status.update, on_step)
+    if results:
+        Console().print(_table(results))
     if json:
-        write_json(json, {"results": [result.to_json() for result in results]})
+        write_json(json, {
+            "results": [result.to_json() for result in results],
+            "failures": [asdict(failure) for failure in failures],
+        })  # fmt: skip
+    _end(results, failures)
+
+
+def _end(results: Iterable[RecipeResult], failures: Iterable[Failure]) -> None:
+    """Say what is to be said about layers and what failed; exit code 1 if anything did."""
+    for result in results:
+        for remark in result.remarks:
+            _console.print(f"{result.name}: {escape(remark)}", highlight=False, soft_wrap=True)
+    failed = [
+        *((f"{r.name}, {format}", why) for r in results for format, why in r.failures.items()),
+        *((failure.name, failure.reason) for failure in failures),
+    ]
+    for name, reason in failed:
+        text = f"[red]failed[/red] {escape(name)}: {escape(reason)}"
+        _console.print(text, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _table(results: list[RecipeResult]) -> Table:
@@ -218,10 +240,14 @@ def sensitivity(
         found = measure_sensitivity(setup, chosen, out, budget, keep_precision, top, status.update)
     table = Table("layer", "semantic dB", "center dB", "offset dB", "PQ", title=found.title)
     for layer in found.layers[: max(top, 20)]:
-        table.add_row(layer.name, *(f"{layer.sqnr_db[h]:.1f}" for h in layer.sqnr_db),
-                      _number(layer.pq, 2))  # fmt: skip
+        figures = [f"{db:.1f}" for db in layer.sqnr_db.values()] or ["-"] * 3
+        table.add_row(escape(layer.name), *figures, _number(layer.pq, 2))
     Console().print(table)
     Console().print(found.summary, highlight=False)
+    for layer in found.layers:
+        if layer.reason:
+            _console.print(f"{escape(layer.name)} cannot be quantized: {escape(layer.reason)}",
+                           highlight=False, soft_wrap=True)  # fmt: skip
     if json:
         write_json(json, found.to_json())
 
@@ -266,14 +292,11 @@ def search(
                                 tuple(photos or ()), size)  # fmt: skip
     with _resumable(out), _console.status("searching") as status:
         found = run_search(request, chosen, workers, ray_address, seconds, status.update)
-    for failure in found.failures:
-        _console.print(f"[red]failed[/red] {failure.name}: {failure.reason}", highlight=False)
     Console().print(_table([r for _, r in sorted(found.results.items())]))
     Console().print(f"best trade-offs: {', '.join(found.front)}; {out / 'pareto.png'}")
     if json:
         write_json(json, found.to_json())
-    if found.failures:
-        raise typer.Exit(1)
+    _end(found.results.values(), found.failures)
 
 
 @compress.command("report")
