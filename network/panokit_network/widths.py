@@ -75,7 +75,7 @@ def _widen_convolution(
     name: str, layer: nn.Conv2d | nn.ConvTranspose2d, wanted: Mapping[str, int]
 ) -> None:
     inside, out, groups = _whole(name, wanted, "in", "out", "groups")
-    _check(name, (inside, layer.in_channels), (out, layer.out_channels), (groups, layer.groups))
+    _check(name, (inside, layer.in_channels), (out, layer.out_channels))
     if inside % groups or out % groups:
         raise ArgumentError(
             f"widths of {name!r}",
