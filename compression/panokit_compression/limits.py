@@ -26,6 +26,7 @@ ACTIVATION_STEPS = 255
 LARGEST_FACTOR = 2.0**7  # the kernels' own limits with room on either side, since operators that
 LEAST_FACTOR = 2.0**-30  # share a scale may get another one than asked for here
 LEAST_SHARE = 2.0**-9  # of a sum's step that the step of a summand may be; the kernels': 2⁻¹⁰
+AFTER_ZERO = 2.0**-12  # of its step what zero times something takes: biases behind it fit
 NOTHING = 1e-9  # ranges below this have no step of their own
 
 Ranges = dict[str, dict[str, Any]]
@@ -110,6 +111,8 @@ def _least_step(graph: TfliteSubgraph, operator: TfliteOperator, ranges: Ranges)
         image, weight = (2, 1) if operator.name == "TRANSPOSE_CONV" else (0, 1)
         product = _step(graph, operator.inputs[image], ranges)
         return product * _step(graph, operator.inputs[weight], ranges) / LARGEST_FACTOR
+    if operator.name in ("MUL", "BATCH_MATMUL") and len(steps) < 2:
+        return max(steps) * AFTER_ZERO  # times zero
     if operator.name in _PRODUCTS:
         product = steps[0] * (steps[1] if len(steps) > 1 else steps[0])
         return product / LARGEST_FACTOR

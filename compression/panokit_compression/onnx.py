@@ -22,6 +22,8 @@ __all__ = ["quantize_onnx", "quantize_onnx_noted"]
 
 log = logging.getLogger(__name__)
 
+Ranges = dict[str, list[dict[str, Any]]]
+
 
 def quantize_onnx(
     float_onnx: bytes, precision: str, calibration: CalibrationSet | None = None
@@ -78,13 +80,15 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Values:
-    """What one image makes of every tensor of a file."""
+    """What one image makes of every tensor of a file; ``still`` are the tensors that are zero on
+    all images."""
 
     values: dict[str, NDArray[Any]]
+    still: set[str]
 
     @classmethod
-    def of(cls, model: Any, image: dict[str, Any]) -> _Values:
-        """Run ``model`` (not changed) on an image, operator by operator as it is written."""
+    def of(cls, model: Any, images: _Images) -> _Values:
+        """Run ``model`` (not changed) on the images, operator by operator as it is written."""
         import onnxruntime
 
         known = {output.name for output in model.graph.output}
@@ -99,8 +103,14 @@ class _Values:
         session = onnxruntime.InferenceSession(
             open_.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        found = session.run([*names, *known], image)
-        return cls(dict(zip([*names, *known], found, strict=True)))
+        found = session.run([*names, *known], images.get_next())
+        values = dict(zip([*names, *known], found, strict=True))
+        still = {n for n, v in values.items() if v.dtype == np.float32 and not v.any()}
+        while still and (image := images.get_next()) is not None:
+            order = sorted(still)
+            seen = dict(zip(order, session.run(order, image), strict=True))
+            still = {n for n in order if not seen[n].any()}
+        return cls(values, still)
 
     def check_finite(self, model: Any) -> None:
         """``ExportError`` names the first layer that gives NaN or infinity."""
@@ -132,13 +142,13 @@ def _quantize_int8(onnx: Any, float_onnx: bytes, calibration: CalibrationSet) ->
     model = onnx.load_model_from_string(float_onnx)
     (image,) = model.graph.input
     with quiet(log):
-        first = _Images(image.name, calibration).get_next()
-        values = _Values.of(model, first or {})
-        values.check_finite(model)
-        values.describe(onnx, model)
+        values = _Values.of(model, _Images(image.name, calibration))
+    values.check_finite(model)
+    values.describe(onnx, model)
+    ranges = _ranges_of_still(onnx, model, values.still)
     kept = {node.name: why for node in model.graph.node if (why := _unfit(model, node))}
     try:
-        content = _quantize_static(model, _Images(image.name, calibration), list(kept))
+        content = _quantize_static(model, _Images(image.name, calibration), list(kept), ranges)
     except Exception as error:  # the tool raises whatever its own code runs into
         log.debug("quantizing all operators failed", exc_info=True)
         content, more = _without_one_kind(model, image.name, calibration, list(kept), error)
@@ -147,6 +157,28 @@ def _quantize_int8(onnx: Any, float_onnx: bytes, calibration: CalibrationSet) ->
         f"{_place(model, node)}: {node.op_type} stays in float32: {kept[node.name]}"
         for node in model.graph.node if node.name in kept
     ))  # fmt: skip
+
+
+def _ranges_of_still(onnx: Any, model: Any, still: set[str]) -> Ranges:
+    """Ranges for tensors that are always zero. (The tool gives them a step of 1 to either side. It
+    takes a ReLU before them to be done by the range, and it is not; and the biases behind them,
+    whose steps are multiples of that 1, are rounded away.)"""
+    constants = {weight.name: weight for weight in model.graph.initializer}
+    zero = {"rmin": np.float32(0), "rmax": np.float32(1)}
+    found: Ranges = {name: [zero] for name in sorted(still)}
+    for node in model.graph.node:
+        if len(node.input) < 3 or node.input[0] not in still:
+            continue
+        if any(name not in constants for name in node.input[1:3]):
+            continue
+        weight, bias = (
+            float(np.abs(onnx.numpy_helper.to_array(constants[name])).max(initial=0))
+            for name in node.input[1:3]
+        )
+        if weight and bias:  # so that the largest bias is 2²² steps
+            largest = np.float32(255 * 127 * bias / (weight * 2**22))
+            found[node.input[0]] = [{"rmin": np.float32(0), "rmax": largest}]
+    return found
 
 
 def _unfit(model: Any, node: Any) -> str:
@@ -208,7 +240,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0][:200]
 
 
-def _quantize_static(model: Any, images: _Images, kept: list[str]) -> bytes:
+def _quantize_static(
+    model: Any, images: _Images, kept: list[str], ranges: Ranges | None = None
+) -> bytes:
     with quiet(log), tempfile.TemporaryDirectory(prefix="panokit-onnx-") as folder:
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -223,6 +257,7 @@ def _quantize_static(model: Any, images: _Images, kept: list[str]) -> bytes:
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=kept,
+                extra_options={"TensorQuantOverrides": ranges} if ranges else None,
             )
         return target.read_bytes()
 
