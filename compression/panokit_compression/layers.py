@@ -16,10 +16,11 @@ from panokit.errors import ArgumentError
 from panokit.tflite.read import TfliteOperator, TfliteSubgraph, TfliteTensor, read_tflite
 
 __all__ = [
+    "FoundOperator",
     "TfliteLayer",
     "layer_name",
     "match_layers",
-    "named_operator",
+    "operator_of_error",
     "tflite_layers",
     "tflite_macs",
 ]
@@ -104,28 +105,38 @@ def layer_name(tensor_name: str) -> str:
     return ".".join(parts) or tensor_name
 
 
-def named_operator(tflite: bytes, message: str) -> tuple[str, str]:
-    """The layer and the operator that an error of LiteRT or its tools is about, as far as its
-    message tells: ``Node number 9 (BROADCAST_TO)``, or the name of a tensor."""
+@dataclass(frozen=True)
+class FoundOperator:
+    """An operator: its kind, the layer it belongs to, and what ai-edge-quantizer knows it by."""
+
+    layer: str
+    operator: str
+    scope: str
+
+
+def operator_of_error(tflite: bytes, message: str) -> FoundOperator | None:
+    """What an error of LiteRT or its tools is about, as far as its message tells: ``Node number 9
+    (BROADCAST_TO)``, the name of a tensor, or that of an operator."""
     graph = read_tflite(tflite).main
     number = re.search(r"[Nn]ode number (\d+)", message)
     if number and int(number[1]) < len(graph.operators):
-        operator = graph.operators[int(number[1])]
-        return _operator_layer(graph, operator), operator.name
+        return _found(graph, graph.operators[int(number[1])])
     for operator in graph.operators:
         names = [graph.tensors[i].name for i in (*operator.outputs, *operator.inputs) if i >= 0]
         if any(len(name) > 3 and name in message for name in names):
-            return _operator_layer(graph, operator), operator.name
-    kinds = sorted({o.name for o in graph.operators}, key=len, reverse=True)
-    for kind in kinds:
-        if kind in message:
-            operator = next(o for o in graph.operators if o.name == kind)
-            return _operator_layer(graph, operator), kind
-    return "TFLite", "an operator"
+            return _found(graph, operator)
+    for operator in sorted(graph.operators, key=lambda o: -len(o.name)):
+        if operator.name in message:
+            return _found(graph, operator)
+    return None
 
 
-def _operator_layer(graph: TfliteSubgraph, operator: TfliteOperator) -> str:
-    return layer_name(graph.tensors[operator.outputs[0]].name) if operator.outputs else "TFLite"
+def _found(graph: TfliteSubgraph, operator: TfliteOperator) -> FoundOperator:
+    name = graph.tensors[operator.outputs[0]].name if operator.outputs else ""
+    layer = layer_name(name)
+    if layer == name:  # of no module's own: the network's forward does it
+        layer = "the network itself"
+    return FoundOperator(layer, operator.name, _scope(graph, operator))
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,13 @@ from panokit.errors import ArgumentError, ExportError, MissingExtraError, Panoki
 from panokit_compression.biases import make_room_for_biases
 from panokit_compression.calibration import CalibrationSet, enough
 from panokit_compression.grids import INT4, INT8
-from panokit_compression.layers import match_layers, named_operator, tflite_layers
+from panokit_compression.layers import match_layers, operator_of_error, tflite_layers
 from panokit_compression.limits import fit_ranges, oddness
 from panokit_compression.noted import NotedFile
 from panokit_compression.ranges import COUNT, Statistics, clipped_ranges, mean_update
 from panokit_compression.recipes import Quantize, Recipe
 from panokit_compression.rounding import round_weights
-from panokit_compression.survival import survives
+from panokit_compression.survival import try_elsewhere
 
 __all__ = ["quantize", "quantize_noted"]
 
@@ -33,6 +32,7 @@ log = logging.getLogger(__name__)
 
 # Calibration adds numbers up in an order that depends on the threads; one order, one artifact.
 CALIBRATION_THREADS = 1
+MOST_KEPT = 16  # operators that LiteRT refuses one after the other
 MOST_SUSPECTS = 16  # layers that are tried in float, one after the other
 
 
@@ -55,38 +55,62 @@ def quantize_noted(
 ) -> NotedFile:
     """As :func:`quantize`, with notes on layers that were not treated as the recipe says.
 
-    The file is loaded and run in another process first. A layer whose integers end that process
-    stays in float32, with a note; ``ExportError`` if that does not help.
+    The file is loaded and run in another process first. An operator that LiteRT does not take in
+    integers, or whose integers end that process, stays in float32, with a note; ``ExportError`` if
+    that does not help.
     """
     step = recipe.step(Quantize)
     if step is None or step.precision == "float32":
         return NotedFile(float_tflite)
-    made = _quantize(float_tflite, recipe, calibration)
-    if survives(made.content):
-        return made
-    layers = _suspects(float_tflite, made.content)
-    for name in layers[:MOST_SUSPECTS]:
-        kept = replace(step, keep=(*step.keep, f"{re.escape(name)}$"))
-        steps = tuple(kept if s is step else s for s in recipe.steps)
-        try:
-            other = _quantize(float_tflite, replace(recipe, steps=steps), calibration)
-        except PanokitError:
-            continue
-        if survives(other.content):
-            note = f"{name}: stays in float32: LiteRT ends the process that runs its integers"
-            return NotedFile(other.content, (*other.notes, note))
+    kept: dict[str, str] = {}
+    for _ in range(MOST_KEPT):
+        made = _quantize(float_tflite, recipe, calibration, tuple(kept))
+        trial = try_elsewhere(made.content)
+        if trial.died:
+            break
+        found = operator_of_error(made.content, trial.error) if trial.error else None
+        if found is None or found.scope in kept:
+            # What is left is an error that the caller's own run will meet and name.
+            return NotedFile(made.content, (*made.notes, *kept.values()))
+        reason = f"LiteRT does not take it in integers ({trial.error[-160:]})"
+        kept[found.scope] = f"{found.layer}: {found.operator} stays in float32: {reason}"
+    return _without_killer(float_tflite, recipe, calibration, kept)
+
+
+def _without_killer(
+    float_tflite: bytes,
+    recipe: Recipe,
+    calibration: CalibrationSet | None,
+    kept: Mapping[str, str],
+) -> NotedFile:
+    """The file with the layer in float32 whose integers end the process."""
+    made = _quantize(float_tflite, recipe, calibration, tuple(kept))
+    odd = oddness(made.content)
+    layers = sorted(tflite_layers(float_tflite), key=lambda x: -odd.get(x.scope, 0.0))
+    for layer in layers[:MOST_SUSPECTS]:
+        made = _quantize(float_tflite, recipe, calibration, (*kept, layer.scope))
+        if not try_elsewhere(made.content).died:
+            note = f"{layer.name}: stays in float32: LiteRT ends the process that runs its integers"
+            return NotedFile(made.content, (*made.notes, *kept.values(), note))
     raise ExportError(
-        layers[0] if layers else "TFLite",
-        f"LiteRT ends the process that runs the {step.precision} file, and this layer's numbers "
+        layers[0].name if layers else "TFLite",
+        f"LiteRT ends the process that runs the {recipe.precision} file, and this layer's numbers "
         "are the oddest; keep layers in float32 (keep in a recipe), or use float16",
     )
 
 
-def _quantize(float_tflite: bytes, recipe: Recipe, calibration: CalibrationSet | None) -> NotedFile:
+def _quantize(
+    float_tflite: bytes,
+    recipe: Recipe,
+    calibration: CalibrationSet | None,
+    kept: tuple[str, ...] = (),
+) -> NotedFile:
+    """``kept`` are operators that stay in float32 beside those of the recipe, by the tool's name
+    for them."""
     step = recipe.step(Quantize) or Quantize("float32")
     if step.precision == "float32":
         return NotedFile(float_tflite)
-    steps = _with_kept(_tool_steps(step), step, float_tflite)
+    steps = _with_kept(_tool_steps(step), step, float_tflite, kept)
     if not step.needs_calibration:
         return NotedFile(_apply(float_tflite, steps, None))
     calibration = _checked(calibration, step, recipe.name, float_tflite)
@@ -107,13 +131,6 @@ def _quantize(float_tflite: bytes, recipe: Recipe, calibration: CalibrationSet |
     return NotedFile(_apply(float_tflite, steps, statistics), notes)
 
 
-def _suspects(float_tflite: bytes, quantized: bytes) -> list[str]:
-    """All layers, those whose factors are furthest from 1 first."""
-    odd = oddness(quantized)
-    layers = tflite_layers(float_tflite)
-    return [x.name for x in sorted(layers, key=lambda layer: -odd.get(layer.scope, 0.0))]
-
-
 @contextmanager
 def _errors_named(tflite: bytes, doing: str) -> Iterator[None]:
     """An error of the tools becomes a sentence that names the layer and the operator."""
@@ -123,11 +140,12 @@ def _errors_named(tflite: bytes, doing: str) -> Iterator[None]:
         raise
     except Exception as error:  # the tools raise whatever their own code runs into
         lines = str(error).strip().splitlines() or [""]
-        layer, operator = named_operator(tflite, str(error))
+        found = operator_of_error(tflite, str(error))
+        what = f"{found.operator if found else 'an operator'} cannot be {doing}"
+        way = "keep the layer in float32 (keep in a recipe), use float16, or write it otherwise"
         raise ExportError(
-            layer,
-            f"{operator} cannot be {doing} ({type(error).__name__}: {lines[0][:200]}); keep the "
-            "layer in float32 (keep in a recipe), use float16, or write it in other operators",
+            found.layer if found else "TFLite",
+            f"{what} ({type(error).__name__}: {lines[0][:200]}); {way}",
         ) from error
 
 
@@ -169,14 +187,19 @@ def _tool_steps(step: Quantize) -> Any:
     return manager.get_quantization_recipe()
 
 
-def _with_kept(steps: Any, step: Quantize, float_tflite: bytes) -> Any:
-    """``steps`` with the kept layers told apart, by the exact names of their outputs."""
-    if not step.keep:
+def _with_kept(steps: Any, step: Quantize, float_tflite: bytes, more: tuple[str, ...] = ()) -> Any:
+    """``steps`` with the kept layers told apart, by the exact names of their outputs; and with
+    ``more`` operators in float32."""
+    if not step.keep and not more:
         return steps
     aeq = _tool()
     manager = aeq.recipe_manager.RecipeManager()
     manager.load_quantization_recipe(steps)
     layers = {layer.name: layer for layer in tflite_layers(float_tflite)}
+    for scope in more:
+        manager.add_quantization_config(
+            regex=f"^{re.escape(scope)}$", operation_name="*", algorithm_key="no_quantize"
+        )
     for name in match_layers(layers, step.keep, "keep"):
         regex = f"^{re.escape(layers[name].scope)}$"
         if step.keep_precision == "int16x8":

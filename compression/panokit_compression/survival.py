@@ -11,9 +11,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["survives"]
+__all__ = ["Trial", "try_elsewhere"]
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,17 @@ print({ALIVE!r})
 """
 
 
-def survives(tflite: bytes) -> bool:
-    """Whether a process that loads ``tflite`` and runs it on nothing but zeros lives on. An error
-    that can be caught, or a process that cannot be started, is for the caller's own run to meet."""
+@dataclass(frozen=True)
+class Trial:
+    """What became of a process that ran a file: whether it ``died``, or the ``error`` it ended in
+    (empty if it ended well, or could not be started)."""
+
+    died: bool = False
+    error: str = ""
+
+
+def try_elsewhere(tflite: bytes) -> Trial:
+    """Load ``tflite`` and run it on nothing but zeros, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="panokit-run-") as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(tflite)
@@ -47,9 +56,9 @@ def survives(tflite: bytes) -> bool:
             )
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             log.debug("the file was not tried elsewhere: %s", error)
-            return True
-    code = ended.returncode
+            return Trial()
+    code, said = ended.returncode, ended.stderr.decode(errors="replace").strip()
+    log.debug("ended with %d: %s", code, said[-500:])
     if code < 0 or code in WINDOWS_CRASHES:
-        log.debug("ended with %d: %s", code, ended.stderr[-500:])
-        return False
-    return True
+        return Trial(died=True)
+    return Trial(error=said.splitlines()[-1] if code and said else "")
