@@ -20,13 +20,22 @@ from panokit.tflite.read import TfliteOperator, TfliteSubgraph, read_tflite
 from panokit_compression.grids import INT8
 from panokit_compression.layers import WEIGHTED, layer_name
 
-__all__ = ["ACTIVATION_STEPS", "LARGEST_FACTOR", "LEAST_FACTOR", "fit_ranges", "oddness"]
+__all__ = [
+    "ACTIVATION_STEPS",
+    "LARGEST_FACTOR",
+    "LEAST_FACTOR",
+    "fit_ranges",
+    "oddness",
+    "with_finite_constants",
+]
 
 ACTIVATION_STEPS = 255
 LARGEST_FACTOR = 2.0**7  # the kernels' own limits with room on either side, since operators that
 LEAST_FACTOR = 2.0**-30  # share a scale may get another one than asked for here
 LEAST_SHARE = 2.0**-9  # of a sum's step that the step of a summand may be; the kernels': 2⁻¹⁰
 AFTER_ZERO = 2.0**-12  # of its step what zero times something takes: biases behind it fit
+LEAST_MASK = 10.0  # e⁻¹⁰ is nothing beside the other shares of a softmax
+MASK = 4.0  # times the widest number beside it that infinity becomes in a sum
 NOTHING = 1e-9  # ranges below this have no step of their own
 
 Ranges = dict[str, dict[str, Any]]
@@ -64,6 +73,32 @@ def fit_ranges(float_tflite: bytes, statistics: Mapping[str, Mapping[str, Any]])
     return found
 
 
+def with_finite_constants(float_tflite: bytes, statistics: Ranges) -> bytes:
+    """The float file with infinite constants made as large as it takes, and no larger.
+
+    A softmax that is written out takes the largest of its inputs and minus infinity, and masks add
+    that to what must not count. Its step would be infinite.
+    """
+    content = bytearray(float_tflite)
+    graph = read_tflite(content).main
+    for operator in graph.operators:
+        for index in operator.inputs:
+            values = _values(graph, index) if index >= 0 else None
+            if values is None or not np.isinf(values).any():
+                continue
+            beside = [i for i in (*operator.outputs, *operator.inputs) if i != index and i >= 0]
+            found = [statistics.get(graph.tensors[i].name, {}) for i in beside]
+            known = [ends for ends in found if "min" in ends and _finite(ends)]
+            low = min((float(np.min(ends["min"])) for ends in known), default=-1.0)
+            high = max((float(np.max(ends["max"])) for ends in known), default=1.0)
+            if operator.name not in ("MAXIMUM", "MINIMUM"):  # added: far below all others
+                high = max(MASK * max(-low, high), LEAST_MASK)
+                low = -high
+            values[np.isneginf(values)] = low
+            values[np.isposinf(values)] = high
+    return bytes(content)
+
+
 def oddness(quantized_tflite: bytes) -> dict[str, float]:
     """How far from 1 each weighted operator's factor is, in powers of two, by the names of its
     outputs as ai-edge-quantizer puts them."""
@@ -83,7 +118,7 @@ def oddness(quantized_tflite: bytes) -> dict[str, float]:
 
 
 def _check_finite(graph: TfliteSubgraph, operator: TfliteOperator, ends: Mapping[str, Any]) -> None:
-    if np.isfinite(ends["min"]).all() and np.isfinite(ends["max"]).all():
+    if _finite(ends):
         return
     layer = layer_name(graph.tensors[operator.outputs[0]].name)
     raise ExportError(
@@ -91,6 +126,10 @@ def _check_finite(graph: TfliteSubgraph, operator: TfliteOperator, ends: Mapping
         f"{operator.name} gives NaN or infinity on the calibration photos; expected finite "
         "numbers: look for a division by zero, a logarithm of zero or an exponential before it",
     )
+
+
+def _finite(ends: Mapping[str, Any]) -> bool:
+    return bool(np.isfinite(ends["min"]).all() and np.isfinite(ends["max"]).all())
 
 
 def _widen(ends: dict[str, Any], least_step: float) -> None:

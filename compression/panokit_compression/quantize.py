@@ -19,7 +19,7 @@ from panokit_compression.biases import make_room_for_biases
 from panokit_compression.calibration import CalibrationSet, enough
 from panokit_compression.grids import INT4, INT8
 from panokit_compression.layers import match_layers, operator_of_error, tflite_layers
-from panokit_compression.limits import fit_ranges, oddness
+from panokit_compression.limits import fit_ranges, oddness, with_finite_constants
 from panokit_compression.noted import NotedFile
 from panokit_compression.ranges import COUNT, Statistics, clipped_ranges, mean_update
 from panokit_compression.recipes import Quantize, Recipe
@@ -116,7 +116,12 @@ def _quantize(
     calibration = _checked(calibration, step, recipe.name, float_tflite)
     statistics = None
     if step.quantizes_activations:
-        statistics = fit_ranges(float_tflite, _measure(float_tflite, steps, step, calibration))
+        measured = _measure(float_tflite, steps, step, calibration)
+        finite = with_finite_constants(float_tflite, measured)
+        if finite != float_tflite:
+            float_tflite = finite
+            measured = _measure(float_tflite, steps, step, calibration)
+        statistics = fit_ranges(float_tflite, measured)
     notes: tuple[str, ...] = ()
     if step.rounding == "compensated":
         four = step.precision == "int4-weights"  # of dense convolutions
