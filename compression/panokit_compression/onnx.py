@@ -46,13 +46,7 @@ def quantize_onnx_noted(
         return NotedFile(float_onnx)
     onnx = _tool()
     if precision == "float16":
-        with quiet(log):
-            from onnxruntime.transformers.float16 import convert_float_to_float16
-
-            converted = convert_float_to_float16(
-                onnx.load_model_from_string(float_onnx), keep_io_types=True
-            )
-        return NotedFile(bytes(converted.SerializeToString(deterministic=True)))
+        return NotedFile(_to_float16(onnx, float_onnx))
     if precision != "int8":
         raise ArgumentError(
             "ONNX precision", f"ONNX precision is {precision!r}; expected float32, float16 or int8"
@@ -62,6 +56,21 @@ def quantize_onnx_noted(
             "calibration", "an int8 ONNX file needs calibration images, and none are given"
         )
     return _quantize_int8(onnx, float_onnx, calibration)
+
+
+def _to_float16(onnx: Any, float_onnx: bytes) -> bytes:
+    with quiet(log):
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        model = onnx.load_model_from_string(float_onnx)
+        try:
+            converted = convert_float_to_float16(model, keep_io_types=True)
+        except Exception as error:  # the tool raises whatever its own code runs into
+            reason = f"{type(error).__name__}: {_first_line(error)}"
+            raise ExportError(
+                "ONNX float16", f"onnxruntime cannot convert it ({reason}); export it as float32"
+            ) from error
+    return bytes(converted.SerializeToString(deterministic=True))
 
 
 class _Images:

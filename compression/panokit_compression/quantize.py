@@ -66,7 +66,7 @@ def quantize_noted(
     for _ in range(MOST_KEPT):
         made = _quantize(float_tflite, recipe, calibration, tuple(kept))
         trial = try_elsewhere(made.content)
-        if trial.died:
+        if trial.fatal:
             break
         found = operator_of_error(made.content, trial.error) if trial.error else None
         if found is None or found.scope in kept:
@@ -89,13 +89,14 @@ def _without_killer(
     layers = sorted(tflite_layers(float_tflite), key=lambda x: -odd.get(x.scope, 0.0))
     for layer in layers[:MOST_SUSPECTS]:
         made = _quantize(float_tflite, recipe, calibration, (*kept, layer.scope))
-        if not try_elsewhere(made.content).died:
-            note = f"{layer.name}: stays in float32: LiteRT ends the process that runs its integers"
+        if not try_elsewhere(made.content).fatal:
+            note = f"{layer.name}: stays in float32: LiteRT cannot live with its integers"
             return NotedFile(made.content, (*made.notes, *kept.values(), note))
     raise ExportError(
         layers[0].name if layers else "TFLite",
-        f"LiteRT ends the process that runs the {recipe.precision} file, and this layer's numbers "
-        "are the oddest; keep layers in float32 (keep in a recipe), or use float16",
+        f"LiteRT cannot live with the integers of the {recipe.precision} file (it ends the process "
+        "or refuses them), and this layer's numbers are the oddest; keep layers in float32 (keep "
+        "in a recipe), or use float16",
     )
 
 

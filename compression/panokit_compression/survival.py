@@ -40,6 +40,12 @@ class Trial:
     died: bool = False
     error: str = ""
 
+    @property
+    def fatal(self) -> bool:
+        """Whether the file as a whole is at fault, by what its numbers are: the process died, or
+        the kernels of the whole file refused them."""
+        return self.died or "elegate" in self.error
+
 
 def try_elsewhere(tflite: bytes) -> Trial:
     """Load ``tflite`` and run it on nothing but zeros, in a process of its own."""
