@@ -97,12 +97,15 @@ def match_layers(names: Iterable[str], patterns: Iterable[str], what: str) -> li
 
 def layer_name(tensor_name: str) -> str:
     """``a.b.Class_x/c.d.Class_y;1`` → ``x.y``; the wrapper around the network is left out."""
-    path = tensor_name.split(";")[0].split("/")
-    named = (_COMPONENT.match(component.rpartition(".")[2]) for component in path)
-    parts = [m.group(1) for m in named if m]
-    if parts and parts[0] == "module":
-        parts = parts[1:]
-    return ".".join(parts) or tensor_name
+    for source in tensor_name.split(";"):  # several, where the converter joined operators
+        path = source.split("/")
+        named = (_COMPONENT.match(component.rpartition(".")[2]) for component in path)
+        parts = [m.group(1) for m in named if m]
+        if parts and parts[0] == "module":
+            parts = parts[1:]
+        if parts:
+            return ".".join(parts)
+    return tensor_name
 
 
 @dataclass(frozen=True)
