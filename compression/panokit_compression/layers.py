@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from panokit.errors import ArgumentError
 from panokit.tflite.read import TfliteOperator, TfliteSubgraph, TfliteTensor, read_tflite
 
-__all__ = ["TfliteLayer", "match_layers", "tflite_layers", "tflite_macs"]
+__all__ = [
+    "FoundOperator",
+    "TfliteLayer",
+    "layer_name",
+    "match_layers",
+    "operator_of_error",
+    "tflite_layers",
+    "tflite_macs",
+]
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -89,12 +97,49 @@ def match_layers(names: Iterable[str], patterns: Iterable[str], what: str) -> li
 
 def layer_name(tensor_name: str) -> str:
     """``a.b.Class_x/c.d.Class_y;1`` → ``x.y``; the wrapper around the network is left out."""
-    path = tensor_name.split(";")[0].split("/")
-    named = (_COMPONENT.match(component.rpartition(".")[2]) for component in path)
-    parts = [m.group(1) for m in named if m]
-    if parts and parts[0] == "module":
-        parts = parts[1:]
-    return ".".join(parts) or tensor_name
+    for source in tensor_name.split(";"):  # several, where the converter joined operators
+        path = source.split("/")
+        named = (_COMPONENT.match(component.rpartition(".")[2]) for component in path)
+        parts = [m.group(1) for m in named if m]
+        if parts and parts[0] == "module":
+            parts = parts[1:]
+        if parts:
+            return ".".join(parts)
+    return tensor_name
+
+
+@dataclass(frozen=True)
+class FoundOperator:
+    """An operator: its kind, the layer it belongs to, and what ai-edge-quantizer knows it by."""
+
+    layer: str
+    operator: str
+    scope: str
+
+
+def operator_of_error(tflite: bytes, message: str) -> FoundOperator | None:
+    """What an error of LiteRT or its tools is about, as far as its message tells: ``Node number 9
+    (BROADCAST_TO)``, the name of a tensor, or that of an operator."""
+    graph = read_tflite(tflite).main
+    number = re.search(r"[Nn]ode number (\d+)", message)
+    if number and int(number[1]) < len(graph.operators):
+        return _found(graph, graph.operators[int(number[1])])
+    for operator in graph.operators:
+        names = [graph.tensors[i].name for i in (*operator.outputs, *operator.inputs) if i >= 0]
+        if any(len(name) > 3 and name in message for name in names):
+            return _found(graph, operator)
+    for operator in sorted(graph.operators, key=lambda o: -len(o.name)):
+        if operator.name in message:
+            return _found(graph, operator)
+    return None
+
+
+def _found(graph: TfliteSubgraph, operator: TfliteOperator) -> FoundOperator:
+    name = graph.tensors[operator.outputs[0]].name if operator.outputs else ""
+    layer = layer_name(name)
+    if layer == name:  # of no module's own: the network's forward does it
+        layer = "the network itself"
+    return FoundOperator(layer, operator.name, _scope(graph, operator))
 
 
 def _unique(name: str, taken: set[str]) -> str:

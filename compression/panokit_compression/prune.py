@@ -2,8 +2,9 @@
 
 Structured pruning removes channels in groups that depend on one another: a depthwise layer's with
 those of the layer before it, all inputs of a sum, batch norms with their convolutions
-(Torch-Pruning; Fang et al., https://arxiv.org/abs/2301.12900). Without training afterwards
-nothing of the quality survives.
+(:mod:`panokit_compression.channels`). Before anything is removed, each kind of removal is tried:
+the smaller network must compute what the whole one does with those channels set to zero. Without
+training afterwards nothing of the quality survives.
 """
 
 from __future__ import annotations
@@ -12,17 +13,16 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from panokit._quiet import quiet
-from panokit.errors import ArgumentError, MissingExtraError
+from panokit.errors import ArgumentError
 from panokit.preprocessing import Size, sides
-from panokit_compression.layers import match_layers
+from panokit_compression.pruner import Importance, Places, Pruner
 from panokit_compression.recipes import Prune, Sparsify
+from panokit_compression.structure import Structure
 from panokit_network.deploy import count_macs
 
 __all__ = ["PruneResult", "prune", "sparse_masks", "sparsify"]
@@ -36,12 +36,14 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PruneResult:
-    """What pruning did: multiply-accumulates and parameters before and after."""
+    """What pruning did: multiply-accumulates and parameters before and after, and which layers
+    kept all channels and why, a sentence each (heads and protected layers apart)."""
 
     macs_before: int
     macs: int
     parameters_before: int
     parameters: int
+    left_alone: tuple[str, ...] = ()
 
 
 def prune(
@@ -55,9 +57,8 @@ def prune(
 
     ``size`` is the input that multiply-accumulates are counted for. ``images``
     float32 ``[1,3,H,W]`` 0..255 are what Taylor importance is measured on. ``ArgumentError`` if
-    the share cannot be reached because too much is protected.
+    the share cannot be reached because too much is protected or cannot be pruned.
     """
-    tp = _tool()
     module.eval().requires_grad_(True)
     before = count_macs(module, size), _parameters(module)
     taylor = step.importance == "taylor"
@@ -66,9 +67,10 @@ def prune(
             "calibration images",
             "there are no calibration images; Taylor importance needs at least one",
         )
-    pruner = _pruner(tp, module, step, size)
+    importance = _taylor_importance(module, size) if taylor else _magnitude
+    pruner = Pruner.of(module, step, size, importance)
     macs, round_number = before[0], 0
-    for _ in range(STEPS):
+    for number in range(1, STEPS + 1):
         if macs <= step.macs * before[0]:
             break
         # Rounds at even distances on the way to the goal: importance changes as channels go.
@@ -77,65 +79,18 @@ def prune(
             say(f"measuring importance, {macs / before[0]:.0%} of the multiply-accumulates left")
             fisher_gradients(module, images)
             round_number = math.floor(done * step.rounds) + 1
-        with quiet(log):
-            pruner.step()
-        macs = count_macs(module, size)
+        if pruner.remove(number / STEPS):
+            macs = count_macs(module, size)
     module.zero_grad(set_to_none=True)
+    left_alone = tuple(f"{name}: {why}" for name, why in sorted(pruner.left_alone.items()))
     if macs > step.macs * before[0]:
+        what = f"; left alone are {'; '.join(left_alone)}" if left_alone else ""
         raise ArgumentError(
             "prune macs",
             f"prune cannot reach macs {step.macs:.0%}; "
-            f"{macs / before[0]:.0%} is the least with what is protected",
+            f"{macs / before[0]:.0%} is the least with what is protected{what}",
         )
-    return PruneResult(before[0], macs, before[1], _parameters(module))
-
-
-def _pruner(tp: Any, module: nn.Module, step: Prune, size: Size) -> Any:
-    width, height = sides(size)
-    example = torch.zeros(1, 3, height, width)
-    importance = (
-        _taylor_importance(tp, layer_macs(module, size))
-        if step.importance == "taylor"
-        else tp.importance.GroupMagnitudeImportance()
-    )
-    return tp.pruner.BasePruner(
-        module,
-        example,
-        importance=_limited(importance, step),
-        global_pruning=True,
-        pruning_ratio=0.99,
-        max_pruning_ratio=step.largest_cut,
-        iterative_steps=STEPS,
-        ignored_layers=protected_layers(module, example, step.protected),
-        round_to=step.multiple_of,
-        output_transform=lambda heads: [heads[name] for name in sorted(heads)],
-    )
-
-
-def protected_layers(
-    module: nn.Module, example: Tensor, patterns: Sequence[str] = ()
-) -> list[nn.Module]:
-    """The layers whose outputs must keep all channels: those the heads come from, found by
-    walking back from the heads, and those that ``patterns`` name."""
-    layers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    names = set(match_layers(layers, patterns, "protected") if patterns else [])
-    of_weight = {id(m.weight): n for n, m in layers.items()}
-    with torch.enable_grad():
-        heads = module(example)
-    waiting = [h.grad_fn for h in heads.values() if h.grad_fn is not None]
-    seen: set[Any] = set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        inputs = [n for n, _ in node.next_functions if n is not None]
-        weights = {of_weight.get(id(getattr(n, "variable", None))) for n in inputs} - {None}
-        if weights:  # a layer: what lies before it may lose channels
-            names |= {w for w in weights if w is not None}
-        else:
-            waiting += inputs
-    return [layers[n] for n in sorted(names)]
+    return PruneResult(before[0], macs, before[1], _parameters(module), left_alone)
 
 
 def fisher_gradients(module: nn.Module, images: Sequence[Tensor]) -> None:
@@ -158,55 +113,52 @@ def fisher_gradients(module: nn.Module, images: Sequence[Tensor]) -> None:
         parameter.grad = (squares[name] / max(1, len(images))).sqrt()
 
 
-def _taylor_importance(tp: Any, macs: dict[nn.Module, int]) -> Callable[..., Tensor]:
+def _magnitude(structure: Structure, places: Places) -> Tensor:
+    """Mean square of the weights that go with a channel, relative to the others of its family."""
+    found = []
+    for (name, dim), where in places.items():
+        if _is_weight(structure, name):
+            found.append(_along(structure.tensor(name).detach().square(), dim)[where].sum(1))
+    score = torch.stack(found).mean(0)
+    return score / score.mean().clamp_min(1e-30)
+
+
+def _taylor_importance(module: nn.Module, size: Size) -> Importance:
     """Loss that removing a channel would cost, over the square root of what the channel takes.
 
     The loss is the diagonal of the Fisher information: the sum of (weight · gradient)² over all
-    that goes with a channel. (The library's own Taylor importance is relative to each group's
-    mean, which makes groups that matter and groups that do not look alike: at 80 % of the
-    multiply-accumulates it left 7 % of the classes right where this one leaves 74 %.) Without
-    the cost the wide, cheap layers at low resolution go first; with all of it, the first layers.
+    that goes with a channel. (Relative to each family's mean, families that matter and families
+    that do not would look alike: at 80 % of the multiply-accumulates that left 7 % of the classes
+    right where this leaves 74 %.) Without the cost the wide, cheap layers at low resolution go
+    first; with all of it, the first layers.
     """
+    macs: dict[str, int] = {}
+    structure = Structure.of(module)
+    for layer, count in layer_macs(module, size).items():
+        name = structure.name_of(layer, "weight")
+        macs[name] = macs.get(name, 0) + count
 
-    def importance(group: Any) -> Tensor:
-        loss = cost = 0.0
-        for dependency, indices in group:
-            layer, handler = dependency.target.module, dependency.handler
-            weight = getattr(layer, "weight", None)
-            if weight is None or weight.grad is None:
+    def importance(structure: Structure, places: Places) -> Tensor:
+        cost, loss = 0.0, torch.zeros(len(next(iter(places.values()))))
+        for (name, dim), where in places.items():
+            tensor = structure.parameter(name)
+            if tensor is None or tensor.grad is None:
                 continue
-            outwards = handler in (tp.prune_conv_out_channels, tp.prune_linear_out_channels,
-                                   tp.prune_batchnorm_out_channels,
-                                   tp.prune_depthwise_conv_out_channels)  # fmt: skip
-            square = (weight.detach() * weight.grad).square()
-            dim = 0 if outwards or weight.shape[1:2] == (1,) else 1
-            per_channel = square.transpose(0, dim).flatten(1).sum(1) if weight.ndim > 1 else square
-            if outwards and layer.bias is not None and layer.bias.grad is not None:
-                per_channel = per_channel + (layer.bias.detach() * layer.bias.grad).square()
-            loss = loss + per_channel[torch.as_tensor(indices)]
-            cost += macs.get(layer, 0) / max(1, weight.shape[dim])
-        return loss / math.sqrt(max(cost, 1.0))  # type: ignore[return-value]
+            square = (tensor.detach() * tensor.grad).square()
+            loss = loss + _along(square, dim)[where].sum(1)
+            cost += macs.get(name, 0) / max(1, tensor.shape[dim])
+        return loss / math.sqrt(max(cost, 1.0))
 
     return importance
 
 
-def _limited(importance: Callable[..., Any], step: Prune) -> Callable[..., Any]:
-    """``importance`` with the best channels of each layer beyond all price, so many that no more
-    than ``step.largest_cut`` of them go. (The library looks at its limit before a step, may go far
-    beyond it in one, and rounds what is left down to ``step.multiple_of``.)"""
-    widths: dict[nn.Module, int] = {}
+def _is_weight(structure: Structure, name: str) -> bool:
+    return structure.parameter(name) is not None and name.rpartition(".")[2] != "bias"
 
-    def limited(group: Any) -> Any:
-        found = importance(group)
-        if found is None:
-            return None
-        layer = group[0].dep.target.module
-        least = widths.setdefault(layer, len(found)) * (1 - step.largest_cut)
-        kept = math.ceil(least / step.multiple_of) * step.multiple_of
-        best = found.topk(min(kept, len(found))).indices
-        return found.index_fill(0, best, math.inf)
 
-    return limited
+def _along(values: Tensor, dim: int) -> Tensor:
+    """Sums over all dimensions but one."""
+    return values.movedim(dim, 0).flatten(1).sum(1) if values.ndim > 1 else values
 
 
 def layer_macs(module: nn.Module, size: Size) -> dict[nn.Module, int]:
@@ -286,14 +238,3 @@ def sparse_masks(module: nn.Module) -> dict[str, Tensor]:
 
 def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def _tool() -> Any:
-    try:
-        with quiet(log):
-            import torch_pruning
-    except ImportError as error:
-        if error.name == "torch_pruning":
-            raise MissingExtraError("pruning", "export") from None
-        raise
-    return torch_pruning

@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from panokit._quiet import quiet
-from panokit.errors import ArgumentError, MissingExtraError
+from panokit.errors import ArgumentError, ExportError, MissingExtraError, PanokitError
 from panokit_compression.biases import make_room_for_biases
 from panokit_compression.calibration import CalibrationSet, enough
 from panokit_compression.grids import INT4, INT8
-from panokit_compression.layers import match_layers, tflite_layers
+from panokit_compression.layers import match_layers, operator_of_error, tflite_layers
+from panokit_compression.limits import fit_ranges, oddness, with_finite_constants
+from panokit_compression.noted import NotedFile
 from panokit_compression.ranges import COUNT, Statistics, clipped_ranges, mean_update
 from panokit_compression.recipes import Quantize, Recipe
 from panokit_compression.rounding import round_weights
+from panokit_compression.survival import try_elsewhere
 
-__all__ = ["quantize"]
+__all__ = ["quantize", "quantize_noted"]
 
 log = logging.getLogger(__name__)
 
 # Calibration adds numbers up in an order that depends on the threads; one order, one artifact.
 CALIBRATION_THREADS = 1
+MOST_KEPT = 16  # operators that LiteRT refuses one after the other
+MOST_SUSPECTS = 16  # layers that are tried in float, one after the other
 
 
 def quantize(
@@ -37,26 +44,115 @@ def quantize(
 
     int8, int16x8 and compensated rounding need ``calibration`` inputs of the file's input size.
     The int8 file takes the pixels themselves: its input has scale 1 and zero point -128, so that
-    q = pixel - 128. The same arguments give the same bytes.
+    q = pixel - 128. The same arguments give the same bytes. ``ExportError`` names the layer and
+    the operator that the tools cannot quantize.
     """
+    return _quantize(float_tflite, recipe, calibration).content
+
+
+def quantize_noted(
+    float_tflite: bytes, recipe: Recipe, calibration: CalibrationSet | None = None
+) -> NotedFile:
+    """As :func:`quantize`, with notes on layers that were not treated as the recipe says.
+
+    The file is loaded and run in another process first. An operator that LiteRT does not take in
+    integers, or whose integers end that process, stays in float32, with a note; ``ExportError`` if
+    that does not help.
+    """
+    step = recipe.step(Quantize)
+    if step is None or step.precision == "float32":
+        return NotedFile(float_tflite)
+    kept: dict[str, str] = {}
+    for _ in range(MOST_KEPT):
+        made = _quantize(float_tflite, recipe, calibration, tuple(kept))
+        trial = try_elsewhere(made.content)
+        if trial.fatal:
+            break
+        found = operator_of_error(made.content, trial.error) if trial.error else None
+        if found is None or found.scope in kept:
+            # What is left is an error that the caller's own run will meet and name.
+            return NotedFile(made.content, (*made.notes, *kept.values()))
+        reason = f"LiteRT does not take it in integers ({trial.error[-160:]})"
+        kept[found.scope] = f"{found.layer}: {found.operator} stays in float32: {reason}"
+    return _without_killer(float_tflite, recipe, calibration, kept)
+
+
+def _without_killer(
+    float_tflite: bytes,
+    recipe: Recipe,
+    calibration: CalibrationSet | None,
+    kept: Mapping[str, str],
+) -> NotedFile:
+    """The file with the layer in float32 whose integers end the process."""
+    made = _quantize(float_tflite, recipe, calibration, tuple(kept))
+    odd = oddness(made.content)
+    layers = sorted(tflite_layers(float_tflite), key=lambda x: -odd.get(x.scope, 0.0))
+    for layer in layers[:MOST_SUSPECTS]:
+        made = _quantize(float_tflite, recipe, calibration, (*kept, layer.scope))
+        if not try_elsewhere(made.content).fatal:
+            note = f"{layer.name}: stays in float32: LiteRT cannot live with its integers"
+            return NotedFile(made.content, (*made.notes, *kept.values(), note))
+    raise ExportError(
+        layers[0].name if layers else "TFLite",
+        f"LiteRT cannot live with the integers of the {recipe.precision} file (it ends the process "
+        "or refuses them), and this layer's numbers are the oddest; keep layers in float32 (keep "
+        "in a recipe), or use float16",
+    )
+
+
+def _quantize(
+    float_tflite: bytes,
+    recipe: Recipe,
+    calibration: CalibrationSet | None,
+    kept: tuple[str, ...] = (),
+) -> NotedFile:
+    """``kept`` are operators that stay in float32 beside those of the recipe, by the tool's name
+    for them."""
     step = recipe.step(Quantize) or Quantize("float32")
     if step.precision == "float32":
-        return float_tflite
-    steps = _with_kept(_tool_steps(step), step, float_tflite)
+        return NotedFile(float_tflite)
+    steps = _with_kept(_tool_steps(step), step, float_tflite, kept)
     if not step.needs_calibration:
-        return _apply(float_tflite, steps, None)
+        return NotedFile(_apply(float_tflite, steps, None))
     calibration = _checked(calibration, step, recipe.name, float_tflite)
     statistics = None
     if step.quantizes_activations:
-        statistics = _measure(float_tflite, steps, step, calibration)
+        measured = _measure(float_tflite, steps, step, calibration)
+        finite = with_finite_constants(float_tflite, measured)
+        if finite != float_tflite:
+            float_tflite = finite
+            measured = _measure(float_tflite, steps, step, calibration)
+        statistics = fit_ranges(float_tflite, measured)
+    notes: tuple[str, ...] = ()
     if step.rounding == "compensated":
-        four = step.precision == "int4-weights"  # of dense layers
-        float_tflite = round_weights(
-            float_tflite, calibration, lambda shape: INT4 if four and shape[1] > 1 else INT8
+        four = step.precision == "int4-weights"  # of dense convolutions
+        rounded = round_weights(
+            float_tflite,
+            calibration,
+            lambda shape: INT4 if four and len(shape) == 4 and shape[1] > 1 else INT8,
         )
+        float_tflite, notes = rounded.content, rounded.notes
     if step.precision == "int8" and statistics is not None:
         float_tflite = make_room_for_biases(float_tflite, statistics)
-    return _apply(float_tflite, steps, statistics)
+    return NotedFile(_apply(float_tflite, steps, statistics), notes)
+
+
+@contextmanager
+def _errors_named(tflite: bytes, doing: str) -> Iterator[None]:
+    """An error of the tools becomes a sentence that names the layer and the operator."""
+    try:
+        yield
+    except PanokitError:
+        raise
+    except Exception as error:  # the tools raise whatever their own code runs into
+        lines = str(error).strip().splitlines() or [""]
+        found = operator_of_error(tflite, str(error))
+        what = f"{found.operator if found else 'an operator'} cannot be {doing}"
+        way = "keep the layer in float32 (keep in a recipe), use float16, or write it otherwise"
+        raise ExportError(
+            found.layer if found else "TFLite",
+            f"{what} ({type(error).__name__}: {lines[0][:200]}); {way}",
+        ) from error
 
 
 def _checked(
@@ -97,14 +193,19 @@ def _tool_steps(step: Quantize) -> Any:
     return manager.get_quantization_recipe()
 
 
-def _with_kept(steps: Any, step: Quantize, float_tflite: bytes) -> Any:
-    """``steps`` with the kept layers told apart, by the exact names of their outputs."""
-    if not step.keep:
+def _with_kept(steps: Any, step: Quantize, float_tflite: bytes, more: tuple[str, ...] = ()) -> Any:
+    """``steps`` with the kept layers told apart, by the exact names of their outputs; and with
+    ``more`` operators in float32."""
+    if not step.keep and not more:
         return steps
     aeq = _tool()
     manager = aeq.recipe_manager.RecipeManager()
     manager.load_quantization_recipe(steps)
     layers = {layer.name: layer for layer in tflite_layers(float_tflite)}
+    for scope in more:
+        manager.add_quantization_config(
+            regex=f"^{re.escape(scope)}$", operation_name="*", algorithm_key="no_quantize"
+        )
     for name in match_layers(layers, step.keep, "keep"):
         regex = f"^{re.escape(layers[name].scope)}$"
         if step.keep_precision == "int16x8":
@@ -141,7 +242,7 @@ def _measure(
     update = mean_update if step.ranges == "mean" else aeq.qsv_utils.min_max_update
     manager = aeq.recipe_manager.RecipeManager()
     manager.load_quantization_recipe(steps)
-    with quiet(log):
+    with quiet(log), _errors_named(float_tflite, "run"):
         calibrator = aeq.calibrator.Calibrator(
             float_tflite, num_threads=CALIBRATION_THREADS, qsv_update_func=update
         )
@@ -166,7 +267,7 @@ def _measure(
 
 def _apply(float_tflite: bytes, steps: Any, statistics: Statistics | None) -> bytes:
     aeq = _tool()
-    with quiet(log):
+    with quiet(log), _errors_named(float_tflite, "quantized"):
         quantizer = aeq.quantizer.Quantizer(float_tflite, steps)
         result = quantizer.quantize(
             statistics, enable_progress_bar=False, enable_progress_report=False

@@ -7,6 +7,9 @@ the weights still to come by the inputs' covariance (optimal brain quantization;
 GPTQ, https://arxiv.org/abs/2210.17323); what the inputs' mean makes of the rest goes into the
 bias (Nagel et al., https://arxiv.org/abs/1906.04721). The result is a float file whose weights lie
 on the grid that the quantizer will choose, so that its own rounding changes nothing.
+
+Where a covariance says too little (an input that never varies, numbers beyond float32), or passing
+errors on helps a channel less than the nearest step, the nearest step is taken.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,127 +25,88 @@ from numpy.typing import NDArray
 from torch import nn
 
 from panokit._quiet import quiet
-from panokit.tflite.read import PADDING_SAME, TfliteSubgraph, read_tflite
 from panokit_compression.calibration import CalibrationSet
 from panokit_compression.grids import INT8, Fitted, Grid
+from panokit_compression.layers import layer_name
+from panokit_compression.moments import WeightedLayer, layers_of, uncompensated
+from panokit_compression.noted import NotedFile
 
-__all__ = ["GridOf", "layers_of", "round_module", "round_weights"]
+__all__ = ["GridOf", "round_module", "round_rows", "round_weights"]
 
 log = logging.getLogger(__name__)
 
-STEPS = INT8.levels  # symmetric int8: -127..127
 REFITS = 2
-DAMPING = 0.01  # of the mean variance, so that dead inputs do not make the covariance singular
-# Positions looked at per photo and layer; neighbours say much the same.
-DENSE_POSITIONS = 256
-DEPTHWISE_POSITIONS = 64
+# Shares of the mean variance that are added to every input's own, so that inputs that are dead or
+# say the same do not make the covariance singular: the first that lets it be factored is taken.
+DAMPINGS = (0.01, 0.1, 1.0, 10.0)
+STILL = 1e-12  # the variance that inputs which never vary count with
+MAX_TAPS = 8192  # inputs of one output number; their covariance takes the square of it
 
 Floats = NDArray[np.float64]
 GridOf = Callable[[tuple[int, ...]], Grid | None]
 
 
-@dataclass
-class _Layer:
-    """A convolution: where its constants lie, its geometry, and the moments of its inputs.
-
-    ``weight`` float32 view ``[out,kh,kw,in]``, depthwise ``[1,kh,kw,C]``; ``bias`` view ``[out]``.
-    The moments are over ``groups`` × ``taps``: one group for a dense layer, C for a depthwise one.
-    """
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    input_index: int
-    input_name: str
-    depthwise: bool
-    same: bool
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    count: int = 0
-    total: Floats | None = None  # [groups,taps]
-    second: Floats | None = None  # [groups,taps,taps]
-
-    def observe(self, x: NDArray[np.float32]) -> None:
-        """Add one input ``[H,W,C]`` to the moments."""
-        limit = DEPTHWISE_POSITIONS if self.depthwise else DENSE_POSITIONS
-        patches = self._patches(x, limit)  # [P,kh·kw,C]
-        sums = patches.sum(0, dtype=np.float32).astype(np.float64)  # [kh·kw,C]
-        if self.depthwise:
-            grouped = torch.from_numpy(patches).permute(2, 1, 0).contiguous()  # [C,taps,P]
-            total = np.ascontiguousarray(sums.T)
-        else:
-            grouped = torch.from_numpy(patches.reshape(len(patches), -1).T)[None]  # [1,taps,P]
-            total = sums.reshape(1, -1)
-        second = (grouped @ grouped.transpose(1, 2)).numpy()
-        if self.total is None or self.second is None:
-            self.total, self.second = total, second.astype(np.float64)
-        else:
-            self.total += total
-            self.second += second
-        self.count += len(patches)
-
-    def _patches(self, x: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
-        (h, w), (kh, kw) = x.shape[:2], self.weight.shape[1:3]
-        (sy, sx), (dy, dx) = self.stride, self.dilation
-        span_y, span_x = dy * (kh - 1) + 1, dx * (kw - 1) + 1
-        if self.same:
-            out_h, out_w = -(-h // sy), -(-w // sx)
-            pad_y = max(0, (out_h - 1) * sy + span_y - h)
-            pad_x = max(0, (out_w - 1) * sx + span_x - w)
-            before_y, before_x = pad_y // 2, pad_x // 2
-            pads = ((before_y, pad_y - before_y), (before_x, pad_x - before_x), (0, 0))
-            x = np.pad(x, pads) if pad_y or pad_x else x
-        else:
-            out_h, out_w = (h - span_y) // sy + 1, (w - span_x) // sx + 1
-        at = np.linspace(0, out_h * out_w - 1, min(limit, out_h * out_w)).astype(np.intp)
-        rows, cols = at // out_w * sy, at % out_w * sx
-        taps = [x[rows + i * dy, cols + j * dx] for i in range(kh) for j in range(kw)]
-        return np.stack(taps, 1)
-
-    def round(self, grid: Grid) -> None:
-        """Replace weights and bias by the rounded ones, in place."""
-        if self.total is None or self.second is None:
-            return
-        mean = self.total / self.count  # [groups,taps]
-        covariance = self.second / self.count - mean[:, :, None] * mean[:, None, :]
-        kh, kw, channels = self.weight.shape[1:]
-        if self.depthwise:
-            rows = self.weight.reshape(kh * kw, channels).T[:, None]  # [C,1,taps]
-        else:
-            rows = self.weight.reshape(1, len(self.weight), -1)  # [1,out,taps]
-        before = rows.astype(np.float64)
-        after = round_rows(before, covariance, grid)
-        shift = np.einsum("grt,gt->gr", after - before, mean).reshape(-1)
-        if self.depthwise:
-            self.weight[...] = after[:, 0].T.reshape(self.weight.shape)
-        else:
-            self.weight[...] = after.reshape(self.weight.shape)
-        self.bias -= shift.astype(np.float32)
-
-
 def round_weights(
     float_tflite: bytes, calibration: CalibrationSet, grid_of: GridOf = lambda shape: INT8
-) -> bytes:
-    """The float file with the weights of all convolutions on a grid, symmetric int8 by default.
+) -> NotedFile:
+    """The float file with the weights of its layers on a grid, symmetric int8 by default.
 
     ``float_tflite`` is the content of a float file with one input ``[1,H,W,3]`` of the
-    calibration images' size. ``grid_of`` takes the shape of a convolution's weights,
-    ``[out,in/groups,kh,kw]``, and returns its grid or None. Layers without a grid or a bias stay as
-    they are.
+    calibration images' size. ``grid_of`` takes the shape of a layer's weights,
+    ``[out,in/groups,kh,kw]`` or ``[out,in]``, and returns its grid or None. Layers without a grid
+    stay as they are, and so do those that no moments are measured of. Notes say which layers were
+    rounded to the nearest value instead, and why.
     """
     content = bytearray(float_tflite)
-    layers = layers_of(content)
+    layers = [
+        layer for layer in layers_of(content) if grid_of(_torch_layout(layer).shape) is not None
+    ]
+    notes = [f"{name}: {reason}" for name, reason in uncompensated(float_tflite).items()]
+    small = [layer for layer in layers if layer.taps <= MAX_TAPS]
+    _observe(float_tflite, small, calibration)
+    done: set[int] = set()
+    for layer in layers:
+        grid = grid_of(_torch_layout(layer).shape)
+        if grid is None or id(layer.moments) in done:  # two operators may share their weights
+            continue
+        done.add(id(layer.moments))
+        if (reason := _round(layer, grid)) is not None:
+            notes.append(f"{layer_name(layer.name)}: {reason}")
+    log.debug("rounded %d layers over %d inputs", len(layers), len(calibration))
+    return NotedFile(bytes(content), tuple(f"rounded to the nearest step: {n}" for n in notes))
+
+
+def _observe(float_tflite: bytes, layers: list[WeightedLayer], calibration: CalibrationSet) -> None:
+    """Measure the moments of the layers' inputs."""
     interpreter = _interpreter(float_tflite)
     input_index = interpreter.get_input_details()[0]["index"]
     for x in calibration.inputs():
         interpreter.set_tensor(input_index, x)
         interpreter.invoke()
         for layer in layers:
-            layer.observe(interpreter.get_tensor(layer.input_index)[0])
-    for layer in layers:
-        if (grid := grid_of(_torch_layout(layer).shape)) is not None:
-            layer.round(grid)
-    log.debug("rounded %d convolutions over %d inputs", len(layers), len(calibration))
-    return bytes(content)
+            layer.observe(interpreter.get_tensor(layer.input_index))
+
+
+def _round(layer: WeightedLayer, grid: Grid) -> str | None:
+    """Replace weights and bias by the rounded ones, in place. Why they were not, if not."""
+    if layer.taps > MAX_TAPS:
+        return f"it sums {layer.taps} inputs, more than the {MAX_TAPS} that are weighed"
+    moments = layer.moments
+    if not moments.finite:
+        return "its inputs hold numbers that are not finite"
+    if not np.isfinite(layer.weight).all():
+        return "its weights hold numbers that are not finite"
+    covariance = moments.second_moment if layer.bias is None else moments.covariance
+    before = layer.rows.astype(np.float64)
+    after, failed = _round_rows(before, covariance, grid)
+    layer.set_rows(after)
+    if layer.bias is not None:
+        shift = np.einsum("grt,gt->gr", after - before, moments.mean).reshape(-1)
+        layer.bias -= shift.astype(np.float32)
+    if not failed:
+        return None
+    part = "" if failed == len(before) else f" in {failed} of its {len(before)} groups"
+    return f"the covariance of its inputs cannot be factored{part}"
 
 
 def round_module(
@@ -152,37 +115,44 @@ def round_module(
     calibration: CalibrationSet,
     grid_of: GridOf = lambda shape: INT8,
 ) -> tuple[nn.Module, int]:
-    """A copy of ``module`` with its convolutions rounded as :func:`round_weights` does, and how
-    many were found; ``float_tflite`` is the file converted from it.
+    """A copy of ``module`` with its layers rounded as :func:`round_weights` does, and how many were
+    found; ``float_tflite`` is the file converted from it.
 
-    For formats whose tools round to the nearest value themselves. A convolution is
-    found in the file by its weights, so one that the converter changed (a batch norm that was not
-    folded before) stays as it is.
+    For formats whose tools round to the nearest value themselves. A layer is found in the file by
+    its weights, so one that the converter changed (a batch norm that was not folded before) stays
+    as it is.
     """
     before = layers_of(bytearray(float_tflite))
-    after = layers_of(bytearray(round_weights(float_tflite, calibration, grid_of)))
+    after = layers_of(bytearray(round_weights(float_tflite, calibration, grid_of).content))
     changed = copy.deepcopy(module)
     rounded = 0
     open_ = list(zip(before, after, strict=True))
-    for conv in (m for m in changed.modules() if isinstance(m, nn.Conv2d)):
-        ours = conv.weight.detach().numpy()
+    for layer in (m for m in changed.modules() if isinstance(m, nn.Conv2d | nn.Linear)):
+        ours = layer.weight.detach().numpy()
         for pair in open_:
             theirs = _torch_layout(pair[0])
             if theirs.shape == ours.shape and np.allclose(theirs, ours, rtol=1e-5, atol=1e-9):
-                with torch.no_grad():
-                    conv.weight.copy_(torch.from_numpy(_torch_layout(pair[1]).copy()))
-                    if conv.bias is not None:
-                        shift = pair[1].bias - pair[0].bias
-                        conv.bias.add_(torch.from_numpy(shift.copy()))
+                _copy_rounded(layer, *pair)
                 open_ = [p for p in open_ if p is not pair]
                 rounded += 1
                 break
-    log.debug("rounded %d of %d convolutions of the module", rounded, len(before))
+    log.debug("rounded %d of %d layers of the module", rounded, len(before))
     return changed, rounded
 
 
-def _torch_layout(layer: _Layer) -> NDArray[np.float32]:
-    """``[out,in/groups,kh,kw]``."""
+@torch.no_grad()
+def _copy_rounded(
+    layer: nn.Conv2d | nn.Linear, before: WeightedLayer, after: WeightedLayer
+) -> None:
+    layer.weight.copy_(torch.from_numpy(_torch_layout(after).copy()))
+    if layer.bias is not None and before.bias is not None and after.bias is not None:
+        layer.bias.add_(torch.from_numpy(after.bias - before.bias))
+
+
+def _torch_layout(layer: WeightedLayer) -> NDArray[np.float32]:
+    """``[out,in/groups,kh,kw]``, or ``[out,in]``."""
+    if layer.weight.ndim == 2:
+        return layer.weight
     axes = (3, 0, 1, 2) if layer.depthwise else (0, 3, 1, 2)
     return np.ascontiguousarray(layer.weight.transpose(axes))
 
@@ -192,24 +162,65 @@ def round_rows(rows: Floats, covariance: Floats, grid: Grid = INT8) -> Floats:
 
     A grid that can move (a palette) is fitted again to what was chosen, and chosen from once more.
     """
-    variance = np.einsum("gtt->gt", covariance)
-    damping = DAMPING * variance.mean(1) + 1e-12
-    damped = covariance + damping[:, None, None] * np.eye(rows.shape[2])
+    return _round_rows(rows, covariance, grid)[0]
+
+
+def _round_rows(rows: Floats, covariance: Floats, grid: Grid) -> tuple[Floats, int]:
+    """Also how many groups went to the nearest value, because nothing made them factor."""
+    mean = np.einsum("gtt->g", covariance)[:, None, None] / rows.shape[2]
+    # In units of a group's own mean variance, so that damping is as strong for a gate that hardly
+    # moves as for any other. Inputs that never vary are left to themselves.
+    unit = np.where(mean > 0, mean, STILL)
+    scaled = np.where(mean > 0, covariance / unit, np.eye(rows.shape[2]))
+    variance = np.maximum(np.einsum("gtt->gt", scaled), 0)
     # Weights go in order of falling input variance: the heavy ones first, while there is still
     # something left to make up for them.
-    order = np.argsort(-np.einsum("gtt->gt", damped), axis=1, kind="stable")  # [groups,taps]
-    group = np.arange(len(rows))
-    ordered = damped[group[:, None, None], order[:, :, None], order[:, None, :]]
-    # Row i of the upper Cholesky factor of the inverse says how an error at i is made up by i+1….
-    upper = torch.linalg.cholesky(torch.linalg.inv(torch.from_numpy(ordered)), upper=True).numpy()
-    fitted = grid.fit(rows, variance + damping[:, None])
+    order = np.argsort(-variance, axis=1, kind="stable")  # [groups,taps]
+    damped, upper, failed = _factored(scaled, order)
+    fitted = grid.fit(rows, (variance + DAMPINGS[0]) * unit[:, :, 0])
     rounded = _compensated(rows, order, upper, fitted)
     for _ in range(REFITS):
-        moved = fitted.refit(rows, rounded, damped)
+        moved = fitted.refit(rows, rounded, damped * unit)
         if moved is None:
             break
         fitted, rounded = moved, _compensated(rows, order, upper, moved)
-    return fitted.finish(rounded)
+    rounded, nearest = fitted.finish(rounded), fitted.finish(fitted.nearest(rows))
+    better = _error(rounded - rows, damped) <= _error(nearest - rows, damped)  # [groups,rows]
+    return np.where(better[:, :, None], rounded, nearest), failed
+
+
+def _factored(covariance: Floats, order: NDArray[np.intp]) -> tuple[Floats, Floats, int]:
+    """``covariance`` with as much damping as lets it be factored, the upper Cholesky factor of the
+    inverse (taps in ``order``), and how many groups none is enough for: their errors go nowhere.
+
+    Row i of the factor says how an error at i is made up by i+1….
+    """
+    groups, taps = order.shape
+    identity = np.eye(taps)
+    damped = covariance + DAMPINGS[0] * identity
+    upper = np.broadcast_to(identity, covariance.shape).copy()
+    open_ = np.arange(groups)
+    for damping in DAMPINGS:
+        tried = covariance[open_] + damping * identity
+        at = order[open_]
+        group = np.arange(len(open_))[:, None, None]
+        ordered = torch.from_numpy(tried[group, at[:, :, None], at[:, None, :]])
+        inverse, singular = torch.linalg.inv_ex(ordered)
+        factor, bad = torch.linalg.cholesky_ex(inverse, upper=True)
+        fine = ((singular == 0) & (bad == 0)).numpy() & np.isfinite(factor.numpy()).all((1, 2))
+        damped[open_[fine]], upper[open_[fine]] = tried[fine], factor.numpy()[fine]
+        open_ = open_[~fine]
+        if not len(open_):
+            break
+    damped[open_] = identity
+    return damped, upper, len(open_)
+
+
+def _error(change: Floats, covariance: Floats) -> Floats:
+    """What a ``change`` of weights ``[groups,rows,taps]`` does to the mean square of the output,
+    ``[groups,rows]``."""
+    found: Floats = (change @ covariance * change).sum(-1)
+    return found
 
 
 def _compensated(rows: Floats, order: NDArray[np.intp], upper: Floats, fitted: Fitted) -> Floats:
@@ -234,38 +245,3 @@ def _interpreter(tflite: bytes) -> Any:
         )
     interpreter.allocate_tensors()
     return interpreter
-
-
-def layers_of(content: bytearray) -> list[_Layer]:
-    """The convolutions of a file; the arrays are views that write through to ``content``."""
-    graph = read_tflite(content).main
-    layers: list[_Layer] = []
-    for operator in graph.operators:
-        if operator.name not in ("CONV_2D", "DEPTHWISE_CONV_2D") or len(operator.inputs) < 3:
-            continue
-        image, *constants = operator.inputs[:3]
-        weight, bias = (_constant(graph, index) for index in constants)
-        if weight is None or bias is None:
-            continue
-        options = operator.options
-        layers.append(
-            _Layer(
-                weight=weight,
-                bias=bias,
-                input_index=image,
-                input_name=graph.tensors[image].name,
-                depthwise=operator.name == "DEPTHWISE_CONV_2D",
-                same=options["padding"] == PADDING_SAME,
-                stride=(options["stride_h"], options["stride_w"]),
-                dilation=(options["dilation_h"], options["dilation_w"]),
-            )
-        )
-    return layers
-
-
-def _constant(graph: TfliteSubgraph, index: int) -> NDArray[np.float32] | None:
-    """The values of a constant; None for a tensor that is computed or left out (-1)."""
-    if index < 0:
-        return None
-    tensor = graph.tensors[index]
-    return None if tensor.data is None else tensor.data.view(np.float32).reshape(tensor.shape)

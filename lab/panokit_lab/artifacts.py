@@ -26,11 +26,12 @@ from panokit import __version__
 from panokit.bundle import Artifact, TensorSpec, hash_path, path_bytes
 from panokit.errors import ExportError
 from panokit.runtime import LiteRtRuntime, OnnxRuntime, Runtime
-from panokit_compression import CalibrationSet, Recipe, quantize
+from panokit_compression import CalibrationSet, Recipe
 from panokit_compression.calibration import enough
 from panokit_compression.coreml import LEAST_WEIGHTS, CoreMlForm, coreml_form, fit_storage
 from panokit_compression.grids import PaletteGrid
-from panokit_compression.onnx import quantize_onnx
+from panokit_compression.onnx import quantize_onnx_noted
+from panokit_compression.quantize import quantize_noted
 from panokit_compression.recipes import LinearWeights as Linear
 from panokit_compression.recipes import Palettize, Quantize, Sparsify
 from panokit_compression.rounding import GridOf, round_module
@@ -90,6 +91,7 @@ _TOOLS = {
 }
 
 
+Notes = tuple[str, ...]
 Content = bytes | CoreMlModel | nn.Module
 """A TFLite or ONNX file, a Core ML program, or (Core AI) the module itself."""
 
@@ -105,19 +107,23 @@ class FloatArtifact:
 
 @dataclass(frozen=True)
 class CompressedArtifact:
-    """The same with its numbers stored as ``recipe`` says."""
+    """The same with its numbers stored as ``recipe`` says; ``notes`` say for which layers that was
+    not possible, and why."""
 
     format: str
     recipe: Recipe
     content: Content
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DescribedArtifact:
-    """An artifact on disk: ``path``, and what a manifest says about it."""
+    """An artifact on disk: ``path``, what a manifest says about it, and ``notes`` on layers that
+    could not be stored as the recipe says."""
 
     path: Path
     artifact: Artifact
+    notes: tuple[str, ...] = ()
 
 
 def artifact_name(format: str, recipe: Recipe) -> str:
@@ -202,8 +208,8 @@ class Maker:
 
     def compress(self, made: FloatArtifact) -> CompressedArtifact:
         """The artifact with its numbers stored as the recipe says."""
-        content = _FORMATS[made.format].compress(self, made.content, made.recipe)
-        return CompressedArtifact(made.format, made.recipe, content)
+        content, notes = _FORMATS[made.format].compress(self, made.content, made.recipe)
+        return CompressedArtifact(made.format, made.recipe, content, notes)
 
     def describe(self, made: CompressedArtifact, file: str = "") -> DescribedArtifact:
         """Write the artifact with everything that it says about itself."""
@@ -223,7 +229,7 @@ class Maker:
             minimum_os=facts.minimum_os,
             tools=_versions("torch", *_TOOLS[made.format]),
         )
-        return DescribedArtifact(path, artifact)
+        return DescribedArtifact(path, artifact, made.notes)
 
     @cached_property
     def float_tflite(self) -> bytes:
@@ -254,7 +260,7 @@ class _Format(Protocol[C]):
 
     def convert(self, maker: Maker, recipe: Recipe) -> C: ...
 
-    def compress(self, maker: Maker, content: C, recipe: Recipe) -> C: ...
+    def compress(self, maker: Maker, content: C, recipe: Recipe) -> tuple[C, Notes]: ...
 
     def describe(self, maker: Maker, content: C, recipe: Recipe, path: Path) -> _Facts: ...
 
@@ -265,8 +271,9 @@ class _TfLite:
     def convert(self, maker: Maker, recipe: Recipe) -> bytes:
         return maker.float_tflite
 
-    def compress(self, maker: Maker, content: bytes, recipe: Recipe) -> bytes:
-        return quantize(content, recipe, maker.calibration)
+    def compress(self, maker: Maker, content: bytes, recipe: Recipe) -> tuple[bytes, Notes]:
+        made = quantize_noted(content, recipe, maker.calibration)
+        return made.content, made.notes
 
     def describe(self, maker: Maker, content: bytes, recipe: Recipe, path: Path) -> _Facts:
         content = with_metadata(with_input(content, maker.input), maker.info)
@@ -284,8 +291,10 @@ class _CoreMl:
         form = _form(recipe)
         return convert_coreml(_module_for(maker, form, recipe), maker.contract, form)
 
-    def compress(self, maker: Maker, content: CoreMlModel, recipe: Recipe) -> CoreMlModel:
-        return compress_coreml(content, _form(recipe))
+    def compress(
+        self, maker: Maker, content: CoreMlModel, recipe: Recipe
+    ) -> tuple[CoreMlModel, Notes]:
+        return compress_coreml(content, _form(recipe)), ()
 
     def describe(self, maker: Maker, content: CoreMlModel, recipe: Recipe, path: Path) -> _Facts:
         form = _form(recipe)
@@ -300,8 +309,9 @@ class _Onnx:
     def convert(self, maker: Maker, recipe: Recipe) -> bytes:
         return maker.float_onnx
 
-    def compress(self, maker: Maker, content: bytes, recipe: Recipe) -> bytes:
-        return quantize_onnx(content, recipe.precision, maker.calibration)
+    def compress(self, maker: Maker, content: bytes, recipe: Recipe) -> tuple[bytes, Notes]:
+        made = quantize_onnx_noted(content, recipe.precision, maker.calibration)
+        return made.content, made.notes
 
     def describe(self, maker: Maker, content: bytes, recipe: Recipe, path: Path) -> _Facts:
         path.write_bytes(finish_onnx(content, maker.info, maker.input))
@@ -314,8 +324,8 @@ class _CoreAi:
     def convert(self, maker: Maker, recipe: Recipe) -> nn.Module:
         return maker.module
 
-    def compress(self, maker: Maker, content: nn.Module, recipe: Recipe) -> nn.Module:
-        return content
+    def compress(self, maker: Maker, content: nn.Module, recipe: Recipe) -> tuple[nn.Module, Notes]:
+        return content, ()
 
     def describe(self, maker: Maker, content: nn.Module, recipe: Recipe, path: Path) -> _Facts:
         half = recipe.precision == "float16"

@@ -501,8 +501,14 @@ def _part(checked: CheckedArtifact) -> BundlePart:
         raw=checked.golden,
         minimum_os=artifact.minimum_os,
         tools=artifact.tools,
-        quality=checked.check.to_json(),
+        quality=_quality(checked),
     )
+
+
+def _quality(checked: CheckedArtifact) -> dict[str, Any]:
+    """What the manifest says of an artifact's quality, and of layers that needed care."""
+    data = checked.check.to_json()
+    return {**data, "notes": list(checked.made.notes)} if checked.made.notes else data
 
 
 def _peak_memory() -> int:

@@ -12,7 +12,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from panokit import __version__
 from panokit._files import make_folder, replacing_folder, write_bytes, write_json
 from panokit.bundle import Artifact, Manifest, path_bytes
-from panokit.errors import ArgumentError, DataError, ExportError, UsageError
+from panokit.errors import ArgumentError, DataError, ExportError, PanokitError, UsageError
 from panokit_compression.distil import OnStep, train_on
 from panokit_compression.prune import prune, sparse_masks, sparsify
 from panokit_compression.qat import train_quantized
@@ -32,15 +33,24 @@ from panokit_compression.recipes import Finetune, Prune, Qat, Recipe, Sparsify, 
 from panokit_compression.recipes.steps import step_to_json
 from panokit_converters.contract import check_contract
 from panokit_converters.tflite.convert import convert_tflite
-from panokit_lab.artifacts import DescribedArtifact, Maker, artifact_runtime
+from panokit_lab.artifacts import DescribedArtifact, Maker, artifact_name, artifact_runtime
 from panokit_lab.memory import arena_bytes
 from panokit_lab.quality import Split, head_sqnr, manifest_around, quality_figures
 from panokit_lab.results import RESULT, ArtifactFigures, RecipeResult
 from panokit_lab.setup import SQNR_IMAGES, TAYLOR_IMAGES, ExperimentSetup, Images, photos_needed
+from panokit_lab.workers import Failure
 from panokit_network.deploy import count_macs, count_parameters
 from panokit_network.source import NetworkSource
 
-__all__ = ["compress_network", "float_tflite", "manifest_for", "reference_heads", "run_recipe"]
+__all__ = [
+    "compress_network",
+    "float_tflite",
+    "manifest_for",
+    "network_notes",
+    "reference_heads",
+    "run_recipe",
+    "run_recipes",
+]
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +83,8 @@ def run_recipe(
     source = setup.source.checked()
     check_contract(source.module, setup.size_wh, len(source.taxonomy))
     try:
-        network = compress_network(setup, source, recipe, say, on_step)
+        with _errors_named(recipe.name):
+            network = compress_network(setup, source, recipe, say, on_step)
         with replacing_folder(folder) as partial:
             result = replace(_make(setup, recipe, network, partial, say), key=key)
             write_json(partial / RESULT, result.to_json())
@@ -81,6 +92,44 @@ def run_recipe(
         reason = f"cannot be written ({error.strerror or error}); finished recipes are kept"
         raise ExportError(folder, reason) from error
     return result
+
+
+def run_recipes(
+    setup: ExperimentSetup,
+    recipes: Sequence[Recipe],
+    out: Path,
+    say: Progress = log.info,
+    on_step: OnStep | None = None,
+) -> tuple[list[RecipeResult], list[Failure]]:
+    """Run ``recipes`` one after the other, and say which failed; the others go on.
+
+    A recipe that is alone raises its error. So does what is wrong with the network itself.
+    """
+    source = setup.source.checked()
+    check_contract(source.module, setup.size_wh, len(source.taxonomy))
+    results: list[RecipeResult] = []
+    failures: list[Failure] = []
+    for recipe in recipes:
+        try:
+            results.append(run_recipe(setup, recipe, out, say, on_step))
+        except PanokitError as error:
+            if len(recipes) == 1:
+                raise
+            failures.append(Failure(recipe.name, str(error)))
+    return results, failures
+
+
+@contextmanager
+def _errors_named(what: str) -> Iterator[None]:
+    """An error of a tool that nobody has put into words yet becomes a sentence."""
+    try:
+        yield
+    except (PanokitError, OSError):
+        raise
+    except Exception as error:  # the tools and the user's module may raise anything
+        log.debug("%s", what, exc_info=True)
+        lines = str(error).strip().splitlines() or [""]
+        raise ExportError(what, f"fails with {type(error).__name__}: {lines[0][:300]}") from error
 
 
 def compress_network(
@@ -94,7 +143,7 @@ def compress_network(
     current, done = source, []
     for step in recipe.network_steps:
         done.append(step_to_json(step))
-        path = setup.cache / "networks" / f"{_network_key(setup, done)}.safetensors"
+        path = _network_path(setup, done)
         following = current.after_step(step.kind)
         if path.is_file():
             say(f"{recipe.name}: {step.kind} is there already")
@@ -102,13 +151,36 @@ def compress_network(
             continue
         say(f"{recipe.name}: {step.kind}")
         run = setup.cache / "training" / path.stem
-        current = _network_step(setup, source, following, step, run, say, on_step)
+        current, notes = _network_step(setup, source, following, step, run, say, on_step)
         current.save(path)
+        if notes:
+            write_json(_notes_path(path), list(notes))
         # What continues from here must not depend on whether it was interrupted: weights are
         # stored in float16, so go on from the stored ones.
         current = current.reloaded(path, source)
         shutil.rmtree(run, ignore_errors=True)
     return current
+
+
+def network_notes(setup: ExperimentSetup, recipe: Recipe) -> tuple[str, ...]:
+    """What the network steps of ``recipe``, all done, had to say about layers."""
+    found: list[str] = []
+    done: list[dict[str, Any]] = []
+    for step in recipe.network_steps:
+        done.append(step_to_json(step))
+        path = _notes_path(_network_path(setup, done))
+        if path.is_file():
+            notes = json.loads(path.read_text(encoding="utf-8"))
+            found += [f"{step.kind}: {note}" for note in notes]
+    return tuple(found)
+
+
+def _network_path(setup: ExperimentSetup, done: list[dict[str, Any]]) -> Path:
+    return setup.cache / "networks" / f"{_network_key(setup, done)}.safetensors"
+
+
+def _notes_path(network: Path) -> Path:
+    return network.with_suffix(".notes.json")
 
 
 def _network_step(
@@ -119,7 +191,8 @@ def _network_step(
     run: Path,
     say: Progress,
     on_step: OnStep | None,
-) -> NetworkSource:
+) -> tuple[NetworkSource, tuple[str, ...]]:
+    """The network after one more step, and notes on layers."""
     if isinstance(step, Qat) or (isinstance(step, Finetune) and step.freeze_statistics):
         current = current.with_folded()
     module = copy.deepcopy(current.module)
@@ -128,10 +201,10 @@ def _network_step(
                   for x in setup.images(TAYLOR_IMAGES).values()]  # fmt: skip
         found = prune(module, step, setup.size_wh, images, say)
         say(f"{found.macs / found.macs_before:.1%} of the multiply-accumulates are left")
-        return replace(current, module=module.eval())
+        return replace(current, module=module.eval()), found.left_alone
     if isinstance(step, Sparsify):
         sparsify(module, step)
-        return replace(current, module=module)
+        return replace(current, module=module), ()
     if setup.stream is None:
         raise UsageError(f"{step.kind} trains: name photos to train on with --data.")
     things = torch.from_numpy(current.taxonomy.thing_mask)
@@ -140,14 +213,14 @@ def _network_step(
         masks = sparse_masks(module) if "sparsify" in current.steps_done else {}
         train_on(module, taught_by, setup.stream, step, run, things=things, masks=masks,
                  class_weight=setup.class_weight, on_step=on_step)  # fmt: skip
-        return replace(current, module=module.eval().requires_grad_(False))
+        return replace(current, module=module.eval().requires_grad_(False)), ()
     if not isinstance(step, Qat):
         raise ArgumentError("step", f"step is {step!r}; expected a network step")
     trained = train_quantized(
         module, taught_by, setup.stream, step, run,
         things=things, class_weight=setup.class_weight, on_step=on_step,
     )  # fmt: skip
-    return replace(current, module=trained)
+    return replace(current, module=trained), ()
 
 
 def _make(
@@ -162,10 +235,18 @@ def _make(
         write_json(folder / "calibration.json", {**setup.calibration.to_json(), **judged})
     folded = network.with_folded()
     artifacts: dict[str, ArtifactFigures] = {}
-    for format in recipe.formats if recipe.steps else ("tflite",):
+    failures: dict[str, str] = {}
+    formats = recipe.formats if recipe.steps else ("tflite",)
+    for format in formats:
         say(f"{recipe.name}: {format}")
-        made = _artifact(setup, recipe, folded, format, folder)
-        artifacts[format] = _figures(setup, made, say)
+        try:
+            with _errors_named(artifact_name(format, recipe)):
+                made = _artifact(setup, recipe, folded, format, folder)
+                artifacts[format] = _figures(setup, made, say)
+        except PanokitError as error:
+            failures[format] = str(error)
+            if len(failures) == len(formats):
+                raise
     return RecipeResult(
         recipe=recipe,
         network=setup.source.name,
@@ -177,6 +258,8 @@ def _make(
         parameters=count_parameters(folded.module),
         artifacts=artifacts,
         tools={"panokit": __version__},
+        failures=failures,
+        notes=network_notes(setup, recipe),
     )
 
 
@@ -234,6 +317,7 @@ def _figures(setup: ExperimentSetup, made: DescribedArtifact, say: Progress) -> 
         sqnr_db=sqnr,
         sqnr_photos=tuple(images),
         quality=quality,
+        notes=made.notes,
     )
 
 
@@ -294,7 +378,7 @@ def _finished(folder: Path, key: str) -> RecipeResult | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(path, f"expected JSON, but {error}; remove it") from None
-    same = isinstance(found, dict) and found.get("key") == key
+    same = isinstance(found, dict) and found.get("key") == key and not found.get("failures")
     return RecipeResult.load(path) if same else None
 
 

@@ -46,6 +46,18 @@ class Report:
         return next(iter(self.results.values()))
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What recipes could not do to a layer, or not in a format, a sentence each."""
+        return tuple(
+            f"{name}: {remark}"
+            for name, result in self.results.items()
+            for remark in (
+                *result.remarks,
+                *(f"{format} failed: {why}" for format, why in result.failures.items()),
+            )
+        )
+
+    @property
     def latencies(self) -> dict[str, dict[int, Latency]]:
         """All that was timed, by name and number of threads."""
         ours = [latency for row in self.rows for latency in row.figures.latency.values()]
@@ -59,6 +71,7 @@ class Report:
         return {
             "machine": self.machine.to_json(),
             "front": list(self.front),
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
             "rows": [row.to_json() for row in self.rows],
             "beside": [timed.to_json() for timed in self.beside],
             "results": {name: result.to_json() for name, result in self.results.items()},
@@ -168,7 +181,10 @@ def markdown(report: Report) -> str:
     tables = [artifact_table(report)]
     if report.beside:
         tables.append(latency_table(report))
-    return "\n".join(table.markdown() for table in tables)
+    text = [table.markdown() for table in tables]
+    if report.remarks:
+        text.append("".join(f"- {remark}\n" for remark in report.remarks))
+    return "\n".join(text)
 
 
 def _number(value: float | None, digits: int = 1, scale: float = 1.0, sign: bool = False) -> str:

@@ -190,6 +190,7 @@ class ArtifactFigures:
     ``arena_bytes``: planned peak memory of activations (TFLite only). ``sqnr_db``: signal-to-noise
     ratio of each head against the uncompressed network, on the photos ``sqnr_photos``, which
     calibrated nothing. ``runtime`` ran it. ``latency`` by number of threads, where it was timed.
+    ``notes`` say which layers could not be stored as the recipe says, and why.
     """
 
     file: str
@@ -201,6 +202,7 @@ class ArtifactFigures:
     sqnr_photos: tuple[str, ...] = ()
     quality: QualityFigures | None = None
     latency: Mapping[int, Latency] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; what was not measured is left out."""
@@ -219,6 +221,8 @@ class ArtifactFigures:
             data["quality"] = self.quality.to_json()
         if self.latency:
             data["latency"] = {str(n): found.to_json() for n, found in self.latency.items()}
+        if self.notes:
+            data["notes"] = list(self.notes)
         return data
 
     @classmethod
@@ -236,6 +240,7 @@ class ArtifactFigures:
             sqnr_photos=tuple(data.get("sqnr_photos", ())),
             quality=None if quality is None else QualityFigures.from_json(quality),
             latency={int(n): Latency.from_json(found) for n, found in latency.items()},
+            notes=tuple(data.get("notes", ())),
         )
 
 
@@ -279,7 +284,8 @@ class RecipeResult:
     ``network`` is the name of the uncompressed network, ``weights`` the first 16 hexadecimal
     digits of the SHA-256 of its weights. ``macs`` (multiply-accumulates for one image of
     ``size_wh``) and ``parameters`` are of the compressed network. ``artifacts`` are by
-    format. ``key`` changes with everything that the result depends on.
+    format, and so are ``failures``, the reasons why there is none. ``notes`` say which layers
+    network steps left alone, and why. ``key`` changes with everything that the result depends on.
     """
 
     recipe: Recipe
@@ -293,11 +299,21 @@ class RecipeResult:
     artifacts: Mapping[str, ArtifactFigures]
     tools: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The recipe's."""
         return self.recipe.name
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """All notes on layers, a sentence each."""
+        stored = [
+            f"{format}: {note}" for format, found in self.artifacts.items() for note in found.notes
+        ]
+        return (*self.notes, *stored)
 
     @property
     def objectives(self) -> Objectives:
@@ -323,6 +339,8 @@ class RecipeResult:
             "parameters": self.parameters,
             "tools": dict(self.tools),
             "artifacts": {format: found.to_json() for format, found in self.artifacts.items()},
+            **({"failures": dict(self.failures)} if self.failures else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
             "key": self.key,
         }
 
@@ -343,6 +361,8 @@ class RecipeResult:
             artifacts={format: ArtifactFigures.from_json(a) for format, a in artifacts.items()},
             tools=data.get("tools", {}),
             key=data.get("key", ""),
+            failures=data.get("failures", {}),
+            notes=tuple(data.get("notes", ())),
         )
 
     @classmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 from panokit._files import make_folder, write_json
 from panokit.bundle import Artifact
-from panokit.errors import ArgumentError
+from panokit.errors import ArgumentError, PanokitError
 from panokit.runtime import Runtime
 from panokit_compression.layers import tflite_layers
 from panokit_compression.quantize import quantize
@@ -38,21 +39,24 @@ from panokit_lab.setup import SQNR_IMAGES, ExperimentSetup
 __all__ = ["LayerCost", "Sensitivity", "fewest_kept", "measure_sensitivity"]
 
 log = logging.getLogger(__name__)
+REASON = "reason"  # in place of heads, of a layer that cannot be quantized
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer quantized alone: SQNR per head in dB, and PQ where it was measured."""
+    """One layer quantized alone: SQNR per head in dB, and PQ where it was measured. ``reason`` says
+    why it cannot be quantized at all, and there is no SQNR then."""
 
     name: str
     sqnr_db: dict[str, float]
     pq: float | None = None
+    reason: str = ""
 
     @property
     def worst_db(self) -> float:
-        """The head that suffers most."""
-        return min(self.sqnr_db.values())
+        """The head that suffers most; minus infinity for a layer that cannot be quantized."""
+        return min(self.sqnr_db.values(), default=-math.inf)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,9 @@ def measure_sensitivity(
     pq_float = judge.pq(judge.float_content)
     pq_all = judge.pq(judge.quantized(()))
     measured = tuple(
-        replace(cost, pq=judge.pq(judge.quantized_alone(cost.name))) if number < top else cost
+        replace(cost, pq=judge.pq(judge.quantized_alone(cost.name)))
+        if number < top and not cost.reason
+        else cost
         for number, cost in enumerate(costs)
     )
     kept, pq_mixed = fewest_kept(
@@ -134,7 +140,7 @@ def measure_sensitivity(
     write_json(out / "sensitivity.json", found.to_json())
     mixed = judge.recipe_keeping(kept, keep_precision)
     write_json(out / f"{mixed.name}.json", mixed.to_json())
-    shown = measured[:40]
+    shown = [cost for cost in measured if not cost.reason][:40]
     plot_layers([c.name for c in shown], [c.worst_db for c in shown], out / "sensitivity.png",
                 found.title)  # fmt: skip
     return found
@@ -253,8 +259,16 @@ def _layer_costs(judge: _Judge, kept: Path, say: Progress) -> list[LayerCost]:
     for number, name in enumerate(judge.layers):
         if name not in known:
             say(f"layer {number + 1} of {len(judge.layers)}: {name}")
-            known[name] = judge.sqnr(judge.quantized_alone(name))
+            try:
+                known[name] = judge.sqnr(judge.quantized_alone(name))
+            except PanokitError as error:  # the others can still be measured
+                known[name] = {REASON: str(error)}
             write_json(kept, {"key": key, "layers": known})
     judge.step = judge_step
-    costs = [LayerCost(name, known[name]) for name in judge.layers]
+    costs = [
+        LayerCost(name, {}, reason=known[name][REASON])
+        if REASON in known[name]
+        else LayerCost(name, known[name])
+        for name in judge.layers
+    ]
     return sorted(costs, key=lambda cost: cost.worst_db)

@@ -8,7 +8,7 @@ import torch
 
 from panokit_compression import CalibrationSet, quantize
 from panokit_compression.biases import make_room_for_biases
-from panokit_compression.rounding import layers_of
+from panokit_compression.moments import layers_of
 from panokit_converters.tflite.convert import convert_tflite
 from tests.compression.test_quantize import INT8, SIZE, heads_of
 from tests.toys.network import ToyNetwork
@@ -40,7 +40,7 @@ def test_int8_keeps_the_bias(switched_off: bytes, calibration: CalibrationSet) -
 
 def test_only_the_largest_weight_of_such_a_channel_is_raised(switched_off: bytes) -> None:
     before = {layer.input_name: layer for layer in layers_of(bytearray(switched_off))}
-    name, layer = next((n, x) for n, x in before.items() if BIAS in x.bias)
+    name, layer = next((n, x) for n, x in before.items() if x.bias is not None and BIAS in x.bias)
     changed = make_room_for_biases(
         switched_off, {name: {"min": np.zeros(1), "max": np.full(1, 255.0)}}
     )

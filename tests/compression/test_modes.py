@@ -40,6 +40,7 @@ def test_macs_are_those_of_torch(float_tflite: bytes, recipe: str) -> None:
     [
         ("a_b.c.Wrapper/my.Net_module/x.y.Block_body/torch.Conv2d_conv;1", "body.conv"),
         ("p.Wrapper/p._Hidden_head;", "head"),
+        ("p.Wrapper/p.Net_module;;p.Wrapper/p.Net_module/torch.Conv2d_offset;1", "offset"),
         ("conv1/kernel", "conv1/kernel"),
     ],
 )

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from panokit.errors import ArgumentError
-from panokit_compression.prune import protected_layers, prune, sparse_masks, sparsify
+from panokit_compression.channels import find_families
+from panokit_compression.prune import prune, sparse_masks, sparsify
 from panokit_compression.recipes import Prune, Sparsify
+from panokit_compression.structure import Structure
 from panokit_network.deploy import count_macs
 from panokit_network.widths import apply_widths, record_widths
 from tests.toys.network import ToyNetwork
@@ -55,8 +57,10 @@ def test_protected_layers_keep_their_channels() -> None:
 
 def test_heads_are_found_behind_slices_and_products() -> None:
     module = TinyPanoptic().eval()
-    found = protected_layers(module, torch.zeros(1, 3, 64, 64))
-    assert {id(m) for m in found} == {id(module.classes), id(module.where)}
+    families, _ = find_families(Structure.of(module), module, torch.zeros(1, 3, 64, 64))
+    made = {axis for family in families for axis in family.axes}
+    assert made
+    assert not made & {("classes.weight", 0), ("where.weight", 0)}
 
 
 def test_taylor_keeps_the_channels_that_matter() -> None:

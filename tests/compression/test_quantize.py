@@ -117,9 +117,9 @@ def test_rounded_weights_lie_on_the_quantizers_own_grid(
     float_tflite: bytes, calibration: CalibrationSet
 ) -> None:
     # Were the grids different, quantizing would round a second time, for the worse.
-    from panokit_compression.rounding import layers_of
+    from panokit_compression.moments import layers_of
 
-    rounded = bytearray(round_weights(float_tflite, calibration))
+    rounded = bytearray(round_weights(float_tflite, calibration).content)
     before, after = layers_of(bytearray(float_tflite)), layers_of(rounded)
     assert len(after) == 8
     for old, new in zip(before, after, strict=True):

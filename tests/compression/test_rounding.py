@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from panokit_compression import CalibrationSet
-from panokit_compression.rounding import STEPS, round_module, round_rows, round_weights
+from panokit_compression.grids import INT8
+from panokit_compression.rounding import round_module, round_rows, round_weights
 from tests.compression.test_quantize import heads_of
 from tests.toys.network import ToyNetwork
 
@@ -25,7 +26,7 @@ def correlated(groups: int, taps: int, seed: int = 0) -> np.ndarray:
 def test_rounded_rows(groups: int, rows: int, taps: int) -> None:
     weights = np.random.default_rng(1).normal(size=(groups, rows, taps))
     covariance = correlated(groups, taps)
-    step = np.abs(weights).max(2, keepdims=True) / STEPS
+    step = np.abs(weights).max(2, keepdims=True) / INT8.levels
     rounded = round_rows(weights, covariance)
     # on the grid
     np.testing.assert_allclose(rounded / step, np.round(rounded / step), atol=1e-6)
@@ -42,7 +43,7 @@ def test_rounded_rows(groups: int, rows: int, taps: int) -> None:
 
 def test_independent_inputs_round_to_nearest() -> None:
     weights = np.random.default_rng(2).normal(size=(1, 6, 10))
-    step = np.abs(weights).max(2, keepdims=True) / STEPS
+    step = np.abs(weights).max(2, keepdims=True) / INT8.levels
     rounded = round_rows(weights, np.eye(10)[None])
     np.testing.assert_allclose(rounded, np.round(weights / step) * step, atol=1e-12)
 
@@ -59,7 +60,7 @@ def test_a_module_is_rounded_as_its_file(float_tflite: bytes, calibration: Calib
     module = ToyNetwork().eval()
     rounded, count = round_module(module, float_tflite, calibration)
     assert count == 8  # every convolution of it
-    expected = heads_of(round_weights(float_tflite, calibration), calibration)[0]
+    expected = heads_of(round_weights(float_tflite, calibration).content, calibration)[0]
     image = torch.from_numpy(calibration.images[0]).permute(2, 0, 1)[None].float()
     with torch.no_grad():
         heads = rounded(image)

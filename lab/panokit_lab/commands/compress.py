@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,13 +19,14 @@ from panokit.preprocessing import parse_size
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_lab import bench as timing
 from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
-from panokit_lab.pipeline import run_recipe
+from panokit_lab.pipeline import run_recipes
 from panokit_lab.report import write_report
 from panokit_lab.results import RecipeResult
 from panokit_lab.search import grid_recipes
 from panokit_lab.search import search as run_search
 from panokit_lab.sensitivity import measure_sensitivity
 from panokit_lab.setup import ExperimentRequest
+from panokit_lab.workers import Failure
 
 __all__ = ["bench", "compress"]
 
@@ -128,7 +130,6 @@ def run(
     chosen = _recipes(recipes)
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
                                 tuple(photos or ()), parse_size(size))  # fmt: skip
-    results: list[RecipeResult] = []
     with _resumable(out), working("opening the network and photos") as update:
         setup = request.open(chosen)
         for warning in setup.calibration.warnings if setup.calibration else ():
@@ -137,11 +138,30 @@ def run(
         def on_step(found: dict[str, float]) -> None:
             update(f"step {found['step']} of {found['total']}, loss {found['loss']:.3f}")
 
-        for recipe in chosen:
-            results.append(run_recipe(setup, recipe, out, update, on_step))
-    show(_table(results))
+        results, failures = run_recipes(setup, chosen, out, update, on_step)
+    if results:
+        show(_table(results))
     if json:
-        write_json(json, {"results": [result.to_json() for result in results]})
+        write_json(json, {
+            "results": [result.to_json() for result in results],
+            "failures": [asdict(failure) for failure in failures],
+        })  # fmt: skip
+    _end(results, failures)
+
+
+def _end(results: Iterable[RecipeResult], failures: Iterable[Failure]) -> None:
+    """Say what is to be said about layers and what failed; exit code 1 if anything did."""
+    for result in results:
+        for remark in result.remarks:
+            note(f"{result.name}: {remark}")
+    failed = [
+        *((f"{r.name}, {format}", why) for r in results for format, why in r.failures.items()),
+        *((failure.name, failure.reason) for failure in failures),
+    ]
+    for name, reason in failed:
+        note(f"{name}: {reason}", label="failed", style="red")
+    if failed:
+        raise typer.Exit(1)
 
 
 def _table(results: list[RecipeResult]) -> Grid:
@@ -221,10 +241,13 @@ def sensitivity(
     figures = ("semantic dB", "center dB", "offset dB", "PQ")
     table = Grid(("layer", *figures), title=found.title, right=figures)
     for layer in found.layers[: max(top, 20)]:
-        table.add(layer.name, *(f"{layer.sqnr_db[h]:.1f}" for h in layer.sqnr_db),
-                      _number(layer.pq, 2))  # fmt: skip
+        figures_of = [f"{db:.1f}" for db in layer.sqnr_db.values()] or ["-"] * 3
+        table.add(layer.name, *figures_of, _number(layer.pq, 2))
     show(table)
     say(found.summary)
+    for layer in found.layers:
+        if layer.reason:
+            note(f"{layer.name} cannot be quantized: {layer.reason}")
     if json:
         write_json(json, found.to_json())
 
@@ -269,14 +292,11 @@ def search(
                                 tuple(photos or ()), parse_size(size))  # fmt: skip
     with _resumable(out), working("searching") as update:
         found = run_search(request, chosen, workers, ray_address, seconds, update)
-    for failure in found.failures:
-        note(f"{failure.name}: {failure.reason}", label="failed", style="red")
     show(_table([r for _, r in sorted(found.results.items())]))
     say(f"best trade-offs: {', '.join(found.front)}; {out / 'pareto.png'}")
     if json:
         write_json(json, found.to_json())
-    if found.failures:
-        raise typer.Exit(1)
+    _end(found.results.values(), found.failures)
 
 
 @compress.command("report")
