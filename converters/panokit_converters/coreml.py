@@ -26,7 +26,7 @@ from panokit.errors import ExportError, MissingExtraError, PanokitError
 from panokit_converters.contract import ContractSpec, TupleHeads
 from panokit_converters.interface import HEADS, INPUT
 from panokit_converters.model_info import ModelInfo
-from panokit_converters.program.attempts import argument
+from panokit_converters.program.attempts import argument, asks_for_places
 from panokit_converters.program.blame import explained
 from panokit_converters.program.capture import (
     capture,
@@ -184,7 +184,11 @@ def _wants_rewritten(node: fx.Node) -> bool:
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
     name = operator_name(node)
-    if name in _WRONG or str(node.target) in ("aten.clamp.Tensor", "aten.masked_fill.Tensor"):
+    if (
+        name in _WRONG
+        or asks_for_places(node)
+        or str(node.target) in ("aten.clamp.Tensor", "aten.masked_fill.Tensor")
+    ):
         return True
     if name == "pad":
         return "circular" in node.args or min(argument(node, 1, [0])) < 0

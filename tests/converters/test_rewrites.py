@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from panokit._quiet import quiet
 from panokit_converters.program.attempts import has_rewrite
 from panokit_converters.program.capture import export_program, flat_module, operators_of
-from panokit_converters.program.rewrites import REWRITES
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,11 @@ def _unpooled(x: Tensor) -> Tensor:
     even = x[:, :, :8, :6]
     pooled, at = F.max_pool2d(even, 2, return_indices=True)
     return F.max_unpool2d(pooled, at, [2, 2])
+
+
+def _places(x: Tensor) -> Tensor:
+    values, at = F.max_pool2d(x, 3, 2, 1, return_indices=True)
+    return values + at / 10
 
 
 def _attended(x: Tensor, **options: Any) -> Tensor:
@@ -66,6 +70,7 @@ FUNCTIONS: dict[str, Function] = {
     "average_of_volumes": lambda x: F.avg_pool3d(x.unsqueeze(1), (3, 1, 1), 1, (1, 0, 0)),
     "local_response_norm": lambda x: F.local_response_norm(x, 3),
     "unpooled": _unpooled,
+    "places": _places,
     "unfolded": lambda x: F.unfold(x, (3, 2), dilation=(1, 2), padding=(1, 0), stride=(2, 1)),
     "folded": lambda x: F.fold(F.unfold(x, 3, padding=1, stride=2), (9, 7), 3, 1, 1, 2),
     "windows": lambda x: x.unfold(2, 4, 2).unfold(3, 3, 2),
@@ -112,6 +117,7 @@ FUNCTIONS: dict[str, Function] = {
         x, torch.linspace(-1.3, 1.2, 24).view(1, 4, 3, 2), "nearest", "border", True
     ),
     "vectors": lambda x: x @ x[:, :, :1].mT + x[:, :, :1] @ x.mT @ x[..., :1],
+    "repeated": lambda x: x.repeat(2, 1, 1, 3, 1).sum(0) + torch.tile(x, (3, 1)),
     "one_hot": lambda x: F.one_hot(x.argmax(1), 4),
     "dot": lambda x: x * torch.dot(x.flatten(), x.flatten() * 2),
 }

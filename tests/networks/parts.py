@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -42,24 +42,39 @@ class Apply(nn.Module):
 
 
 class Net(nn.Module):
-    """A network of the head contract around a part; stride 4."""
+    """A network of the head contract around parts that stand side by side; stride 4.
 
-    def __init__(self, build: Kind) -> None:
+    ``semantic`` holds ``CLASSES`` channels of each part, in their order.
+    """
+
+    def __init__(self, builds: Mapping[str, Kind]) -> None:
         super().__init__()
         torch.manual_seed(7)
         self.stem = nn.Conv2d(3, WIDTH, 3, stride=4, padding=1)
-        self.part = build()
+        self.parts = nn.ModuleDict()
+        self.semantic, self.center, self.offset = (nn.ModuleDict() for _ in range(3))
         with torch.no_grad():
-            liven(self)
-            width = int(self.part.eval()(torch.zeros(1, WIDTH, SIDE // 4, SIDE // 4)).shape[1])
-        self.semantic = nn.Conv2d(width, CLASSES, 1)
-        self.center = nn.Conv2d(width, 1, 1)
-        self.offset = nn.Conv2d(width, 2, 1)
+            for name, build in builds.items():
+                torch.manual_seed(7)  # a part is the same in every company
+                self.parts[name] = part = build()
+                liven(part)
+                width = int(part.eval()(torch.zeros(1, WIDTH, SIDE // 4, SIDE // 4)).shape[1])
+                self.semantic[name] = nn.Conv2d(width, CLASSES, 1)
+                self.center[name], self.offset[name] = (
+                    nn.Conv2d(width, 1, 1),
+                    nn.Conv2d(width, 2, 1),
+                )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        x = self.part(F.relu(self.stem(image / 127.5 - 1)))
-        offset = 8 * self.offset(x)
-        return {"semantic": self.semantic(x), "center": self.center(x), "offset": offset}
+        x = F.relu(self.stem(image / 127.5 - 1))
+        semantic: list[Tensor] = []
+        center, offset = x[:, :1] * 0, x[:, :2] * 0
+        for name, part in self.parts.items():
+            y = part(x)
+            semantic.append(self.semantic[name](y))
+            center = center + self.center[name](y)
+            offset = offset + 8 * self.offset[name](y)
+        return {"semantic": torch.cat(semantic, 1), "center": center, "offset": offset}
 
 
 def liven(network: nn.Module) -> None:

@@ -23,7 +23,12 @@ coremltools, whose import alone brings torch.
 
 from __future__ import annotations
 
-from panokit_converters.coreml_interpreter.interpreter import CoreMLProgram, Feature, Operator
+from panokit_converters.coreml_interpreter.interpreter import (
+    CoreMLProgram,
+    Feature,
+    NotRunHereError,
+    Operator,
+)
 from panokit_converters.coreml_interpreter.values import TensorType
 
-__all__ = ["CoreMLProgram", "Feature", "Operator", "TensorType"]
+__all__ = ["CoreMLProgram", "Feature", "NotRunHereError", "Operator", "TensorType"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from panokit_converters.coreml_interpreter.call import Call, Function
 from panokit_converters.coreml_interpreter.constexpr import along
-from panokit_converters.coreml_interpreter.values import Array, Fault
+from panokit_converters.coreml_interpreter.values import Array, Fault, NotRun
 
 __all__ = ["ELEMENTWISE", "sigmoid"]
 
@@ -95,7 +95,7 @@ def _gelu(call: Call) -> Array:
         return np.asarray(0.5 * x * (1 + np.tanh(inner)))
     if mode == "SIGMOID_APPROXIMATION":
         return np.asarray(x * sigmoid(np.float32(1.702) * x))
-    raise Fault(f"the mode {mode!r} of gelu is not known here")
+    raise NotRun(f"the mode {mode!r} of gelu is not known here")
 
 
 def _softplus(x: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from panokit_converters.coreml_interpreter.call import Call, Function
-from panokit_converters.coreml_interpreter.values import Array, Fault, bounded
+from panokit_converters.coreml_interpreter.values import Array, Fault, NotRun, bounded
 
 __all__ = ["INDEXING"]
 
@@ -89,7 +89,7 @@ def _put(data: Array, places: tuple[Any, ...], updates: Array, mode: str) -> Arr
     elif mode in _MODES:
         _MODES[mode].at(result, places, updates)
     else:
-        raise Fault(f"the mode {mode!r} of a scatter is not known here")
+        raise NotRun(f"the mode {mode!r} of a scatter is not known here")
     return result
 
 

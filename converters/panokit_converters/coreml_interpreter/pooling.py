@@ -8,7 +8,7 @@ import numpy as np
 
 from panokit_converters.coreml_interpreter.call import Call, Function
 from panokit_converters.coreml_interpreter.convolution import Window, read_window
-from panokit_converters.coreml_interpreter.values import Array, Fault, affordable
+from panokit_converters.coreml_interpreter.values import Array, NotRun, affordable
 
 __all__ = ["POOLS"]
 
@@ -69,7 +69,7 @@ def _pool(call: Call) -> tuple[Array, Window]:
     x = call.tensor("x")
     rank = x.ndim - 2
     if rank not in (1, 2):
-        raise Fault(f"a pool of {list(x.shape)}; only [N,C,H,W] and [N,C,W] are run here")
+        raise NotRun(f"a pool of {list(x.shape)}; only [N,C,H,W] and [N,C,W] are run here")
     sizes = call.integers("kernel_sizes", count=rank)
     if rank == 1:
         x = x[:, :, None, :]

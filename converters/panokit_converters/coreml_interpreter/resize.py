@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from panokit_converters.coreml_interpreter.call import Call, Function
-from panokit_converters.coreml_interpreter.values import Array, Fault, bounded
+from panokit_converters.coreml_interpreter.values import Array, Fault, NotRun, bounded
 
 __all__ = ["RESIZES"]
 
@@ -88,7 +88,7 @@ def _grid(old: int, new: int, mode: str) -> Array:
     elif mode == "OFFSET_CORNERS":
         at = (steps + 0.5) * max(1, old - 1) / new
     else:
-        raise Fault(f"the sampling mode {mode!r} is not known here")
+        raise NotRun(f"the sampling mode {mode!r} is not known here")
     return np.clip(at, 0, old - 1)
 
 
@@ -106,7 +106,7 @@ def _resize(call: Call) -> Array:
     """iOS 17: to the last sizes of ``shape``, linear or nearest."""
     x, wanted = call.tensor("x"), call.integers("shape")
     if call.integer("resized_dims") != 2 or len(wanted) < 2:
-        raise Fault("a resize of other axes than the last two, which is not run here")
+        raise NotRun("a resize of other axes than the last two, which is not run here")
     rows, columns = (
         old if new == 0 else new for old, new in zip(_size(x), wanted[-2:], strict=True)
     )
@@ -152,7 +152,7 @@ def _pixels(call: Call, at: Array, size: int) -> Array:
     if mode == "normalized_minus_one_to_one":
         at = (at + 1) / 2
     elif mode != "normalized_zero_to_one":
-        raise Fault(f"the coordinates_mode {mode!r} is not known here")
+        raise NotRun(f"the coordinates_mode {mode!r} is not known here")
     return at * (size - 1) if call.flag("align_corners", False) else at * size - 0.5
 
 
@@ -160,7 +160,7 @@ def _inside(at: Array, size: int, padding: str, corners: bool) -> Array:
     if padding == "border":
         return np.clip(at, 0, size - 1)
     if padding not in ("reflection", "symmetric"):
-        raise Fault(f"the padding_mode {padding!r} is not known here")
+        raise NotRun(f"the padding_mode {padding!r} is not known here")
     # Mirrored at the middle of the outer pixels, or at their edges.
     low, span = (0.0, size - 1.0) if padding == "reflection" and corners else (-0.5, float(size))
     if span == 0:

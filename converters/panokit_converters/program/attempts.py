@@ -18,7 +18,7 @@ from panokit_converters.program.capture import (
 )
 from panokit_converters.program.rewrites import REWRITES
 
-__all__ = ["argument", "first_that_works", "has_rewrite", "resizes_unevenly"]
+__all__ = ["argument", "asks_for_places", "first_that_works", "has_rewrite", "resizes_unevenly"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,13 @@ def resizes_unevenly(node: fx.Node) -> bool:
     source: Any = node.args[0]
     before, after = source.meta["val"].shape[2:], node.meta["val"].shape[2:]
     return any(new % old for old, new in zip(before, after, strict=True))
+
+
+def asks_for_places(node: fx.Node) -> bool:
+    """Whether it is a pool whose indices are used, which converters count in their own way."""
+    return operator_name(node) == "max_pool2d_with_indices" and any(
+        user.args[1] == 1 and user.users for user in node.users
+    )
 
 
 def argument(node: fx.Node, index: int, default: list[int]) -> list[int]:

@@ -189,6 +189,42 @@ def _maximum(
     return x
 
 
+@_rewrites("max_pool2d_with_indices.default")
+def _maximum_and_place(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Tap by tap, with the place of the largest so far; the first of equal ones counts."""
+    (kh, kw), (sh, sw) = _pair(kernel), _pair(stride or kernel)
+    (ph, pw), (dh, dw), (h, w) = _pair(padding), _pair(dilation), _pair(x.shape[-2:])
+    rows = _positions(h + 2 * ph - (kh - 1) * dh - 1, sh, ceil, h + ph)
+    columns = _positions(w + 2 * pw - (kw - 1) * dw - 1, sw, ceil, w + pw)
+    below = max(0, (rows - 1) * sh + (kh - 1) * dh + 1 - h - ph)
+    right = max(0, (columns - 1) * sw + (kw - 1) * dw + 1 - w - pw)
+    x = F.pad(x, (pw, right, ph, below), value=-3e38)
+    down = torch.arange(rows, dtype=torch.float32).view(-1, 1) * sh - ph
+    along = torch.arange(columns, dtype=torch.float32) * sw - pw
+    best = place = None
+    for i in range(kh):
+        for j in range(kw):
+            tap = _slice(_slice(x, -2, i * dh, i * dh + (rows - 1) * sh + 1, sh),
+                         -1, j * dw, j * dw + (columns - 1) * sw + 1, sw)  # fmt: skip
+            here = (down + i * dh) * w + along + j * dw
+            if best is None or place is None:
+                best, place = tap, torch.zeros_like(tap) + here
+                continue
+            larger = (tap > best).to(x.dtype)
+            place = place + larger * (here - place)
+            best = torch.maximum(best, tap)
+    assert best is not None
+    assert place is not None
+    return best, place.to(torch.int64)
+
+
 def _positions(room: int, step: int, ceil: bool, end: int) -> int:
     """Of a window that moves by ``step``; the last one must begin before ``end``."""
     count = (-(-room // step) if ceil else room // step) + 1
@@ -209,14 +245,13 @@ def _slice(x: Tensor, axis: int, begin: int, end: int, step: int = 1) -> Tensor:
 @_rewrites("max_unpool2d.default")
 def _unpool(x: Tensor, indices: Tensor, size: Sequence[int]) -> Tensor:
     """Of windows that do not overlap: every value goes where the index of its window says."""
-    n, c, h, w = x.shape
+    h, w = (int(old) for old in x.shape[2:])
     rows, columns = int(size[0]), int(size[1])
     down, right = rows // h, columns // w
     if down * h != rows or right * w != columns:
         raise NotImplementedError("max_unpool2d of windows that overlap")
-    spread = [n, c, h, 1, w, 1], [1, 1, 1, down, 1, right]
-    values = x.view(spread[0]).repeat(spread[1]).view(n, c, rows, columns)
-    wanted = indices.float().view(spread[0]).repeat(spread[1]).view(n, c, rows, columns)
+    values = F.interpolate(x, scale_factor=(float(down), float(right)))
+    wanted = F.interpolate(indices.float(), scale_factor=(float(down), float(right)))
     here = torch.arange(rows * columns, dtype=torch.float32).view(1, 1, rows, columns)
     # Whole numbers: a distance under a half is none.
     return values * (1 - (wanted - here).abs().clamp(max=1))
@@ -666,6 +701,16 @@ def _channel_shuffle(x: Tensor, groups: int) -> Tensor:
     n, c, h, w = (int(size) for size in x.shape)
     y = x.reshape(n, groups, c // groups, h * w).transpose(1, 2)
     return y.reshape(n, c, h, w)
+
+
+@_rewrites("repeat.default", "tile.default")
+def _repeated(x: Tensor, counts: Sequence[int]) -> Tensor:
+    """Beside itself, an axis at a time."""
+    for _ in range(len(counts) - x.ndim):
+        x = x.unsqueeze(0)
+    for axis, count in enumerate(counts, start=x.ndim - len(counts)):
+        x = torch.cat([x] * int(count), axis) if count != 1 else x
+    return x
 
 
 @_rewrites("flip.default")

@@ -22,6 +22,7 @@ from panokit_converters.contract import run_heads
 from panokit_converters.interface import HEADS, INPUT
 from panokit_converters.program.attempts import (
     argument,
+    asks_for_places,
     first_that_works,
     has_rewrite,
     resizes_unevenly,
@@ -102,7 +103,7 @@ def _wants_rewritten(node: fx.Node) -> bool:
         return any(d != 1 for d in argument(node, 4, [1]))
     if name == "flip":
         return len(argument(node, 1, [])) > 1
-    return resizes_unevenly(node)
+    return resizes_unevenly(node) or asks_for_places(node)
 
 
 def _converter() -> Any:
