@@ -117,24 +117,30 @@ def convert_coreml(
             color_layout=ct.colorlayout.RGB,
         )
         with explained("Core ML", "coremltools", module, contract.size_wh, _probe):
+            pixels = (torch.zeros(1, 3, height, width),)
             if any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules()):
-                flat: nn.Module = TupleHeads(module).eval()  # torch.export has no form of scripts
+                # torch.export has no form of scripts; frozen they are as flat.
+                traced = torch.jit.freeze(_traced(TupleHeads(module).eval(), pixels))
             else:
                 flat = flat_module(capture(module, contract.size_wh), _wants_rewritten)
-            return CoreMlModel(_convert(ct, flat, [image], HEADS, storage))
+                traced = _traced(flat, pixels)
+            return CoreMlModel(_convert(ct, traced, [image], HEADS, storage))
+
+
+def _traced(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
+    """As TorchScript, of which coremltools knows most operators."""
+    trace: Any = torch.jit.trace  # without types of its own
+    return trace(module, examples, check_trace=False)
 
 
 def _convert(
-    ct: Any, flat: nn.Module, inputs: Sequence[Any], outputs: Sequence[str], storage: WeightStorage
+    ct: Any, traced: Any, inputs: Sequence[Any], outputs: Sequence[str], storage: WeightStorage
 ) -> Any:
-    """A module by way of TorchScript, of which coremltools knows most operators. In a flat one all
-    sizes are constants already, so that nothing is computed with shapes."""
-    trace: Any = torch.jit.trace  # without types of its own
-    examples = tuple(torch.zeros(tuple(kind.shape.shape)) for kind in inputs)
+    """Of a flat module all sizes are constants already, so that nothing is computed with shapes."""
     half = storage.compute == "float16"
     with _numbers_of_arrays():
         return ct.convert(
-            trace(flat, examples, check_trace=False),
+            traced,
             convert_to="mlprogram",
             minimum_deployment_target=ct.target.iOS18 if storage.needs_ios18 else ct.target.iOS16,
             inputs=list(inputs),
@@ -175,8 +181,21 @@ def _probe(module: nn.Module, examples: tuple[Tensor, ...]) -> None:
     with _tool() as ct:
         inputs = [ct.TensorType(name=f"x{i}", shape=tuple(x.shape), dtype=_NUMPY[x.dtype])
                   for i, x in enumerate(examples)]  # fmt: skip
-        flat = flat_module(export_program(module, examples), _wants_rewritten)
-        _convert(ct, flat, inputs, (), DENSE)
+        typed = _Typed(module, [x.dtype for x in examples])
+        given = tuple(x.float() if x.dtype == torch.bool else x for x in examples)
+        flat = flat_module(export_program(typed, given), _wants_rewritten)
+        _convert(ct, _traced(flat, given), inputs, (), DENSE)
+
+
+class _Typed(nn.Module):
+    """A module whose truth values come as numbers, for Core ML takes no others."""
+
+    def __init__(self, module: nn.Module, dtypes: Sequence[torch.dtype]) -> None:
+        super().__init__()
+        self.module, self.dtypes = module, dtypes
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.module(*(x.to(dtype) for x, dtype in zip(inputs, self.dtypes, strict=True)))
 
 
 def _wants_rewritten(node: fx.Node) -> bool:
@@ -207,9 +226,9 @@ _NUMPY = {torch.float32: np.float32, torch.int64: np.int32, torch.int32: np.int3
 _TRACED = {"conv_transpose2d", "conv_transpose1d", "conv_transpose3d", "getitem"}
 # What coremltools converts to something else, or only in some cases.
 _WRONG = {
-    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "rms_norm", "hardtanh", "col2im",
-    "masked_fill", "slice_scatter", "select_scatter", "copy", "affine_grid_generator", "avg_pool3d",
-    "_native_batch_norm_legit_no_training",
+    "_native_batch_norm_legit_no_training", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa",
+    "affine_grid_generator", "avg_pool3d", "col2im", "copy", "hardtanh", "masked_fill", "new_full",
+    "new_ones", "new_zeros", "rms_norm", "select_scatter", "slice_scatter",
 }  # fmt: skip
 
 

@@ -333,7 +333,7 @@ def test_blocks_and_channels_follow_the_other_order() -> None:
 def test_transposed_convolutions(layer: nn.ConvTranspose2d) -> None:
     with torch.no_grad():
         wanted = layer(X)
-    down, right = layer.padding  # type: ignore[misc]
+    down, right = (int(amount) for amount in layer.padding)
     operands: dict[str, Any] = {
         "x": X.numpy(),
         "weight": layer.weight.detach().numpy(),

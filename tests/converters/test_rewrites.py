@@ -118,6 +118,7 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "vectors": lambda x: x @ x[:, :, :1].mT + x[:, :, :1] @ x.mT @ x[..., :1],
     "repeated": lambda x: x.repeat(2, 1, 1, 3, 1).sum(0) + torch.tile(x, (3, 1)),
+    "constants": lambda x: x + x.new_zeros(()) + x.new_ones(1, 4, 1, 1) + x.new_full((7,), 2.5),
     "one_hot": lambda x: F.one_hot(x.argmax(1), 4),
     "dot": lambda x: x * torch.dot(x.flatten(), x.flatten() * 2),
 }

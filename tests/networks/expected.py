@@ -15,6 +15,5 @@ EXPECTED: dict[str, dict[str, str]] = {
         "pool_and_unpool": "sentence",
         "fourier": "sentence",
         "recurrent_rows": "unchecked",  # a loop
-        "scripted": "sentence",
     },
 }

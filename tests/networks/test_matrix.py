@@ -15,7 +15,12 @@ from tests.networks.expected import EXPECTED
 from tests.networks.harness import convert_kinds
 from tests.networks.kinds import GROUPS, KINDS
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # What torch says about some of the networks, and temporary folders of coremltools.
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 FORMATS = ("onnx", "tflite", "coreml")
 TOGETHER = 14  # kinds in one network

@@ -109,7 +109,7 @@ class Buffers(nn.Module):
 
 
 @kind(WAYS)
-def buffers() -> nn.Module:
+def buffers_of_all_sorts() -> nn.Module:
     return Buffers()
 
 

@@ -170,17 +170,22 @@ def _named(path: str, kind: Any) -> tuple[str, str]:
 
 
 class _Last(TorchFunctionMode):
-    """Remembers the last call of torch."""
+    """Remembers the call of torch that failed, or the last one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.name = "?"
+        self.name, self.failed = "?", False
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        self.name = getattr(function, "__name__", str(function)).strip("_")
-        return function(*args, **(kwargs or {}))
+        if not self.failed:
+            self.name = getattr(function, "__name__", str(function)).strip("_")
+        try:
+            return function(*args, **(kwargs or {}))
+        except Exception:
+            self.failed = True
+            raise
 
 
 def _stopped_at(module: nn.Module, size_wh: tuple[int, int]) -> Place | None:

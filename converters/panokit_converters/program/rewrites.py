@@ -470,6 +470,26 @@ def _copy(x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     return source.to(x.dtype).expand_as(x)
 
 
+# Constants of a known size, whatever the tensor holds that they are made like
+
+
+@_rewrites("new_zeros.default")
+def _new_zeros(x: Tensor, size: Sequence[int], dtype: Any = None, **where: Any) -> Tensor:
+    return torch.zeros(list(size), dtype=dtype or x.dtype)
+
+
+@_rewrites("new_ones.default")
+def _new_ones(x: Tensor, size: Sequence[int], dtype: Any = None, **where: Any) -> Tensor:
+    return torch.ones(list(size), dtype=dtype or x.dtype)
+
+
+@_rewrites("new_full.default")
+def _new_full(
+    x: Tensor, size: Sequence[int], value: float, dtype: Any = None, **where: Any
+) -> Tensor:
+    return torch.full(list(size), value, dtype=dtype or x.dtype)
+
+
 # Sums, products, choices
 
 
