@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from panokit.errors import ArgumentError, HeadError
 from panokit_converters.interface import HEADS
 
-__all__ = ["ContractSpec", "TupleHeads", "check_contract", "run_heads"]
+__all__ = ["ContractSpec", "NamedHeads", "TupleHeads", "check_contract", "run_heads"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,17 @@ class TupleHeads(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         heads = self.module(image)
         return tuple(heads[name] for name in HEADS)
+
+
+class NamedHeads(nn.Module):
+    """A module whose heads come as a tuple in the order of ``HEADS``, as one of the contract."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return dict(zip(HEADS, self.module(image), strict=True))
 
 
 def check_contract(

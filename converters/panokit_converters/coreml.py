@@ -10,21 +10,30 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 
 from panokit._quiet import hushed, quiet
 from panokit.bundle import TensorSpec
-from panokit.errors import ExportError, MissingExtraError
+from panokit.errors import ExportError, MissingExtraError, PanokitError
 from panokit_converters.contract import ContractSpec, TupleHeads
 from panokit_converters.interface import HEADS, INPUT
 from panokit_converters.model_info import ModelInfo
+from panokit_converters.program.attempts import argument, asks_for_places
+from panokit_converters.program.blame import explained
+from panokit_converters.program.capture import (
+    capture,
+    export_program,
+    flat_module,
+    operator_name,
+)
 
 __all__ = [
     "DENSE",
@@ -100,35 +109,139 @@ def convert_coreml(
     Weights are dense, in the type that ``storage`` computes in.
     """
     width, height = contract.size_wh
-    trace: Any = torch.jit.trace  # without types of its own
-    half = storage.compute == "float16"
-    with _tool() as ct, quiet(log), torch.no_grad(), _refusals():
-        return CoreMlModel(
-            ct.convert(
-                trace(TupleHeads(module).eval(), torch.zeros(1, 3, height, width)),
-                convert_to="mlprogram",
-                minimum_deployment_target=(
-                    ct.target.iOS18 if storage.needs_ios18 else ct.target.iOS16
-                ),
-                inputs=[
-                    ct.ImageType(
-                        name=INPUT,
-                        shape=(1, 3, height, width),
-                        scale=1.0,
-                        color_layout=ct.colorlayout.RGB,
-                    )
-                ],
-                outputs=[ct.TensorType(name=name) for name in HEADS],
-                compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
-                skip_model_load=True,
-            )
+    with _tool() as ct, quiet(log), torch.no_grad():
+        image = ct.ImageType(
+            name=INPUT,
+            shape=(1, 3, height, width),
+            scale=1.0,
+            color_layout=ct.colorlayout.RGB,
         )
+        with explained("Core ML", "coremltools", module, contract.size_wh, _probe):
+            pixels = (torch.zeros(1, 3, height, width),)
+            if any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules()):
+                # torch.export has no form of scripts; frozen they are as flat.
+                traced = torch.jit.freeze(_traced(TupleHeads(module).eval(), pixels))
+            else:
+                flat = flat_module(capture(module, contract.size_wh), _wants_rewritten)
+                traced = _traced(flat, pixels)
+            return CoreMlModel(_convert(ct, traced, [image], HEADS, storage))
+
+
+def _traced(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
+    """As TorchScript, of which coremltools knows most operators."""
+    trace: Any = torch.jit.trace  # without types of its own
+    return trace(module, examples, check_trace=False)
+
+
+def _convert(
+    ct: Any, traced: Any, inputs: Sequence[Any], outputs: Sequence[str], storage: WeightStorage
+) -> Any:
+    """Of a flat module all sizes are constants already, so that nothing is computed with shapes."""
+    half = storage.compute == "float16"
+    with _numbers_of_arrays():
+        return ct.convert(
+            traced,
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target.iOS18 if storage.needs_ios18 else ct.target.iOS16,
+            inputs=list(inputs),
+            outputs=[ct.TensorType(name=name) for name in outputs] or None,
+            compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
+
+
+@contextmanager
+def _numbers_of_arrays() -> Iterator[None]:
+    """While a module is converted, coremltools makes a number of an array of one element.
+
+    Its frontend keeps a number as such an array and calls ``int`` and ``bool`` on it, which NumPy
+    refuses from 2.4 on (apple/coremltools#2633). All of it goes through one function, ``_cast``.
+    """
+    from coremltools.converters.mil import Builder
+    from coremltools.converters.mil.frontend.torch import ops
+
+    theirs = ops._cast
+
+    def cast(context: Any, node: Any, kind: Any, name: str) -> None:
+        value = context[node.inputs[0]]
+        known = None if value is None else value.val
+        if isinstance(known, np.ndarray) and known.ndim and known.size == 1:
+            context.add(Builder.const(val=kind(known.reshape(())), name=node.name), node.name)
+        else:
+            theirs(context, node, kind, name)
+
+    ops._cast = cast
+    try:
+        yield
+    finally:
+        ops._cast = theirs
+
+
+def _probe(module: nn.Module, examples: tuple[Tensor, ...]) -> None:
+    with _tool() as ct:
+        inputs = [ct.TensorType(name=f"x{i}", shape=tuple(x.shape), dtype=_NUMPY[x.dtype])
+                  for i, x in enumerate(examples)]  # fmt: skip
+        typed = _Typed(module, [x.dtype for x in examples])
+        given = tuple(x.float() if x.dtype == torch.bool else x for x in examples)
+        flat = flat_module(export_program(typed, given), _wants_rewritten)
+        _convert(ct, _traced(flat, given), inputs, (), DENSE)
+
+
+class _Typed(nn.Module):
+    """A module whose truth values come as numbers, for Core ML takes no others."""
+
+    def __init__(self, module: nn.Module, dtypes: Sequence[torch.dtype]) -> None:
+        super().__init__()
+        self.module, self.dtypes = module, dtypes
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.module(*(x.to(dtype) for x, dtype in zip(inputs, self.dtypes, strict=True)))
+
+
+def _wants_rewritten(node: fx.Node) -> bool:
+    """What coremltools has no form of, or a wrong one."""
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
+
+    name = operator_name(node)
+    if (
+        name in _WRONG
+        or asks_for_places(node)
+        or str(node.target) in ("aten.clamp.Tensor", "aten.masked_fill.Tensor")
+    ):
+        return True
+    if name == "pad":
+        return "circular" in node.args or min(argument(node, 1, [0])) < 0
+    if name == "max_pool2d":
+        return any(d != 1 for d in argument(node, 4, [1]))
+    if name == "instance_norm":
+        return node.args[5] is False  # coremltools takes the image's own statistics
+    if name in _TRACED:
+        return False
+    return _TORCH_OPS_REGISTRY.get_func(name) is None
+
+
+_NUMPY = {torch.float32: np.float32, torch.int64: np.int32, torch.int32: np.int32,
+          torch.bool: np.float32, torch.float16: np.float16}  # fmt: skip
+# What torch.jit.trace makes something else of that coremltools knows.
+_TRACED = {"conv_transpose2d", "conv_transpose1d", "conv_transpose3d", "getitem"}
+# What coremltools converts to something else, or only in some cases.
+_WRONG = {
+    "_native_batch_norm_legit_no_training", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa",
+    "affine_grid_generator", "avg_pool3d", "col2im", "copy", "hardtanh", "masked_fill", "new_full",
+    "new_ones", "new_zeros", "rms_norm", "select_scatter", "slice_scatter",
+}  # fmt: skip
 
 
 def compress_coreml(model: CoreMlModel, storage: WeightStorage) -> CoreMlModel:
     """The program with its weights stored as ``storage`` says."""
-    with _tool() as ct, quiet(log), torch.no_grad(), _refusals():
-        return CoreMlModel(storage.compress(ct, model.model))
+    with _tool() as ct, quiet(log), torch.no_grad():
+        try:
+            return CoreMlModel(storage.compress(ct, model.model))
+        except PanokitError:
+            raise
+        except Exception as error:  # of any kind: weights of a shape that it has no form for
+            reason = f"coremltools cannot store the weights so ({type(error).__name__}: {error})"
+            raise ExportError("Core ML", reason) from error
 
 
 def save_coreml(model: CoreMlModel, contract: ContractSpec, info: ModelInfo, path: Path) -> None:
@@ -206,16 +319,6 @@ def _rewrite_specification(path: Path) -> None:
     specification = Model_pb2.Model()
     specification.ParseFromString(file.read_bytes())
     file.write_bytes(specification.SerializeToString(deterministic=True))
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """What coremltools cannot do is an ``ExportError``."""
-    try:
-        yield
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        reason = f"coremltools cannot convert the module ({type(error).__name__}: {error})"
-        raise ExportError("Core ML", reason) from error
 
 
 @contextmanager

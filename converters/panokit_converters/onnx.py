@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 
 from panokit._quiet import hushed, quiet
 from panokit.bundle import TensorSpec
@@ -20,6 +21,14 @@ from panokit.errors import ArgumentError, ExportError, MissingExtraError
 from panokit_converters.contract import ContractSpec, TupleHeads, run_heads
 from panokit_converters.interface import HEADS, INPUT, INPUT_TYPES, InputType
 from panokit_converters.model_info import ModelInfo
+from panokit_converters.program.attempts import (
+    argument,
+    first_that_works,
+    has_rewrite,
+    resizes_unevenly,
+)
+from panokit_converters.program.blame import explained
+from panokit_converters.program.capture import export_program, flat_module, operator_name
 
 __all__ = ["OPSET", "convert_onnx", "finish_onnx", "onnx_operators", "onnx_specs"]
 
@@ -35,20 +44,10 @@ def convert_onnx(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
     image = torch.zeros(1, 3, height, width)
     run_heads(module, image)
     onnx = _tool()
-    try:
-        with quiet(log), hushed(logging.getLogger("torch.onnx")), torch.no_grad():
-            program = torch.onnx.export(
-                TupleHeads(module).eval(),
-                (image,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=list(HEADS),
-                verbose=False,
-            )
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        reason = f"torch cannot export the module ({type(error).__name__}: {error})"
-        raise ExportError("ONNX", reason) from error
+    with explained("ONNX", "torch", module, size_wh, _probe):
+        program = first_that_works(
+            module, size_wh, _wants_rewritten, lambda version: _export(version, (image,), HEADS)
+        )
     if program is None:
         raise ExportError("ONNX", "torch exported nothing")
     model = program.model_proto
@@ -57,6 +56,34 @@ def convert_onnx(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
     with quiet(log):
         onnx.checker.check_model(model, full_check=True)
     return _serialize(model)
+
+
+def _export(module: nn.Module, inputs: tuple[Tensor, ...], heads: Sequence[str]) -> Any:
+    with quiet(log), hushed(logging.getLogger("torch.onnx")), torch.no_grad():
+        return torch.onnx.export(
+            TupleHeads(module).eval() if heads else module,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT] if heads else None,
+            output_names=list(heads) or None,
+            verbose=False,
+        )
+
+
+def _probe(module: nn.Module, examples: tuple[Tensor, ...]) -> None:
+    flat = flat_module(export_program(module, examples), has_rewrite)
+    _export(flat, examples, ())
+
+
+def _wants_rewritten(node: fx.Node) -> bool:
+    """What comes out of torch's exporter as something else."""
+    name = operator_name(node)
+    if name == "max_pool2d":
+        return any(d != 1 for d in argument(node, 4, [1]))
+    if name == "scaled_dot_product_attention":
+        return len(node.meta["val"].shape) != 4
+    return name in ("rrelu", "adaptive_max_pool2d") or resizes_unevenly(node)
 
 
 def finish_onnx(content: bytes, info: ModelInfo, kind: InputType = "native") -> bytes:

@@ -19,9 +19,16 @@ from PIL import Image
 from panokit.bundle import Artifact, Bundle
 from panokit.errors import ArgumentError, BundleError, ExportError, MissingExtraError
 from panokit.runtime import Runtime, dequantize, open_runtime
-from panokit_converters.coreml_interpreter import CoreMLProgram
+from panokit_converters.coreml_interpreter import CoreMLProgram, NotRunHereError
 
-__all__ = ["CoreMlInterpreter", "CoreMlPredictor", "channels_last", "open_artifact", "real_heads"]
+__all__ = [
+    "CoreMlInterpreter",
+    "CoreMlPredictor",
+    "NotRunHereError",
+    "channels_last",
+    "open_artifact",
+    "real_heads",
+]
 
 Array = NDArray[Any]
 
@@ -29,6 +36,7 @@ Array = NDArray[Any]
 class CoreMlInterpreter:
     """A Core ML package in the interpreter: some seconds per photo, on any system.
 
+    What the interpreter has no form of is a ``NotRunHereError``, when it is opened or run.
     :meth:`run` is that of :class:`panokit.runtime.Runtime`; heads are ``[C,h,w]``, the layout that
     the artifact's specs state.
     """
@@ -39,6 +47,8 @@ class CoreMlInterpreter:
         self.artifact = artifact
         try:
             self.program = CoreMLProgram.open(path)
+        except NotRunHereError:
+            raise  # nothing is wrong with the file
         except ExportError as error:  # a file that came from outside, not one being exported
             raise BundleError(error.path, error.reason) from None
         described = {"input": ([artifact.input.name], self.program.inputs),
@@ -54,6 +64,8 @@ class CoreMlInterpreter:
         """Raw heads by name, without the batch axis, from an image uint8 ``[H,W,3]`` RGB."""
         try:
             outputs = self.program.run({self.artifact.input.name: image_hwc})
+        except NotRunHereError:
+            raise
         except ExportError as error:
             raise BundleError(error.path, error.reason) from None
         return _heads(outputs, self.artifact)

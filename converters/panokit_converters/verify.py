@@ -32,7 +32,12 @@ from panokit_converters.measure import (
     prepare,
     thresholds_for,
 )
-from panokit_converters.runners import channels_last, open_artifact, real_heads
+from panokit_converters.runners import (
+    NotRunHereError,
+    channels_last,
+    open_artifact,
+    real_heads,
+)
 
 __all__ = [
     "ArtifactVerdict",
@@ -194,7 +199,7 @@ def _verify(
         if truth:
             measured = measure(runtime, artifact, bundle.manifest, inputs, truth)
             failures += judge(measured.agreement, thresholds)
-    except MissingExtraError as error:
+    except (MissingExtraError, NotRunHereError) as error:
         return ArtifactVerdict(
             artifact.name, artifact.precision, name, thresholds, not_run=str(error)
         )

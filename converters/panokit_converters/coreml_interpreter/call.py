@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from panokit_converters.coreml_interpreter.values import Array, Fault, TensorType, Value, bounded
 
-__all__ = ["Call", "widened"]
+__all__ = ["Call", "Function", "widened"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,22 @@ class Call:
         """Several axes, counted from the front; without the operand, all."""
         return tuple(_front(axis, rank) for axis in self.integers(name, range(rank)))
 
+    def slices(self, rank: int) -> tuple[int | slice, ...]:
+        """``begin``, ``end`` and ``stride`` with their masks, as a subscript of NumPy."""
+        begin, end = (self.integers(name, count=rank) for name in ("begin", "end"))
+        stride = self.integers("stride", [1] * rank, rank)
+        from_start, to_end, squeeze = (
+            self.flags(name, rank) for name in ("begin_mask", "end_mask", "squeeze_mask")
+        )
+        picks: list[int | slice] = []
+        for axis in range(rank):
+            if squeeze[axis]:
+                picks.append(begin[axis])
+                continue
+            first = None if from_start[axis] else begin[axis]
+            picks.append(slice(first, None if to_end[axis] else end[axis], stride[axis]))
+        return tuple(picks)
+
     def announce(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of the (first) result, before memory is taken for it."""
         sizes = bounded(shape)
@@ -109,6 +125,10 @@ class Call:
         if len(values) != 1:
             raise Fault(f"the operand {name!r} is missing or not single")
         return values[0]
+
+
+Function = Callable[[Call], Array | tuple[Array, ...]]
+"""An operator: the result, or a tuple of several."""
 
 
 def widened(array: Array) -> Array:

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from panokit_converters.coreml_interpreter.call import Call
-from panokit_converters.coreml_interpreter.values import Array, Fault, unpack_bits
+from panokit_converters.coreml_interpreter.values import Array, Fault, NotRun, unpack_bits
 
 __all__ = ["CONSTEXPRS"]
 
@@ -72,7 +72,7 @@ def lut_to_sparse(call: Call) -> tuple[Array, Array]:
     mask, table = call.raw("indices_mask"), call.raw("lut")
     call.announce(mask.shape)
     if table.ndim < 1 or table.shape[-1] != 1:
-        raise Fault("a sparse palette of vectors, which is not run here")
+        raise NotRun("a sparse palette of vectors, which is not run here")
     dense = _scatter(call.raw("indices_nonzero_data"), mask)
     return mask, _look_up(dense, table)[..., 0][mask != 0]
 

@@ -24,6 +24,7 @@ from panokit_converters.coreml_interpreter.package import Package, open_package
 from panokit_converters.coreml_interpreter.values import (
     Array,
     Fault,
+    NotRun,
     TensorType,
     Value,
     read_type,
@@ -31,7 +32,7 @@ from panokit_converters.coreml_interpreter.values import (
 )
 from panokit_converters.coreml_interpreter.wire import Message
 
-__all__ = ["CoreMLProgram", "Feature", "Operator"]
+__all__ = ["CoreMLProgram", "Feature", "NotRunHereError", "Operator"]
 
 MAX_BYTES = 1 << 31  # of all tensors that live at one time
 _COLORS = {10: "grayscale", 20: "rgb", 30: "bgr"}
@@ -39,6 +40,10 @@ _CHANNELS = {"grayscale": 1, "rgb": 3, "bgr": 3}
 
 # What NumPy raises on tensors that do not fit together; which operator it was is our word.
 _NUMPY_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
+
+
+class NotRunHereError(ExportError):
+    """A program that may be sound holds what cannot be run here: it is not checked, not refused."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,7 @@ class CoreMLProgram:
                         self._memory.count(part)
             self._steps.append(step)
         else:
-            raise Fault("an operator that is not known here; its result cannot be computed")
+            raise NotRun("an operator that is not known here; its result cannot be computed")
 
     def _run_step(self, step: _Step, memory: _Memory) -> None:
         with _placed(self._path, step.operator):
@@ -297,7 +302,7 @@ class _Reader:
     def step(self, operator: Operator, message: Message) -> _Step:
         """Operands come as inputs, or (constants of iOS 16) as attributes."""
         if message.get("blocks"):
-            raise Fault("it holds blocks of its own, which are not run here")
+            raise NotRun("it holds blocks of its own, which are not run here")
         if not operator.outputs or "" in operator.outputs:
             raise Fault("it has no result, or one without a name")
         results = tuple(read_type(out.get("type", {})) for out in message.get("outputs", []))
@@ -321,6 +326,8 @@ def _placed(path: Path, operator: Operator) -> Iterator[None]:
     """Faults and NumPy's errors of the block become an ``ExportError`` with the operator."""
     try:
         yield
+    except NotRun as fault:
+        raise NotRunHereError(path, f"{operator}: {fault}") from None
     except Fault as fault:
         raise ExportError(path, f"{operator}: {fault}") from None
     except _NUMPY_ERRORS as error:

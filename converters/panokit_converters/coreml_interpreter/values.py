@@ -15,6 +15,7 @@ from panokit_converters.coreml_interpreter.wire import Message
 __all__ = [
     "Array",
     "Fault",
+    "NotRun",
     "TensorType",
     "Value",
     "affordable",
@@ -38,6 +39,10 @@ MAX_MACS = 1 << 38  # of one operator, some ten seconds; a whole network of ours
 
 class Fault(Exception):
     """What is wrong with an operator; whoever runs it adds which one and where."""
+
+
+class NotRun(Fault):
+    """Nothing is wrong with the operator as far as can be seen, but it cannot be run here."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def read_type(message: Message) -> TensorType:
     """A ``ValueType`` message; only tensors are known, and their static size is bounded."""
     tensor = message.get("tensorType")
     if tensor is None:
-        raise Fault("a type that is no tensor; lists, tuples, dictionaries and states are not run")
+        raise NotRun("a type that is no tensor; lists, tuples, dictionaries and states are not run")
     code = tensor.get("dataType", 0)
     if code not in _ELEMENTS:
         raise Fault(f"the element type {code} is not known here")

@@ -14,12 +14,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from panokit._quiet import quiet
-from panokit.errors import ExportError, MissingExtraError
+from panokit.errors import MissingExtraError
 from panokit_converters.contract import run_heads
 from panokit_converters.interface import HEADS, INPUT
+from panokit_converters.program.attempts import (
+    argument,
+    asks_for_places,
+    first_that_works,
+    has_rewrite,
+    resizes_unevenly,
+)
+from panokit_converters.program.blame import explained
+from panokit_converters.program.capture import export_program, flat_module, operator_name
+from panokit_converters.tflite.inspect import loads, tflite_operators
 from panokit_converters.tflite.layout import without_transposes
 
 __all__ = ["convert_tflite"]
@@ -52,16 +62,48 @@ def convert_tflite(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
     """
     width, height = size_wh
     run_heads(module, torch.zeros(1, 3, height, width))
-    convert = _converter()
+    with explained("TFLite", "litert-torch", module, size_wh, _probe):
+        return first_that_works(
+            module, size_wh, _wants_rewritten, lambda version: _converted(version, size_wh)
+        )
+
+
+def _converted(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
+    width, height = size_wh
     image = torch.zeros(1, height, width, 3)
-    try:
-        with quiet(log), _without_progress():
-            converted = convert(NhwcHeads(module).eval(), sample_kwargs={INPUT: image})
-            content = bytes(converted.model_content())
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        reason = f"litert-torch cannot convert the module ({type(error).__name__}: {error})"
-        raise ExportError("TFLite", reason) from error
-    return without_transposes(content)
+    content = _convert(NhwcHeads(module).eval(), sample_kwargs={INPUT: image})
+    if strange := [n for n in tflite_operators(content) if n.startswith("STABLEHLO")]:
+        # Inner language of the compiler, which hardly any runtime has.
+        raise NotImplementedError(f"{', '.join(strange)} are left in the file")
+    content = without_transposes(content)
+    loads(content)
+    return content
+
+
+def _convert(module: nn.Module, *args: Any, **kwargs: Any) -> bytes:
+    convert = _converter()
+    with quiet(log), _without_progress():
+        return bytes(convert(module, *args, **kwargs).model_content())
+
+
+def _probe(module: nn.Module, examples: tuple[Tensor, ...]) -> None:
+    flat = flat_module(export_program(module, examples), has_rewrite)
+    content = _convert(flat, examples)
+    if any(name.startswith("STABLEHLO") for name in tflite_operators(content)):
+        raise NotImplementedError("an operator that runtimes do not have")
+    loads(content)
+
+
+def _wants_rewritten(node: fx.Node) -> bool:
+    """What litert-torch converts to something else, or to what runtimes do not have."""
+    name = operator_name(node)
+    if name == "conv_transpose2d":
+        return any(argument(node, 5, [0])) or any(d != 1 for d in argument(node, 7, [1]))
+    if name == "max_pool2d":
+        return any(d != 1 for d in argument(node, 4, [1]))
+    if name == "flip":
+        return len(argument(node, 1, [])) > 1
+    return resizes_unevenly(node) or asks_for_places(node)
 
 
 def _converter() -> Any:

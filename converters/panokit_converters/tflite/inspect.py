@@ -12,6 +12,7 @@ from panokit_converters.interface import HEADS, INPUT
 from panokit_converters.tflite.file import schema_module
 
 __all__ = [
+    "loads",
     "odd_operators",
     "tflite_operators",
     "tflite_specs",
@@ -55,6 +56,16 @@ def odd_operators(tflite: bytes) -> dict[str, int]:
         for name, count in tflite_operators(tflite).items()
         if name.startswith(odd) or name == "TRANSPOSE"
     }
+
+
+def loads(tflite: bytes) -> None:
+    """``ExportError`` if LiteRT does not take the file, or cannot run it on zeros."""
+    interpreter = _interpreter(tflite)
+    try:
+        interpreter.allocate_tensors()
+        interpreter.invoke()
+    except RuntimeError as error:
+        raise ExportError("TFLite", f"LiteRT cannot run the file: {error}") from None
 
 
 def xnnpack_share(tflite: bytes) -> float:

@@ -1,0 +1,1 @@
+"""Small networks of every common layer and block, and what each format makes of them."""
