@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._photo_picture import optional_readers
 from panokit.errors import DataError
 from panokit.pool import in_order
 from panokit.taxonomy import Taxonomy
@@ -74,6 +75,7 @@ class PhotoCache:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         described = json.dumps([p.key for p in photos]) + json.dumps(taxonomy.to_json())
+        described += ",".join(optional_readers())  # what was skipped for want of one is tried again
         stem = f"{hashlib.sha256(described.encode()).hexdigest()[:16]}-{CACHE_FORMAT}"
         pixels_path, index_path = folder / f"{stem}.bin", folder / f"{stem}.json"
         if not index_path.is_file():
