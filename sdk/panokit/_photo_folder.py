@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,13 +13,19 @@ from panokit.errors import PhotoError
 
 __all__ = ["PHOTO_SUFFIXES", "photo_paths"]
 
+_log = logging.getLogger(__name__)
+
 PHOTO_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif",
     ".heic", ".heif", ".hif", ".avif",
 )  # fmt: skip
 """What files in a folder are taken for photos."""
 
-_PICTURE_SUFFIXES = (*RAW_SUFFIXES, ".jxl", ".jp2", ".j2k", ".jpf", ".psd")
+# Pictures that are not read: they are opened all the same, so that they are named.
+_PICTURE_SUFFIXES = (
+    *RAW_SUFFIXES, ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".jxr", ".psd", ".ppm", ".pgm", ".pnm",
+    ".tga", ".exr", ".hdr", ".qoi",
+)  # fmt: skip
 # Small JPEGs that cameras write beside their films.
 _NO_PHOTO = (".thm",)
 
@@ -56,7 +63,7 @@ def photo_paths(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> dict[s
 def _in_folder(root: Path, without: set[str]) -> Iterator[Path]:
     """The pictures of a folder, then those of each subfolder; links are followed, once."""
     seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=_tell, followlinks=True):
         place = os.path.realpath(folder)
         if place in seen:
             folders.clear()
@@ -72,6 +79,12 @@ def _in_folder(root: Path, without: set[str]) -> Iterator[Path]:
             and not is_sidecar(f)
             and os.path.realpath(os.path.join(folder, f)) not in without
         )
+
+
+def _tell(error: OSError) -> None:
+    _log.warning(
+        "%s: cannot be listed, its photos are left out: %s", error.filename, error.strerror
+    )
 
 
 def _is_picture(folder: str, name: str) -> bool:

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "Picture",
     "Pixels",
     "header_of",
+    "optional_readers",
     "photo_header",
     "read_picture",
     "to_srgb",
@@ -84,6 +86,14 @@ def _read_pillow(file: PhotoFile, label: str) -> Picture:
         if not file.ends and file.kind == "JPEG":
             _check_whole(image, file, label)
         return Picture(image, low, orientation, icc, file.signal, exif, _jpeg_tables(image))
+
+
+def optional_readers() -> tuple[str, ...]:
+    """Names of the formats that are read here and not everywhere."""
+    from PIL import features
+
+    there = {"AVIF": features.check("avif"), "HEIC": find_spec("pillow_heif") is not None}
+    return tuple(name for name, is_there in there.items() if is_there)
 
 
 def photo_header(path: str | os.PathLike[str]) -> tuple[tuple[int, int], int] | None:
@@ -240,31 +250,37 @@ def to_srgb(picture: Picture) -> tuple[NDArray[np.uint8], bool, str, Pixels | No
     from PIL import Image
 
     image, alpha = _without_palette(picture.image)
-    color, native = "srgb", None
-    space = _space(picture)
-    deep = _deep(picture.image, picture.low) if alpha is None or space is not None else None
-    if space is not None and (deep is not None or picture.icc is None):
-        codes = deep if deep is not None else np.asarray(image.convert("RGB"))
-        color = f"icc:{_profile_name(picture.icc)}" if picture.icc else picture.signal.name  # type: ignore[union-attr]
-        rgb = _converted(codes, space, np.uint8)
-        if deep is not None:
-            native = deep if picture.icc else _converted(deep, space, np.uint16)
-    else:
-        converted = _apply_profile(image, picture.icc) if picture.icc else None
-        if converted is not None:
-            shown, color = converted
-            if image.mode == "RGB" and parse_profile(picture.icc or b"") is not None:
-                native = np.asarray(image)
-        else:
-            shown, native = image, deep
-        rgb = np.asarray(shown.convert("RGB"))
+    rgb, color, native = _colors(picture, image)
     if alpha is not None:
         black = Image.new("RGB", alpha.size)
         rgb = np.asarray(Image.composite(Image.fromarray(rgb), black, alpha))
         native = None
     turned = np.ascontiguousarray(upright(rgb, picture.orientation))
-    own = None if native is None else np.ascontiguousarray(upright(native, picture.orientation))
+    own = None if native is None else _turned(native, picture.orientation)
     return turned, alpha is not None, color, own
+
+
+def _colors(picture: Picture, image: Image.Image) -> tuple[NDArray[np.uint8], str, Pixels | None]:
+    """``image``, the picture without palette and alpha, in sRGB as stored; the conversion; and the
+    pixels that say more."""
+    deep, space = _deep(picture.image, picture.low), _space(picture)
+    if picture.signal is not None and picture.icc is None:
+        codes = np.asarray(image.convert("RGB")) if deep is None else deep
+        native = None if deep is None else _converted(deep, picture.signal.space, np.uint16)
+        return _converted(codes, picture.signal.space, np.uint8), picture.signal.name, native
+    if space is not None and deep is not None:  # LittleCMS would see the high bytes only
+        return _converted(deep, space, np.uint8), f"icc:{_profile_name(picture.icc)}", deep
+    converted = _apply_profile(image, picture.icc) if picture.icc else None
+    if converted is None:
+        return np.asarray(image.convert("RGB")), "srgb", deep
+    known = image.mode == "RGB" and parse_profile(picture.icc or b"") is not None
+    return np.asarray(converted[0]), converted[1], np.asarray(image) if known else None
+
+
+def _turned(pixels: Pixels, orientation: int) -> Pixels:
+    if pixels.dtype == np.uint16:
+        return np.ascontiguousarray(upright(pixels.astype(np.uint16, copy=False), orientation))
+    return np.ascontiguousarray(upright(pixels.astype(np.uint8, copy=False), orientation))
 
 
 def _without_palette(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -314,10 +330,8 @@ def _deep(image: Image.Image, low: Image.Image | None) -> NDArray[np.uint16] | N
 
 
 def _space(picture: Picture) -> ColorSpace | None:
-    """The space of the codes where it is one of curve and primaries, and not sRGB."""
-    if picture.icc is None:
-        return None if picture.signal is None else picture.signal.space
-    known = parse_profile(picture.icc)
+    """The space of the profile where it is one of curve and primaries, and not sRGB."""
+    known = None if picture.icc is None else parse_profile(picture.icc)
     return None if known is None or _is_srgb(_profile_name(picture.icc)) else known
 
 

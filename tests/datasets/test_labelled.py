@@ -83,6 +83,20 @@ def test_missing_split_names_those_there(folder: PanopticFolder) -> None:
         PanopticFolder.open(folder.root / "images")
 
 
+def test_a_reader_that_is_installed_later_is_used(
+    folder: PanopticFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder.root / "images" / "toy_train" / "0.png"
+    with Image.open(path) as image:
+        image.save(path, "AVIF")  # by its name a PNG, which makes no difference
+    records = load_split(folder, "toy_train")
+    with monkeypatch.context() as without:
+        without.setattr("PIL.features.check", lambda name: False)
+        (reason,) = PhotoCache.build(records, folder.taxonomy, tmp_path / "cache").skipped
+    assert "needs a Pillow that reads AVIF" in reason
+    assert PhotoCache.build(records, folder.taxonomy, tmp_path / "cache").skipped == []
+
+
 def test_undecodable_photos_are_skipped_and_counted(folder: PanopticFolder, tmp_path: Path) -> None:
     images, panoptic = folder.root / "images" / "toy_train", folder.root / "panoptic" / "toy_train"
     (images / "0.png").write_bytes((images / "0.png").read_bytes()[:200])  # corrupt

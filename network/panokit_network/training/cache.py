@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._files import make_folder, replacing, write_json
+from panokit._photo_picture import optional_readers
 from panokit.errors import DataError
 from panokit.pool import in_order
 from panokit.taxonomy import Taxonomy
@@ -74,6 +75,7 @@ class PhotoCache:
         many processes."""
         folder = make_folder(folder)
         described = json.dumps([p.key for p in photos]) + json.dumps(taxonomy.to_json())
+        described += ",".join(optional_readers())  # what was skipped for want of one is tried again
         stem = f"{hashlib.sha256(described.encode()).hexdigest()[:16]}-{CACHE_FORMAT}"
         pixels_path, index_path = folder / f"{stem}.bin", folder / f"{stem}.json"
         if not index_path.is_file():
