@@ -32,14 +32,14 @@ KEPT: Slot = (("", 0), 0)  # what belongs together with this stays
 Seen = dict[Axis, NDArray[np.bool_]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Channel:
     """What goes or stays together: indices by axis, as they were before anything was removed."""
 
     slots: Mapping[Axis, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """Channels that are alike, of the same layers: some may go and others stay.
 
@@ -141,6 +141,7 @@ def _join(layer: Layer, seen: Mapping[Axis, NDArray[np.bool_]], classes: _Classe
 def _families(
     structure: Structure, classes: _Classes, reasons: dict[str, str], keep: set[str]
 ) -> tuple[list[Family], dict[str, str]]:
+    probed = {name: reason for name, reason in reasons.items() if name not in keep}
     makers = {layer.makes: layer.name for layer in structure.layers.values() if layer.makes}
     order = {axis: number for number, axis in enumerate(makers)}
     heads = {axis for axis, _ in classes.all()[classes.find(KEPT)] if axis in makers}
@@ -167,7 +168,8 @@ def _families(
         families.append(Family(root, makers[root], tuple(ordered)))
     families.sort(key=lambda family: order[family.root])
     named = {n: r for n, r in reasons.items() if n not in keep}
-    return families, {n: r for n, r in named.items() if (structure.makes(n)) not in heads}
+    said = {n: r for n, r in named.items() if structure.makes(n) not in heads}
+    return families, {**said, **probed}
 
 
 # -------------------------------------------------------------------------------------- watching

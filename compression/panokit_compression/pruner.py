@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -23,7 +23,9 @@ __all__ = ["Importance", "Pruner"]
 log = logging.getLogger(__name__)
 
 PROBE_SIZES = (32, 64)  # sides of the image that connections are looked for on
-TOLERANCE = 1e-3  # of the largest number of a head; what is connected wrongly is far off
+# Of the largest number of a head. In float64, so that a wrong connection shows even where it makes
+# hardly a difference, as between heads of an attention that looks everywhere alike.
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
 MOST = 0.99  # of all channels that may go, whatever the recipe says
 
 Places = Mapping[Axis, Tensor]
@@ -42,7 +44,8 @@ class Pruner:
     importance: Importance
     structure: Structure
     example: Tensor
-    dense: nn.Module  # as the module was before; removed channels are set to zero in it
+    dense: nn.Module  # as the module was before; removed channels are set to zero in it. float64
+    # where the module can compute in it
     left_alone: dict[str, str]
     families: list[Family] = field(default_factory=list)
     first: dict[tuple[Axis, ...], int] = field(default_factory=dict)  # widths at the beginning
@@ -57,16 +60,40 @@ class Pruner:
         keep = match_layers(layers, step.protected, "protected") if step.protected else []
         structure, example = Structure.of(module), _example(module, size)
         families, left_alone = find_families(structure, module, example, keep)
-        dense = copy.deepcopy(module)
-        pruner = cls(module, step, importance, structure, example, dense, left_alone)
-        for family in families:
-            pruner.first[family.axes] = family.width
-            if (reason := pruner._fault(family)) is None:
-                pruner.families.append(family)
-            else:
-                left_alone.setdefault(family.layer, reason)
+        exact, image = _exact(module, example)
+        pruner = cls(module, step, importance, structure, image, exact, left_alone)
+        refused = pruner._take(families)
+        # Halves of a chunk, say: neither can go without as many of the other.
+        for key in (lambda f: (f.root, len(f.channels)), lambda f: len(f.channels)):
+            refused = pruner._take(refused, key)
+        for family, reason in refused.items():
+            left_alone.setdefault(family.layer, reason)
         pruner.count = sum(len(family.channels) for family in pruner.families)
         return pruner
+
+    def _take(
+        self,
+        families: Iterable[Family],
+        joined_by: Callable[[Family], Hashable] | None = None,
+    ) -> dict[Family, str]:
+        """Add the families whose channels can go. The others with the reason why they cannot; with
+        ``joined_by``, those that are alike in it are joined to one, channel by channel."""
+        together: dict[Hashable, list[Family]] = {}
+        for number, family in enumerate(families):
+            together.setdefault(joined_by(family) if joined_by else number, []).append(family)
+        refused: dict[Family, str] = {}
+        known = families if isinstance(families, dict) else {}
+        for members in together.values():
+            family = _joined(members) if len(members) > 1 else members[0]
+            if family in known:
+                refused[family] = known[family]
+                continue
+            self.first[family.axes] = family.width
+            if (reason := self._fault(family)) is None:
+                self.families.append(family)
+            else:
+                refused.update({member: known.get(member, reason) for member in members})
+        return refused
 
     def remove(self, share: float) -> bool:
         """Remove the least important channels, so that ``share`` (0..1) of all are gone; whether
@@ -177,13 +204,16 @@ class Pruner:
         the same channels set to zero."""
         with without_statistics(self.dense), _zeroed(self.dense, self.gone):
             expected = self.dense(self.example)
+        module, dtype = self.module, self.example.dtype
+        if dtype != torch.float32:
+            module = copy.deepcopy(module).to(dtype)
         try:
-            with without_statistics(self.module):
-                found = self.module(self.example)
+            with without_statistics(module):
+                found = module(self.example)
         except Exception as error:  # the user's code may raise anything
             return f"fewer channels do not fit ({type(error).__name__}: {_first_line(error)})"
         for name, head in expected.items():
-            limit = TOLERANCE * float(head.abs().max()) + 1e-6
+            limit = TOLERANCE[dtype] * float(head.abs().max()) + 1e-12
             if found[name].shape != head.shape or not (found[name] - head).abs().max() <= limit:
                 return "with fewer channels it computes something else"
         return None
@@ -204,6 +234,17 @@ def _zeroed(module: nn.Module, gone: Mapping[Axis, set[int]]) -> Iterator[None]:
             parameters[name].data.copy_(values)
 
 
+def _joined(families: Sequence[Family]) -> Family:
+    """One family of several with as many channels each."""
+    channels = []
+    for members in zip(*(family.channels for family in families), strict=True):
+        slots: dict[Axis, tuple[int, ...]] = {}
+        for axis, indices in (item for channel in members for item in channel.slots.items()):
+            slots[axis] = tuple(sorted({*slots.get(axis, ()), *indices}))
+        channels.append(Channel(slots))
+    return Family(families[0].root, families[0].layer, tuple(channels))
+
+
 def _without(channels: tuple[Channel, ...], gone: Iterable[Channel]) -> tuple[Channel, ...]:
     numbers = {id(channel) for channel in gone}
     return tuple(channel for channel in channels if id(channel) not in numbers)
@@ -211,6 +252,19 @@ def _without(channels: tuple[Channel, ...], gone: Iterable[Channel]) -> tuple[Ch
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0][:160]
+
+
+def _exact(module: nn.Module, image: Tensor) -> tuple[nn.Module, Tensor]:
+    """A copy of ``module`` in float64 with the image, in float32 if it computes in nothing else."""
+    found = copy.deepcopy(module)
+    try:
+        with torch.no_grad():
+            heads = copy.deepcopy(module).double()(image.double())
+        if all(head.dtype == torch.float64 for head in heads.values()):
+            return found.double(), image.double()
+    except Exception as error:  # the user's code may make float32 numbers of its own
+        log.debug("not in float64: %s", error)
+    return found, image
 
 
 def _example(module: nn.Module, size: Size) -> Tensor:

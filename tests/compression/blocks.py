@@ -382,6 +382,54 @@ class Bands(nn.Module):
         return torch.cat([self.low(y[:, :8]), self.high(y[:, 16:])], 1)
 
 
+class CrossStage(nn.Module):
+    """Half of the channels through a chain of layers, every stage of it kept (YOLO's C2f)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = conv(C, 32, 1)
+        self.chain = nn.ModuleList([conv(), conv()])
+        self.out = conv(64, C, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = list(self.into(x).chunk(2, 1))
+        for layer in self.chain:
+            parts.append(F.silu(layer(parts[-1])))
+        return F.relu(self.out(torch.cat(parts, 1)))
+
+
+class HeadedAttention(nn.Module):
+    """Attention by torch's own function; the size of a head follows from the number of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(C, C) for _ in range(4))
+        self.up, self.down = nn.Linear(C, 4 * C), nn.Linear(4 * C, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        b, n, _ = tokens.shape
+        q, k, v = (f(tokens).reshape(b, n, 2, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, -1)
+        tokens = tokens + self.out(seen)
+        tokens = tokens + self.down(F.gelu(self.up(tokens)))
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+
+class ChecksNumbers(nn.Module):
+    """Refuses NaN, so that it cannot be probed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = conv(C, 32), conv(32, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if torch.isnan(y).any():
+            raise ValueError("not a number")
+        return F.relu(self.out(F.relu(y)))
+
+
 class Saturated(nn.Module):
     """A gate that is open, whatever comes."""
 
@@ -518,6 +566,9 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "pooled": lambda: nn.Sequential(
         conv(), nn.MaxPool2d(3, 1, 1), conv(), nn.AvgPool2d(3, 1, 1), conv()
     ),
+    "cross_stage": CrossStage,
+    "headed_attention": HeadedAttention,
+    "checks_numbers": ChecksNumbers,
     "saturated": Saturated,
     "dead_layer": dead_layer,
     "zero_weights": zero_weights,

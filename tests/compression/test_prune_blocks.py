@@ -38,6 +38,8 @@ LEFT_ALONE = {
     "free_weight": "stem",
     "conv_next": "stem",
     "bands": "block.into",
+    "headed_attention": "block.q",
+    "checks_numbers": "block.conv",
 }
 
 
@@ -81,6 +83,7 @@ def test_channels_that_say_nothing_go_and_nothing_else_changes(name: str) -> Non
         torch.testing.assert_close(after[head], expected, atol=1e-4 * scale, rtol=1e-4, msg=head)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_pruned_network_reloads_into_a_fresh_one(name: str) -> None:
     module = given(name)
@@ -140,6 +143,11 @@ def width(module: nn.Module, name: str, key: str = "out_channels") -> int:
             lambda m: width(m, "block.out", "in_channels")
             == width(m, "stem") + width(m, "block.up"),
             id="transposed",
+        ),
+        pytest.param(
+            "cross_stage",
+            lambda m: width(m, "block.into") == 2 * width(m, "block.chain.0", "in_channels") < 32,
+            id="both-halves",
         ),
         pytest.param("tied", lambda m: m.block.a.weight is m.block.b.weight, id="still-tied"),
         pytest.param(
