@@ -29,6 +29,7 @@ from panokit_converters.coreml_interpreter.values import (
     Value,
     read_type,
     read_value,
+    work_budget,
 )
 from panokit_converters.coreml_interpreter.wire import Message
 
@@ -188,7 +189,7 @@ class CoreMLProgram:
         for feature in self._inputs:
             memory.put(feature.name, _input(feature, np.asarray(inputs[feature.name])))
         last = self._last_uses()
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), work_budget():
             for index, step in enumerate(self._steps):
                 self._run_step(step, memory)
                 if keep is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +36,7 @@ ReadBlob = Callable[[str, int, str, int], bytes]
 
 MAX_ELEMENTS = 1 << 26  # of one tensor: 256 MB in float32; 512×512 with 133 classes is 35 million
 MAX_RANK = 8
-MAX_MACS = 1 << 38  # of one operator, some ten seconds; a whole network of ours has about 2**30
+MAX_MACS = 1 << 38  # of a run, some ten seconds; a whole network of ours has about 2**30
 
 
 class Fault(Exception):
@@ -117,10 +119,29 @@ def bounded(shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
+_spent: ContextVar[list[int] | None] = ContextVar("spent", default=None)
+
+
+@contextmanager
+def work_budget() -> Iterator[None]:
+    """What runs inside multiplies and adds ``MAX_MACS`` times at the most, all operators
+    together."""
+    token = _spent.set([0])
+    try:
+        yield
+    finally:
+        _spent.reset(token)
+
+
 def affordable(macs: int) -> None:
-    """A fault if one operator would multiply and add so often that it would not come back."""
-    if macs > MAX_MACS:
-        raise Fault(f"{macs} multiplications, more than {MAX_MACS}, the limit")
+    """A fault if an operator, and what ran before it, would multiply and add so often that it would
+    not come back."""
+    spent = _spent.get()
+    total = macs + (spent[0] if spent is not None else 0)
+    if total > MAX_MACS:
+        raise Fault(f"{total} multiplications in all, more than {MAX_MACS}, the limit")
+    if spent is not None:
+        spent[0] = total
 
 
 def read_type(message: Message) -> TensorType:
