@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from panokit import __version__
 from panokit._text import CONSOLE_ERRORS
-from panokit.cli.console import note, say
+from panokit.cli.console import HelpTable, note, say
 from panokit.cli.noise import our_log
 from panokit.errors import MissingExtraError, PanokitError
 
@@ -190,6 +191,7 @@ def run(arguments: Sequence[str], debug: bool = False) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a console may know no arrow, and no name of a file
             stream.reconfigure(errors=CONSOLE_ERRORS)
+    setattr(import_module("typer.rich_utils"), "Table", HelpTable)  # noqa: B010 - no name of ours
     our_log(logging.DEBUG if debug else logging.WARNING)
     try:
         code = app(list(arguments), standalone_mode=False)
