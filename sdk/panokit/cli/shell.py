@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -185,9 +186,12 @@ def _root(
     """Options of the program itself."""
 
 
-def run(arguments: Sequence[str], debug: bool = False) -> int:
+def run(
+    arguments: Sequence[str], debug: bool = False, pressed: threading.Event | None = None
+) -> int:
     """Run the program; its exit code. Every deliberate error becomes one sentence and 2, and so
-    does what the system refuses. ``debug`` shows the traceback as well."""
+    does what the system refuses. ``debug`` shows the traceback as well; an error after Ctrl-C was
+    ``pressed`` is its work."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a console may know no arrow, and no name of a file
             stream.reconfigure(errors=CONSOLE_ERRORS)
@@ -203,6 +207,8 @@ def run(arguments: Sequence[str], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if pressed is not None and pressed.is_set():
+            return 130
         return _told(error, arguments)
     return code if isinstance(code, int) else 0
 
