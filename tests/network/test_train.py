@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def test_interrupt_saves_and_stops(
 
     made.on_step = interrupt
     result = made.run()
-    assert (result.step, result.finished) == (3, False)
+    assert (result.step, result.finished, result.interrupted) == (3, False, True)
     again, _ = trainer(photos, tmp_path)
     assert again.resume()
     assert again.step == 3
@@ -254,6 +255,35 @@ def test_train_command_trains_resumes_and_knows_its_own_config(tmp_path: Path) -
     done = subprocess.run([*command, "9"], capture_output=True, text=True, check=False)
     assert done.returncode == 2  # found, but it is for 26 classes
     assert "26 classes for a taxonomy of 3" in done.stderr
+
+
+@pytest.mark.slow
+def test_train_command_that_gets_ctrl_c_is_130_and_keeps_its_step(tmp_path: Path) -> None:
+    config = replace(SMALL, phases=(Phase(32, 4, 100_000),), record_every=1)
+    (tmp_path / "c.json").write_text(json.dumps(config.to_json()))
+    make_folder(tmp_path / "data")
+    run = tmp_path / "run"
+    command = [
+        sys.executable, "-c", "from panokit.cli import main; main()", "train", "--data",
+        str(tmp_path / "data"), "--out", str(run), "--config", str(tmp_path / "c.json"),
+        "--workers", "0", "--no-imagenet",
+    ]  # fmt: skip
+    for turn in range(2):
+        before = (run / "metrics.jsonl").stat().st_size if turn else 0
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            for _ in range(600):
+                time.sleep(0.1)
+                if (run / "metrics.jsonl").is_file() and (
+                    (run / "metrics.jsonl").stat().st_size > before
+                ):
+                    break
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert "Traceback" not in said
+        assert (run / "checkpoint.safetensors").stat().st_size > 1000
+    assert "resumed" in said
+    assert [p.name for p in run.rglob("*.part*")] == []
 
 
 def says_sky() -> PanopticNetwork:

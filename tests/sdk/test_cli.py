@@ -179,6 +179,9 @@ def test_debug_shows_where_an_error_comes_from(
         "raise KeyboardInterrupt",
         "os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
         "raise SystemExit(130)",
+        # as a library does that is just being loaded
+        "try: os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"
+        "    except KeyboardInterrupt: raise ImportError('init failed')",
         "return 130",
     ],
 )
@@ -463,3 +466,21 @@ def test_help_of_a_command_without_its_extra_names_it() -> None:
     assert "Make a network smaller and faster" in said
     assert "Not installed." in said
     assert "[export]" in said
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize(
+    "command", ["segment", "edit", "validate", "simulate", "evaluate", "label", "demo", "verify"]
+)
+def test_help_cuts_no_name_and_no_word(
+    command: str, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    loaded = shell._load(shell._installed()[command])
+    done = panokit(command, "--help")
+    for parameter in loaded.params:
+        for name in (*parameter.opts, *parameter.secondary_opts):
+            assert name in done.stdout or not name.startswith("-")
+    written = " ".join([loaded.help, *(str(p.help) for p in loaded.params), "[[PHOTOS… OUT]]"])
+    ends = [w for line in done.stdout.splitlines() for w in line.split() if w.endswith("…")]
+    assert [w for w in ends if w not in written] == []

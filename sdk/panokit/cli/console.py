@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.cells import cell_len
+from rich.columns import Columns
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -22,7 +23,7 @@ from rich.text import Text
 
 from panokit._text import shown
 
-__all__ = ["Cell", "Grid", "bars", "note", "say", "show", "tracked", "working"]
+__all__ = ["Cell", "Grid", "HelpTable", "bars", "note", "say", "show", "tracked", "working"]
 
 Item = TypeVar("Item")
 Cell = object
@@ -106,6 +107,24 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
     """A line on the terminal that says what is being done; call what is yielded to change it."""
     with bars().status(escape(shown(what))) as status:
         yield lambda text: status.update(escape(shown(text)))
+
+
+class HelpTable(Table):
+    """A table of help: the names in it are never cut, and what explains them goes on in the next
+    line. Typer's own tables end both with an ellipsis and have no setting for that."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """As the base class says."""
+        super().add_row(*map(_in_one_piece, cells), **options)
+        for column in self.columns:
+            column.overflow, column.no_wrap = "fold", column is not self.columns[-1]
+
+
+def _in_one_piece(cell: Any) -> Any:
+    """Texts side by side as one text, which is wrapped as one."""
+    if isinstance(cell, Columns) and all(isinstance(part, Text) for part in cell.renderables):
+        return Text(" ").join(part for part in cell.renderables if isinstance(part, Text))
+    return cell
 
 
 def _line(console: Console, text: object, label: str, style: str) -> None:

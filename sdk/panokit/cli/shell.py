@@ -13,8 +13,10 @@ import errno
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +28,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from panokit import __version__
 from panokit._text import CONSOLE_ERRORS
-from panokit.cli.console import note, say
+from panokit.cli.console import HelpTable, note, say
 from panokit.cli.noise import our_log
 from panokit.errors import MissingExtraError, PanokitError
 from panokit.tflite.check import trust_files
@@ -195,12 +197,16 @@ def _root(
         trust_files()
 
 
-def run(arguments: Sequence[str], debug: bool = False) -> int:
+def run(
+    arguments: Sequence[str], debug: bool = False, pressed: threading.Event | None = None
+) -> int:
     """Run the program; its exit code. Every deliberate error becomes one sentence and 2, and so
-    does what the system refuses. ``debug`` shows the traceback as well."""
+    does what the system refuses. ``debug`` shows the traceback as well; an error after Ctrl-C was
+    ``pressed`` is its work."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a console may know no arrow, and no name of a file
             stream.reconfigure(errors=CONSOLE_ERRORS)
+    setattr(import_module("typer.rich_utils"), "Table", HelpTable)  # noqa: B010 - no name of ours
     our_log(logging.DEBUG if debug else logging.WARNING)
     try:
         code = app(list(arguments), standalone_mode=False)
@@ -212,6 +218,8 @@ def run(arguments: Sequence[str], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if pressed is not None and pressed.is_set():
+            return 130
         return _told(error, arguments)
     return code if isinstance(code, int) else 0
 
