@@ -69,7 +69,7 @@ def takes_all(module: nn.Module, examples: tuple[Tensor, ...]) -> None:
         AssertionError(),
         KeyError("x"),
         RecursionError("deep"),
-        ValueError('failed to legalize operation: %130 = "mhlo.fft"(%1) {a = dense<1> : tensor<4x>}'),
+        ValueError('failed to legalize: %130 = "mhlo.fft"(%1) {a = dense<1> : tensor<4x>}'),
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from panokit._quiet import quiet
+from panokit._quiet import hushed, quiet
 from panokit.errors import MissingExtraError
 from panokit_converters.contract import run_heads
 from panokit_converters.interface import HEADS, INPUT
@@ -82,7 +82,9 @@ def _converted(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
 
 def _convert(module: nn.Module, *args: Any, **kwargs: Any) -> bytes:
     convert = _converter()
-    with quiet(log), _without_progress():
+    # What fails may be tried in another form: torch's own log of it is not for the user.
+    torch_log = logging.getLogger("torch._subclasses.fake_tensor")
+    with quiet(log), hushed(torch_log, logging.CRITICAL), _without_progress():
         return bytes(convert(module, *args, **kwargs).model_content())
 
 
