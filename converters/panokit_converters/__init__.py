@@ -4,6 +4,7 @@
 
     interface      names of input and heads, the same in every format
     contract       does a torch module obey the head contract?
+    program/       the module as a flat list of operators, rewritten; who stops a converter
     tflite/        → TFLite file, by litert-torch; its layout, input and metadata
     coreml         → Core ML package, by coremltools
     onnx           → ONNX file, by torch

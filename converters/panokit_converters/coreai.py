@@ -10,6 +10,7 @@ import asyncio
 import copy
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from torch import Tensor, nn
 
 from panokit._quiet import quiet
 from panokit.bundle import Artifact, TensorSpec
-from panokit.errors import BundleError, ExportError, MissingExtraError
+from panokit.errors import BundleError, MissingExtraError
 from panokit.runtime import quantize_image
 from panokit_converters.contract import ContractSpec, TupleHeads
 from panokit_converters.interface import HEADS, INPUT
 from panokit_converters.model_info import ModelInfo
+from panokit_converters.program.blame import explained
 
 __all__ = ["MINIMUM_OS", "CoreAiRuntime", "coreai_specs", "write_coreai"]
 
@@ -60,26 +62,37 @@ def write_coreai(
     """
     width, height = contract.size_wh
     wrapped = (_HalfHeads(module) if half else TupleHeads(module)).eval()
-    tool = _tool()
-    try:
-        with quiet(log), torch.no_grad():
-            image = torch.zeros(1, 3, height, width)
-            program = torch.export.export(wrapped, args=(image,))
-            program = program.run_decompositions(tool.get_decomp_table())
-            for node in program.graph.nodes:
-                node.meta.pop("stack_trace", None)  # would name files of this machine
-            converter = tool.TorchConverter().add_exported_program(
-                program, input_names=[INPUT], output_names=list(HEADS), entrypoint_name=_ENTRY
-            )
-            asset = converter.to_coreai().save_asset(path)
-            asset.update_metadata(lambda metadata: _describe(metadata, info))
-    except (RuntimeError, ValueError, NotImplementedError, KeyError) as error:
-        reason = f"coreai-torch cannot convert the module ({type(error).__name__}: {error})"
-        raise ExportError(path, reason) from error
+    image = torch.zeros(1, 3, height, width)
+    with (
+        explained("Core AI", "coreai-torch", module, contract.size_wh, _probe),
+        quiet(log),
+        torch.no_grad(),
+    ):
+        asset = _converted(wrapped, (image,), [INPUT], HEADS).save_asset(path)
+        asset.update_metadata(lambda metadata: _describe(metadata, info))
     metadata = path / "metadata.json"
     data = json.loads(metadata.read_text(encoding="utf-8"))
     text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False)
     metadata.write_text(text + "\n", encoding="utf-8")
+
+
+def _converted(
+    module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]
+) -> Any:
+    tool = _tool()
+    program = torch.export.export(module, args=examples)
+    program = program.run_decompositions(tool.get_decomp_table())
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # would name files of this machine
+    converter = tool.TorchConverter().add_exported_program(
+        program, input_names=list(inputs), output_names=list(outputs), entrypoint_name=_ENTRY
+    )
+    return converter.to_coreai()
+
+
+def _probe(module: nn.Module, examples: tuple[Tensor, ...]) -> None:
+    with quiet(log), torch.no_grad():
+        _converted(module, examples, [f"x{i}" for i in range(len(examples))], ["y"])
 
 
 def coreai_specs(contract: ContractSpec) -> tuple[TensorSpec, dict[str, TensorSpec]]:

@@ -166,7 +166,8 @@ def _batch(graph: Graph) -> Iterator[Finding]:
 
 
 _SELECTION = ("argmax", "argmin", "topk", "non_max_suppression", "non_zero", "where", "unique",
-              "sort", "gather_nd", "scatter_nd")  # fmt: skip
+              "sort", "argsort", "gather_nd", "gather_along_axis", "scatter", "scatter_nd",
+              "scatter_along_axis")  # fmt: skip
 
 
 def _selection(graph: Graph) -> Iterator[Finding]:

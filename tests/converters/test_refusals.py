@@ -112,6 +112,11 @@ def test_the_line_of_the_users_file_tells_where_no_single_operator_fails() -> No
     assert "'decoder.deep.1' (Spectrum)" in refuse(Spectrum(), said, takes_all)
 
 
+def test_the_name_in_the_message_tells_it_too() -> None:
+    text = refuse(nn.Softmax(1), ValueError("HLO_SOFTMAX is left"), takes_all)
+    assert "the operator 'softmax' of the layer 'decoder.deep.1' (Softmax)" in text
+
+
 def test_errors_of_ours_pass_as_they_are() -> None:
     with (
         pytest.raises(ArgumentError, match="ours"),

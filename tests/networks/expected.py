@@ -12,7 +12,6 @@ EXPECTED: dict[str, dict[str, str]] = {
         "convolution_with_computed_filters": "sentence",  # six axes
         "unfold_by_slices": "sentence",  # six axes
         "involution": "sentence",  # six axes
-        "pool_and_unpool": "sentence",
         "fourier": "sentence",
         "recurrent_rows": "unchecked",  # a loop
     },

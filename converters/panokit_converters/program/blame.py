@@ -38,6 +38,7 @@ Probe = Callable[[nn.Module, tuple[Tensor, ...]], object]
 
 SEARCH_SECONDS = 60.0  # for one refusal
 _BY_LINE = 4  # of interest, if the message names the line of the user's file
+_BY_NAME = 2  # if it names the operator
 _SCRIPT = "torch.jit.script"
 _FOREIGN = re.compile(
     r"mhlo|stablehlo|tfl\.|dense<|tensor<|memref|%\w+|site-packages|\.py\b|::|\n|https?:|\x1b|0x"
@@ -110,7 +111,7 @@ def _place(
         flat = program.module(check_guards=False)
         ranked = _ranked(flat, str(error))
         found = _first_that_fails(flat, ranked, probe)
-        if found is None and ranked and _interest(ranked[0], str(error)) >= _BY_LINE:
+        if found is None and ranked and _interest(ranked[0], str(error)) >= _BY_NAME:
             found = ranked[0]  # what fails is what the compiler makes of several
     return None if found is None else _described(found)
 
@@ -134,9 +135,12 @@ def _interest(node: fx.Node, said: str) -> int:
         if "site-packages" not in file  # one line there serves many layers
     ]
     words = set(re.findall(r"[a-z][a-z0-9]{3,}", operator_name(node)))
-    named = operator_name(node).strip("_") in said
+    name, text = operator_name(node).strip("_"), said.lower()
+    named = re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", text) is not None
     return (
-        _BY_LINE * any(line in trace for line in lines) + 2 * named + any(w in said for w in words)
+        _BY_LINE * any(line in trace for line in lines)
+        + _BY_NAME * named
+        + any(w in text for w in words)
     )
 
 

@@ -80,9 +80,12 @@ def _rewrite(module: fx.GraphModule, node: fx.Node) -> bool:
             return False
         table = {target: defaults[target]}
     # Far faster than an export; it keeps the same operators with pre_dispatch.
-    body = make_fx(
-        call, table, tracing_mode="fake", pre_dispatch=not table, _allow_non_fake_inputs=True
-    )(*call.examples)
+    try:
+        body = make_fx(
+            call, table, tracing_mode="fake", pre_dispatch=not table, _allow_non_fake_inputs=True
+        )(*call.examples)
+    except NotImplementedError:
+        return False  # the rewrite has no form of these operands
     _clean(body)
     _fold(body)  # a rewrite may use the operator itself on constants
     if any(inner.target is target for inner in body.graph.nodes):

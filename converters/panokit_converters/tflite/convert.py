@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from panokit._quiet import quiet
+from panokit._quiet import hushed, quiet
 from panokit.errors import MissingExtraError
 from panokit_converters.contract import run_heads
 from panokit_converters.interface import HEADS, INPUT
@@ -82,7 +82,9 @@ def _converted(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
 
 def _convert(module: nn.Module, *args: Any, **kwargs: Any) -> bytes:
     convert = _converter()
-    with quiet(log), _without_progress():
+    # What fails may be tried in another form: torch's own log of it is not for the user.
+    torch_log = logging.getLogger("torch._subclasses.fake_tensor")
+    with quiet(log), hushed(torch_log, logging.CRITICAL), _without_progress():
         return bytes(convert(module, *args, **kwargs).model_content())
 
 
@@ -97,6 +99,11 @@ def _probe(module: nn.Module, examples: tuple[Tensor, ...]) -> None:
 def _wants_rewritten(node: fx.Node) -> bool:
     """What litert-torch converts to something else, or to what runtimes do not have."""
     name = operator_name(node)
+    if name in _UNKNOWN:
+        return True
+    if name == "matmul":  # a product with a vector is taken for one of fewer axes
+        shapes = [source.meta["val"].shape for source in node.all_input_nodes]
+        return any(len(shape) > 3 and 1 in shape[-2:] for shape in shapes)
     if name == "conv_transpose2d":
         return any(argument(node, 5, [0])) or any(d != 1 for d in argument(node, 7, [1]))
     if name == "max_pool2d":
@@ -104,6 +111,13 @@ def _wants_rewritten(node: fx.Node) -> bool:
     if name == "flip":
         return len(argument(node, 1, [])) > 1
     return resizes_unevenly(node) or asks_for_places(node)
+
+
+# What litert-torch has no form of, leaves in the compiler's language, or lays out wrongly.
+_UNKNOWN = {
+    "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "adaptive_max_pool2d", "avg_pool3d",
+    "col2im", "im2col", "max_unpool2d", "one_hot", "repeat", "rrelu", "scatter", "tile", "unfold",
+}  # fmt: skip
 
 
 def _converter() -> Any:
