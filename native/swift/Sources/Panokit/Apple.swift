@@ -1,4 +1,6 @@
 // What only Apple's systems have. Thin on purpose: strides and orders are told, nothing is computed.
+import Foundation
+
 #if canImport(CoreVideo)
 import CoreVideo
 
