@@ -109,7 +109,7 @@ def webassembly(segmenter: Segmenter, stages: Stages, folder: Path) -> float | N
     for name, values in stages.raw.items():
         values.tofile(folder / f"{name}.bin")
     wasi = ROOT / "native" / "wasm" / "run_wasi.mjs"
-    command = [node, "--no-warnings", wasi, program, manifest, folder]
+    command = [node, "--no-warnings", *map(str, (wasi, program, manifest, folder))]
     size = [str(side) for side in stages.photo.size_wh]
     few, many = 20, 220
     took = []

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +96,16 @@ class Built:
         standard = kotlinc().parent.parent / "lib" / "kotlin-stdlib.jar"
         return ":".join(map(str, [*own, standard, *_jars()]))
 
-    def java(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run a class, with JNI's own checks."""
+    def java(
+        self, *words: str | Path, classpath: Sequence[Path] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a class, with JNI's own checks; ``classpath`` is where else classes lie."""
         options = ["-Xcheck:jni", f"-Djava.library.path={self.folder}"]
-        options += [f"-Dpanokit.bundle={shipped_bundle_path()}", "-cp", self.classpath]
+        options += [
+            f"-Dpanokit.bundle={shipped_bundle_path()}",
+            "-cp",
+            ":".join([self.classpath, *map(str, classpath)]),
+        ]
         command = ["java", *options, *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
 
@@ -121,17 +128,18 @@ def build(folder: Path) -> Built:
     command = ["gcc", *flags, *(f"-I{i}" for i in includes), *map(str, sources), "-o", str(library)]
     subprocess.run(command, check=True, timeout=SECONDS)
     jar, stub = folder / "panokit.jar", folder / "Bitmap.kt"
-    _kotlin(LIBRARY / "main" / "kotlin", jar, "-Werror")
+    compile_kotlin(LIBRARY / "main" / "kotlin", jar, "-Werror")
     stub.write_text(BITMAP_STUB, encoding="utf-8")
     android = [LIBRARY / "android" / "kotlin", stub]
-    _kotlin(android[0], folder / "android.jar", str(android[1]), "-cp", str(jar))
+    compile_kotlin(android[0], folder / "android.jar", str(android[1]), "-cp", str(jar))
     classpath = ":".join(map(str, [jar, *_jars()]))
     options = [f"-Xfriend-paths={jar}", "-cp", classpath]
-    _kotlin(LIBRARY / "test" / "kotlin", folder / "test.jar", *options)
+    compile_kotlin(LIBRARY / "test" / "kotlin", folder / "test.jar", *options)
     return Built(folder)
 
 
-def _kotlin(sources: Path, jar: Path, *options: str) -> None:
+def compile_kotlin(sources: Path, jar: Path, *options: str) -> None:
+    """A jar of a folder of Kotlin; raises ``CalledProcessError``."""
     command = [str(kotlinc()), "-jvm-target", "11", *options, str(sources), "-d", str(jar)]
     subprocess.run(command, check=True, timeout=SECONDS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from panokit.bundle import shipped_bundle_path
 from panokit.dump import HEADS
 from panokit.samples import sample_photos
 from panokit.segmenter import Segmenter
+from panokit.vectors import write_golden_tests
 from panokit_validation import RunConfig
 from panokit_validation.run import validate_dumps
 from tests.toys.scripts import load_script
@@ -104,3 +107,20 @@ def test_dumps_of_a_camera_app_are_judged(
     bad = outcome.photo["first_bad_stage"]
     assert bad in HEADS if stage == "heads" else bad == stage, bad
     assert causes[:1] == ([cause] if cause else []), causes
+
+
+ADAPTER = Path(__file__).parent / "adapters" / "AppGoldenTest.kt"
+
+
+def test_the_junit_target_passes_and_fails_where_it_should(built: Any, tmp_path: Path) -> None:
+    write_golden_tests(tmp_path / "golden", "junit")
+    sources = tmp_path / "golden" / "src" / "test"
+    shutil.copy(ADAPTER, sources / "kotlin")
+    jar = tmp_path / "golden.jar"
+    kotlin.compile_kotlin(sources / "kotlin", jar, "-cp", built.classpath)
+    for fault, failed in (("", set()), ("offset", {"inputToHeads"}), ("letterbox", {"headsToMap"})):
+        classpath = [jar, sources / "resources"]
+        words = [f"-Dfault={fault}", "org.junit.runner.JUnitCore", "AppGoldenTest"]
+        done = built.java(*words, classpath=classpath)
+        found = set(re.findall(r"^\d+\) (\w+)\(AppGoldenTest\)", done.stdout, re.M))
+        assert found == failed, done.stdout + done.stderr

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from panokit.bundle import Bundle
+from panokit.vectors import write_golden_tests
 from tests.toys.scripts import load_script
 
 swift = load_script("native_swift")
@@ -41,3 +45,27 @@ def test_the_apple_only_file_has_the_right_types(package: Any) -> None:
     apple.write_text(good.replace("rowStride: strides[2],", 'rowStride: "2",'))
     assert "error" in package.check_types()
     apple.write_text(good)
+
+
+ADAPTER = Path(__file__).parent / "adapters" / "App.swift"
+
+
+def test_the_xctest_target_passes_and_fails_where_it_should(package: Any, tmp_path: Path) -> None:
+    tests: Path = package.folder / "swift" / "Tests" / "PanokitTests"
+    write_golden_tests(tmp_path / "golden", "xctest")
+    for path in (tmp_path / "golden").iterdir():
+        if path.is_dir():
+            shutil.copytree(path, tests / path.name)
+        else:
+            shutil.copy(path, tests)
+    shutil.copy(Bundle.open().root / "manifest.json", tests)
+    shutil.copy(ADAPTER, tests)
+    for fault, failed in (
+        ("", set()), ("offset", {"testInputToHeads"}), ("letterbox", {"testHeadsToMap"}),
+    ):  # fmt: skip
+        (tests / "fault").write_text(fault)
+        done = package.run("swift", "test", "--filter", "PanokitGoldenTests")
+        told = done.stdout + done.stderr
+        assert "PanokitGoldenTests" in told, told[-2000:]
+        assert set(re.findall(r"PanokitGoldenTests\.(\w+)' failed", told)) == failed, told[-2000:]
+        assert "testPhotoToInput' skipped" in told
