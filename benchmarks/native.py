@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -20,7 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.native_core import ROOT, Core, Picture, Session, build_library, compiler
+from benchmarks.native_core import (
+    CORE,
+    FLAGS,
+    ROOT,
+    Core,
+    Picture,
+    Session,
+    build_library,
+    compiler,
+    sources,
+)
 from panokit.decoding import postprocess
 from panokit.dump import dump_stages, write_dump
 from panokit.preprocessing import preprocess
@@ -81,12 +92,45 @@ def javascript(segmenter: Segmenter, stages: Stages, folder: Path) -> float | No
     return float(done.stdout)
 
 
+# Memory that never grows: Node.js 20 may crash when it does while a file is read.
+MEMORY = ("-Wl,-z,stack-size=1048576", "-Wl,--initial-memory=134217728")
+WASM = ("clang", "--target=wasm32-wasi", "-O3", "-msimd128", *MEMORY)
+
+
+def webassembly(segmenter: Segmenter, stages: Stages, folder: Path) -> float | None:
+    """Milliseconds of the core as WebAssembly with SIMD in Node.js; None where that cannot be."""
+    node, clang = shutil.which("node"), shutil.which("clang")
+    if node is None or clang is None or not Path("/usr/lib/wasm32-wasi/libc.a").is_file():
+        return None
+    program, manifest = folder / "repeat.wasm", folder / "manifest.json"
+    files = [*sources(), str(CORE / "tests" / "repeat.c")]
+    subprocess.run([*WASM, *FLAGS, *files, "-o", str(program)], check=True)
+    shutil.copy(segmenter.bundle.root / "manifest.json", manifest)
+    for name, values in stages.raw.items():
+        values.tofile(folder / f"{name}.bin")
+    wasi = ROOT / "native" / "wasm" / "run_wasi.mjs"
+    command = [node, "--no-warnings", *map(str, (wasi, program, manifest, folder))]
+    size = [str(side) for side in stages.photo.size_wh]
+    few, many = 20, 220
+    took = []
+    for times in (few, many):  # what starting takes falls out of the difference
+        before = _children_seconds()
+        subprocess.run([*command, *size, str(times)], check=True)
+        took.append(_children_seconds() - before)
+    return 1e3 * (took[1] - took[0]) / (many - few)
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def decoding(core: Core, segmenter: Segmenter, folder: Path) -> None:
     """Heads to map, scores and boxes."""
     manifest = (segmenter.bundle.root / "manifest.json").read_bytes()
     session = core.open(manifest).session()
     settings = segmenter.bundle.manifest.postprocessing
-    print("decoding | core ms | NumPy ms | times | JavaScript ms | times")
+    print("decoding | core ms | NumPy ms | times | JavaScript ms | times | WebAssembly ms")
     ratios = []
     for name, path in sample_photos().items():
         stages = segmenter.stages(path)
@@ -103,6 +147,8 @@ def decoding(core: Core, segmenter: Segmenter, folder: Path) -> None:
         ratios.append(slow / fast)
         script = javascript(segmenter, stages, folder)
         shown = "- | -" if script is None else f"{script:.1f} | {script / fast:.0f}"
+        module = webassembly(segmenter, stages, folder)
+        shown += " | -" if module is None else f" | {module:.1f}"
         print(f"{name} | {fast:.2f} | {slow:.2f} | {slow / fast:.1f} | {shown}")
     print(f"geometric mean against NumPy: {statistics.geometric_mean(ratios):.1f} times")
 

@@ -296,7 +296,7 @@ static int32_t ask(panokit_session *s, float y0, float y1, float x0, float x1) {
 
 static i4 nearest4(const panokit_session *s, int32_t asked, f4 y, f4 x) {
     i4 rank = i4_all(s->asked[0]);
-    f4 best;
+    f4 best = f4_all(0);
     int32_t k;
     for (k = 0; k < asked; k++) {
         f4 dy = f4_sub(y, f4_all(s->asked_y[k])), dx = f4_sub(x, f4_all(s->asked_x[k]));
