@@ -3,7 +3,8 @@
 LiteRT's kernels check little: operands that are left out, a type or a scale that a kernel takes for
 granted, or an index outside of its tensor end the process. So every operator that converters and
 quantizers emit has a rule here with its operands, types and shapes, and one without a rule is
-refused. Lists of indices, sizes and axes must be constants: what is computed cannot be checked.
+refused. Sizes, axes and orders must be constants: what is computed cannot be checked. Indices may
+be computed where the kernels themselves look at them (those of gather and scatter do).
 """
 
 from __future__ import annotations
@@ -215,6 +216,24 @@ def _conv(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> 
     return image.shape[0] * prod(weight.shape) * sizes[0] * sizes[1]
 
 
+def _conv_3d(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
+    image, weight, result = _there(given, 0), _there(given, 1), results[0]
+    bias = _optional(given, 2)
+    for tensor in (image, weight, result):
+        _rank(tensor, 5)
+    _alike(image, weight, result, *([bias] if bias is not None else []))
+    filters = weight.shape[4]
+    if weight.shape[3] != image.shape[4] or (bias is not None and bias.shape != (filters,)):
+        raise FlatbufferError(f"an image {image.shape} for weights {weight.shape}")
+    sizes = [
+        _out(image.shape[1 + k], weight.shape[k], op.options[f"stride_{s}"],
+             op.options[f"dilation_{s}"], op.options["padding"])
+        for k, s in enumerate("dhw")
+    ]  # fmt: skip
+    _expect(result, (image.shape[0], *sizes, filters))
+    return image.shape[0] * prod(weight.shape) * prod(sizes)
+
+
 def _transposed_conv(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
     weight, image, result = _there(given, 1), _there(given, 2), results[0]
     for tensor in (weight, image, result):
@@ -366,7 +385,7 @@ def _arithmetic(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor
     left, right, result = _there(given, 0), _there(given, 1), results[0]
     _alike(left, right, result)
     _one_scale(left, right, result)
-    _expect(result, _broadcast_shape(left, right, most=5))
+    _expect(result, _broadcast_shape(left, right, most=6))
     return prod(result.shape)
 
 
@@ -630,7 +649,8 @@ def _gather(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -
     if op.options["batch_dims"]:
         raise FlatbufferError("indices of their own for each of a batch, not run here")
     side = image.shape[axis]
-    if any(not 0 <= n < side for n in _whole(indices)):
+    _type(indices, *WHOLE)
+    if indices.data is not None and any(not 0 <= n < side for n in _whole(indices)):
         raise FlatbufferError(f"an index outside of the {side} along axis {axis}")
     _expect(results[0], (*image.shape[:axis], *indices.shape, *image.shape[axis + 1 :]))
     return 0
@@ -642,10 +662,39 @@ def _gather_nd(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]
     depth = indices.shape[-1] if indices.shape else 0
     if not 1 <= depth <= len(image.shape):
         raise FlatbufferError(f"indices {indices.shape} into {image.shape}")
-    numbers = np.array(_whole(indices)).reshape(-1, depth)
-    if (numbers < 0).any() or (numbers >= image.shape[:depth]).any():
-        raise FlatbufferError(f"an index outside of {image.shape[:depth]}")
+    _type(indices, *WHOLE)
+    if indices.data is not None:
+        numbers = np.array(_whole(indices)).reshape(-1, depth)
+        if (numbers < 0).any() or (numbers >= image.shape[:depth]).any():
+            raise FlatbufferError(f"an index outside of {image.shape[:depth]}")
     _expect(results[0], (*indices.shape[:-1], *image.shape[depth:]))
+    return 0
+
+
+def _scatter_nd(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
+    indices, values = _there(given, 0), _there(given, 1)
+    _type(values, "float32", "int8", "uint8", "int32", "int64")
+    _alike(values, results[0])
+    shape = tuple(_whole(given[2]))
+    _expect(results[0], shape)
+    depth = indices.shape[-1] if indices.shape else 0
+    if not 1 <= depth <= len(shape):
+        raise FlatbufferError(f"indices {indices.shape} into {shape}")
+    if values.shape != (*indices.shape[:-1], *shape[depth:]):
+        raise FlatbufferError(f"values {values.shape} for indices {indices.shape} into {shape}")
+    return 0
+
+
+def _update(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
+    image, part, where = (_there(given, k) for k in range(3))
+    _alike(image, part, results[0])
+    _type(where, *WHOLE)
+    fits = len(part.shape) == len(image.shape) == prod(where.shape) and all(
+        a <= b for a, b in zip(part.shape, image.shape, strict=True)
+    )
+    if not fits or len(where.shape) != 1:
+        raise FlatbufferError(f"{part.shape} into {image.shape} at {where.shape}")
+    _expect(results[0], image.shape)
     return 0
 
 
@@ -745,6 +794,7 @@ _COMPUTED = FLOAT | QUANTIZED
 RULES: dict[str, Rule] = {
     "CONV_2D": Rule(2, 3, _COMPUTED, _conv),
     "DEPTHWISE_CONV_2D": Rule(3, 3, _COMPUTED, _conv),  # its kernels read a bias, there or not
+    "CONV_3D": Rule(2, 3, FLOAT, _conv_3d),
     "TRANSPOSE_CONV": Rule(3, 4, _COMPUTED, _transposed_conv, first=2),
     "FULLY_CONNECTED": Rule(2, 3, _COMPUTED, _fully_connected),
     "BATCH_MATMUL": Rule(2, 2, FLOAT | {"int8", "int16"}, _batch_matmul),
@@ -814,6 +864,8 @@ RULES: dict[str, Rule] = {
     "UNPACK": Rule(1, 1, ANY, _unpack, results=None),
     "GATHER": Rule(2, 2, ANY, _gather),
     "GATHER_ND": Rule(2, 2, ANY, _gather_nd),
+    "SCATTER_ND": Rule(3, 3, WHOLE, _scatter_nd),
+    "DYNAMIC_UPDATE_SLICE": Rule(3, 3, ANY, _update),
     "TILE": Rule(2, 2, ANY, _tile),
     "BROADCAST_TO": Rule(2, 2, ANY, _broadcast_to),
     "REVERSE_V2": Rule(2, 2, ANY, _reverse),
