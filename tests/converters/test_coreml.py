@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
+from panokit._quiet import quiet
 from panokit.bundle import hash_path
 from panokit.taxonomy import Taxonomy
+from panokit_converters import coreml
 from panokit_converters.contract import check_contract
-from panokit_converters.coreml import coreml_specs, write_coreml
+from panokit_converters.coreml import convert_coreml, coreml_specs, write_coreml
+from panokit_converters.coreml_interpreter import CoreMLProgram
 from panokit_converters.interface import HEADS
 from panokit_converters.model_info import ModelInfo
 from tests.toys.network import ToyNetwork
+
+log = logging.getLogger(__name__)
 
 SIZE = (64, 32)
 
@@ -80,3 +89,48 @@ def test_the_same_weights_give_the_same_bytes(package: Path, tmp_path: Path) -> 
     again = tmp_path / "Again.mlpackage"
     write(again, Taxonomy.from_json(data))
     assert hash_path(again) == hash_path(package)
+
+
+class _Positions(nn.Module):
+    """The number of positions is computed from the shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.view(n, c, h * w).softmax(-1).view(n, c, h, w)
+
+
+def test_numbers_of_arrays_are_made_while_a_module_is_converted() -> None:
+    """A traced module that is not flat computes with sizes: NumPy from 2.4 on refuses what
+    coremltools does with them."""
+    with quiet(log):
+        import coremltools as ct
+
+        traced = torch.jit.trace(_Positions(), torch.zeros(1, 2, 4, 6))
+        inputs = [ct.TensorType(name="x", shape=(1, 2, 4, 6))]
+        with coreml._numbers_of_arrays():
+            program = ct.convert(traced, inputs=inputs, convert_to="milinternal")
+    assert "softmax" in str(program)
+
+
+class _Scripted(ToyNetwork):
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions: nn.Module = torch.jit.script(_Positions())
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        heads = super().forward(image)
+        return {**heads, "semantic": self.positions(heads["semantic"])}
+
+
+def test_a_scripted_layer_that_computes_with_sizes(tmp_path: Path) -> None:
+    module = _Scripted().eval()
+    contract = check_contract(module, SIZE, 4)
+    model = convert_coreml(module, contract)
+    path = tmp_path / "Model.mlpackage"
+    model.model.save(str(path))
+    program = CoreMLProgram.open(path)
+    photo = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
+    found = program.run({"image": photo})["semantic"].astype(np.float32)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(photo).permute(2, 0, 1)[None].float())["semantic"]
+    np.testing.assert_allclose(found, wanted.numpy(), atol=2e-3)
