@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -121,8 +120,8 @@ def webassembly(segmenter: Segmenter, stages: Stages, folder: Path) -> float | N
 
 
 def _children_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def decoding(core: Core, segmenter: Segmenter, folder: Path) -> None:

@@ -58,7 +58,7 @@ from panokit_converters.measure import (
     prepare,
     thresholds_for,
 )
-from panokit_converters.runners import channels_last
+from panokit_converters.runners import NotRunHereError, channels_last
 from panokit_lab.artifacts import (
     FORMATS,
     DescribedArtifact,
@@ -158,7 +158,8 @@ class ExportResult:
     peak memory in bytes.
 
     ``skipped`` says by name what there is no form of and why, ``failed`` what could not be made or
-    missed its thresholds; neither is in the bundle. ``warnings`` are sentences about weights and
+    missed its thresholds; neither is in the bundle. ``unchecked`` are in it, but nothing here can run
+    them. ``warnings`` are sentences about weights and
     photos.
     """
 
@@ -167,6 +168,7 @@ class ExportResult:
     seconds: dict[str, float]
     skipped: dict[str, str]
     failed: dict[str, str]
+    unchecked: dict[str, str]
     warnings: tuple[str, ...]
     peak_memory: int
 
@@ -197,11 +199,13 @@ class Reference:
 @dataclass(frozen=True)
 class CheckedArtifact:
     """An artifact that was run on photos: how it compares with torch, and ``golden``, the heads
-    ``[h,w,C]`` by photo that become its golden vectors (quantised ones stay so)."""
+    ``[h,w,C]`` by photo that become its golden vectors (quantised ones stay so). Of one that
+    nothing here can run, ``unchecked`` says why."""
 
     made: DescribedArtifact
-    check: ArtifactCheck
+    check: ArtifactCheck | None
     golden: dict[str, RawHeads]
+    unchecked: str = ""
 
 
 def export_bundle(
@@ -250,10 +254,11 @@ def run_export(
         say("writing the bundle")
         parts = [_part(artifact) for artifact in made.checked]
         bundle = write_bundle(request.out, manifest, parts, photos.golden)
-    checks = {artifact.made.artifact.name: artifact.check for artifact in made.checked}
+    checks = {a.made.artifact.name: a.check for a in made.checked if a.check is not None}
+    unchecked = {a.made.artifact.name: a.unchecked for a in made.checked if a.unchecked}
     warnings = (*source.remarks, *photos.warnings)
     return ExportResult(
-        bundle, checks, made.seconds, skipped, made.failed, warnings, _peak_memory()
+        bundle, checks, made.seconds, skipped, made.failed, unchecked, warnings, _peak_memory()
     )
 
 
@@ -327,10 +332,13 @@ def check_artifact(
     made: DescribedArtifact, manifest: Manifest, reference: Reference, *, strict: bool = True
 ) -> CheckedArtifact:
     """Run an artifact on the photos and judge it against torch. With ``strict`` one that misses
-    its thresholds is an ``ExportError``."""
+    its thresholds is an ``ExportError``. One that cannot be run here is not judged."""
     artifact = made.artifact
-    runtime = artifact_runtime(made.path, artifact)
-    found = measure(runtime, artifact, manifest, reference.inputs, reference.heads)
+    try:
+        runtime = artifact_runtime(made.path, artifact)
+        found = measure(runtime, artifact, manifest, reference.inputs, reference.heads)
+    except NotRunHereError as error:  # what coremltools writes and the interpreter does not know
+        return CheckedArtifact(made, None, {}, _reason(error))
     thresholds = thresholds_for(artifact)
     failures = judge(found.agreement, thresholds)
     if failures and strict:
@@ -497,7 +505,7 @@ def _part(checked: CheckedArtifact) -> BundlePart:
         precision=artifact.precision,
         input=artifact.input,
         outputs=artifact.outputs,
-        origin=checked.check.runtime,
+        origin=checked.check.runtime if checked.check else "",
         raw=checked.golden,
         minimum_os=artifact.minimum_os,
         tools=artifact.tools,
@@ -507,7 +515,7 @@ def _part(checked: CheckedArtifact) -> BundlePart:
 
 def _quality(checked: CheckedArtifact) -> dict[str, Any]:
     """What the manifest says of an artifact's quality, and of layers that needed care."""
-    data = checked.check.to_json()
+    data = checked.check.to_json() if checked.check else {"not_checked": checked.unchecked}
     return {**data, "notes": list(checked.made.notes)} if checked.made.notes else data
 
 

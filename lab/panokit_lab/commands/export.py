@@ -197,6 +197,7 @@ def _summary(result: ExportResult, seconds: float) -> dict[str, Any]:
         ],
         "skipped": result.skipped,
         "failed": result.failed,
+        "unchecked": result.unchecked,
         "warnings": list(result.warnings),
         "quality": manifest.quality,
         "seconds": round(seconds, 1),
@@ -210,16 +211,21 @@ def _print_summary(result: ExportResult, seconds: float) -> None:
     figures = ("MB", "semantic dB", "center dB", "offset dB", "equal pixels", "s")
     table = Grid(("artifact", *figures), title=title, right=figures)
     for artifact in result.bundle.manifest.artifacts:
-        check = result.checks[artifact.name]
+        taken = f"{result.seconds[artifact.name]:.0f}"
+        check = result.checks.get(artifact.name)
+        if check is None:
+            table.add(artifact.name, f"{artifact.bytes / 1e6:.2f}", *["–"] * 4, taken)
+            continue
         name = (f"{artifact.name} below thresholds", "red") if check.failures else artifact.name
         decibels = [f"{check.agreement.heads[h].sqnr_db:.1f}" for h in HEADS]
         panoptic = check.agreement.panoptic
         equal = "–" if panoptic is None else f"{panoptic.equal_pixels:.4f}"
-        taken = f"{result.seconds[artifact.name]:.0f}"
         table.add(name, f"{artifact.bytes / 1e6:.2f}", *decibels, equal, taken)
     show(table, error=True)
     for left_out, reason in result.skipped.items():
         note(f"{left_out} ({reason})", label="left out:")
+    for unchecked, reason in result.unchecked.items():
+        note(f"{unchecked} ({reason})", label="not checked here:", style="yellow")
     for warning in result.warnings:
         note(warning, label="careful:", style="yellow")
     for failed, reason in result.failed.items():
