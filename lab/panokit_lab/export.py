@@ -158,9 +158,8 @@ class ExportResult:
     peak memory in bytes.
 
     ``skipped`` says by name what there is no form of and why, ``failed`` what could not be made or
-    missed its thresholds; neither is in the bundle. ``unchecked`` are in it, but nothing here can run
-    them. ``warnings`` are sentences about weights and
-    photos.
+    missed its thresholds; neither is in the bundle. ``unchecked`` says of what is in it why nothing
+    here can run it. ``warnings`` are sentences about weights and photos.
     """
 
     bundle: Bundle

@@ -10,6 +10,7 @@ from PIL import Image
 from panokit.taxonomy import Taxonomy
 from panokit_converters.runners import NotRunHereError
 from panokit_lab import export as module
+from panokit_lab.artifacts import artifact_runtime
 from panokit_lab.export import ExportRequest, run_export
 from panokit_network.source import NetworkSource
 from tests.toys.data_folder import CATEGORIES
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_others_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = module.artifact_runtime
+    run = artifact_runtime
 
     def runtime(path: Path, artifact: object) -> object:
         if path.suffix == ".mlpackage":
