@@ -100,6 +100,7 @@ OPTIONS: dict[str, _Options] = {
     "GATHER": (23, (("axis", 0, "int32", 0), ("batch_dims", 1, "int32", 0))),
     "STRIDED_SLICE": (32, (*((f"{m}_mask", k, "int32", 0) for k, m in enumerate(
         ("begin", "end", "ellipsis", "new_axis", "shrink_axis"))), ("offset", 5, "bool", False))),
+    "ONE_HOT": (61, (("axis", 0, "int32", 0),)),
     "SPLIT": (35, (("num_splits", 0, "int32", 0),)),
     "SPLIT_V": (79, (("num_splits", 0, "int32", 0),)),
     "PACK": (59, (("values_count", 0, "int32", 0), ("axis", 1, "int32", 0))),

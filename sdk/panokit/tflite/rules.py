@@ -186,7 +186,7 @@ def _weighted(
             raise FlatbufferError(f"{weight.scale.size} scales for {filters} filters")
         if weight.scale.size > 1 and weight.axis != axis:
             raise FlatbufferError(f"scales along the axis {weight.axis} of its weights")
-    if bias is not None and bias.shape != (filters,):
+    if bias is not None and (bias.shape[-1:] != (filters,) or prod(bias.shape) != filters):
         raise FlatbufferError(f"a bias {bias.shape} for {filters} filters")
 
 
@@ -392,7 +392,8 @@ def _arithmetic(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor
 def _extreme(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
     left, right, result = _there(given, 0), _there(given, 1), results[0]
     _alike(left, right, result)
-    _expect(result, _broadcast_shape(left, right))
+    most = 5 if op.name == "DIV" else MAX_BROADCAST_RANK
+    _expect(result, _broadcast_shape(left, right, most=most))
     return prod(result.shape)
 
 
@@ -671,6 +672,31 @@ def _gather_nd(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]
     return 0
 
 
+def _one_hot(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
+    indices, on, off = _there(given, 0), _there(given, 2), _there(given, 3)
+    _alike(on, off, results[0])
+    _type(on, *ANY)
+    if prod(on.shape) != 1 or prod(off.shape) != 1:
+        raise FlatbufferError(f"values {on.shape} and {off.shape} instead of one number each")
+    (depth,) = _whole(given[1], 1)
+    if depth < 1:
+        raise FlatbufferError(f"a depth of {depth}")
+    rank = len(indices.shape) + 1
+    axis = _axis(op.options["axis"], rank)
+    _expect(results[0], (*indices.shape[:axis], depth, *indices.shape[axis:]))
+    return 0
+
+
+def _embedding(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
+    rows, table = _there(given, 0), _there(given, 1)
+    _rank(rows, 1)
+    _rank(table, 2, 5)
+    _alike(table, results[0])
+    _type(table, "float32")
+    _expect(results[0], (*rows.shape, *table.shape[1:]))
+    return 0
+
+
 def _scatter_nd(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
     indices, values = _there(given, 0), _there(given, 1)
     _type(values, "float32", "int8", "uint8", "int32", "int64")
@@ -815,9 +841,11 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(("ABS", "EXP", "RSQRT"), Rule(1, 1, FLOAT | {"int8", "int16"}, _same)),
     **dict.fromkeys(
-        ("RELU_0_TO_1", "SQRT", "SQUARE", "FLOOR", "CEIL", "ROUND", "LOG", "SIN", "COS", "SIGN"),
+        ("RELU_0_TO_1", "SQRT", "SQUARE", "FLOOR", "CEIL", "ROUND", "LOG", "SIN", "COS"),
         Rule(1, 1, FLOAT, _same),
     ),
+    "SIGN": Rule(1, 1, FLOAT | {"int32"}, _same),
+    "ATAN2": Rule(2, 2, FLOAT, _extreme),
     "NEG": Rule(1, 1, FLOAT | WHOLE, _copied),
     "LOGICAL_NOT": Rule(1, 1, frozenset({"bool"}), _copied),
     "ZEROS_LIKE": Rule(1, 1, FLOAT | WHOLE, _copied),
@@ -864,6 +892,8 @@ RULES: dict[str, Rule] = {
     "UNPACK": Rule(1, 1, ANY, _unpack, results=None),
     "GATHER": Rule(2, 2, ANY, _gather),
     "GATHER_ND": Rule(2, 2, ANY, _gather_nd),
+    "ONE_HOT": Rule(4, 4, WHOLE, _one_hot),
+    "EMBEDDING_LOOKUP": Rule(2, 2, frozenset({"int32"}), _embedding),
     "SCATTER_ND": Rule(3, 3, WHOLE, _scatter_nd),
     "DYNAMIC_UPDATE_SLICE": Rule(3, 3, ANY, _update),
     "TILE": Rule(2, 2, ANY, _tile),
