@@ -83,7 +83,8 @@ def random_case(rng: np.random.Generator) -> tuple[Any, ...]:
     )  # fmt: skip
     scale = float(rng.choice([0.3, 3, 30, 3000]))
     real = {
-        "semantic": rng.normal(0, scale, (h, w, n)), "center": rng.normal(0, 2, (h, w, 1)),
+        "semantic": rng.normal(0, scale, (h, w, n)),
+        "center": rng.normal(0, rng.choice([2, 2, 2, 900, 1e30]), (h, w, 1)),
         "offset": rng.normal(0, rng.choice([1, 10, 1e20]), (h, w, 2)),
     }  # fmt: skip
     raw, specs = {}, {}
@@ -144,6 +145,23 @@ def test_random_heads_decode_as_the_sdk_does(core: Core, seed: int) -> None:
         session.set_photo(photo)
         session.decode(raw)
         assert_same_result(session, case)
+
+
+def test_threshold_zero_takes_logits_of_any_size(core: Core) -> None:
+    """Scores that round to 0 reach a threshold of 0."""
+    taxonomy = Taxonomy("t", (Category(1, "person", True, (0, 0, 0)),))
+    config = PostprocessConfig(threshold=0, window=1, min_thing_area=0, min_stuff_area=0)
+    raw = {
+        "semantic": np.zeros((3, 4, 1), np.float32),
+        "center": np.linspace(-1e30, -900, 12, dtype=np.float32).reshape(3, 4, 1),
+        "offset": np.zeros((3, 4, 2), np.float32),
+    }
+    specs = {n: TensorSpec(n, (1, *a.shape), "float32", "nhwc") for n, a in raw.items()}
+    session = core.open(manifest_of(taxonomy, config, (16, 12), specs)).session()
+    session.set_photo((16, 12))
+    session.decode(raw)
+    assert len(session.segments()) == 12
+    assert_same_result(session, (taxonomy, config, (16, 12), raw, specs, (16, 12)))
 
 
 def test_heads_with_planes_and_strides(core: Core) -> None:
