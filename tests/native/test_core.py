@@ -164,6 +164,28 @@ def test_threshold_zero_takes_logits_of_any_size(core: Core) -> None:
     assert_same_result(session, (taxonomy, config, (16, 12), raw, specs, (16, 12)))
 
 
+@pytest.mark.parametrize("shift", [0, 50, 300, 30000, -30000, 1e6])
+def test_scores_of_logits_far_from_zero(core: Core, shift: float) -> None:
+    """Their roundings are part of the norm: each logit is resized to a float32."""
+    rng = np.random.default_rng(9)
+    names = ("person", "sky", "dog")
+    taxonomy = Taxonomy(
+        "t", tuple(Category(i + 1, n, n != "sky", (0, 0, 0)) for i, n in enumerate(names))
+    )
+    config = PostprocessConfig(threshold=0.5, window=3, min_thing_area=0, min_stuff_area=0)
+    raw = {
+        "semantic": (rng.normal(0, 1, (6, 8, 3)) + shift).astype(np.float32),
+        "center": rng.normal(2, 2, (6, 8, 1)).astype(np.float32),
+        "offset": rng.normal(0, 4, (6, 8, 2)).astype(np.float32),
+    }
+    specs = {n: TensorSpec(n, (1, *a.shape), "float32", "nhwc") for n, a in raw.items()}
+    session = core.open(manifest_of(taxonomy, config, (32, 24), specs)).session()
+    session.set_photo((32, 24))
+    session.decode(raw)
+    assert len(session.segments()) > 3
+    assert_same_result(session, (taxonomy, config, (32, 24), raw, specs, (32, 24)))
+
+
 def test_heads_with_planes_and_strides(core: Core) -> None:
     """[1,C,h,w] as Core ML has it, and rows that are padded."""
     rng = np.random.default_rng(7)
