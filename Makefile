@@ -9,7 +9,7 @@ OUT ?= out/quickstart
 # A file at a time to each process: what its tests share is made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test fast venv setup lint format type pytest fuzz wheel bundle bench clean
+.PHONY: quickstart test fast venv setup lint format type pytest fuzz native wheel bundle bench clean
 
 quickstart: setup
 	$(BIN)/python scripts/quickstart.py --out $(OUT)
@@ -53,6 +53,12 @@ pytest:
 # Fuzzers for an hour; the tests run a short round of each.
 fuzz: setup
 	PANOKIT_FUZZ=20000 $(BIN)/python -m pytest tests/fuzz $(PARALLEL)
+
+# Build the native core with every compiler that is there, and prove each build by the vectors.
+native: setup
+	$(BIN)/python scripts/native.py
+	$(BIN)/python scripts/native_kotlin.py
+	$(BIN)/python scripts/native_swift.py
 
 # Build the sdist and the wheel into dist/, check them, and try the wheel in a fresh environment.
 wheel: setup

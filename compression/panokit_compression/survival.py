@@ -28,7 +28,7 @@ from ai_edge_litert.interpreter import Interpreter
 interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
 interpreter.allocate_tensors()
 interpreter.invoke()
-print({ALIVE!r})
+sys.stdout.write({ALIVE!r})
 """
 
 

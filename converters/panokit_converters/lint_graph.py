@@ -113,7 +113,7 @@ def _word(name: str) -> str:
 
 
 def _read_tflite(path: Path) -> Graph:
-    found = check_tflite(path)
+    found = check_tflite(path, to_run=False)
     main = found.main
     operators = []
     for graph, op in found.all_operators():

@@ -25,7 +25,14 @@ from numpy.typing import NDArray
 from panokit import __version__
 from panokit._files import make_folder, replacing_folder, write_bytes, write_json
 from panokit.bundle import Artifact, Manifest, path_bytes
-from panokit.errors import ArgumentError, DataError, ExportError, PanokitError, UsageError
+from panokit.errors import (
+    ArgumentError,
+    DataError,
+    ExportError,
+    OutputError,
+    PanokitError,
+    UsageError,
+)
 from panokit_compression.distil import OnStep, train_on
 from panokit_compression.prune import prune, sparse_masks, sparsify
 from panokit_compression.qat import train_quantized
@@ -88,8 +95,9 @@ def run_recipe(
         with replacing_folder(folder) as partial:
             result = replace(_make(setup, recipe, network, partial, say), key=key)
             write_json(partial / RESULT, result.to_json())
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror or error}); finished recipes are kept"
+    except (OSError, OutputError) as error:
+        why = error.reason if isinstance(error, OutputError) else error.strerror or error
+        reason = f"cannot be written ({why}); finished recipes are kept"
         raise ExportError(folder, reason) from error
     return result
 

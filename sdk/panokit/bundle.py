@@ -121,16 +121,6 @@ class Artifact:
     minimum_os: str = ""
     tools: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for name in ("name", "file", "precision"):
-            _check_text(f"artifact {name}", getattr(self, name))
-        if self.bytes < 0:
-            raise ArgumentError("bytes", f"bytes is {self.bytes!r}; expected a size from 0")
-        missing = [n for n in ("semantic", "center", "offset") if n not in self.outputs]
-        if missing:
-            names = ", ".join(missing)
-            raise ArgumentError("outputs", f"artifact {self.name!r:.60} has no outputs {names}")
-
 
 @dataclass(frozen=True)
 class VectorFile:
@@ -165,15 +155,25 @@ class Manifest:
     weights_sha256: str = ""
     schema_version: int = SCHEMA_VERSION
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
+        """``ArgumentError`` for what no bundle of ours says: names, sizes and tensors that do not
+        belong together."""
         _check_text("name", self.name)
         if not 1 <= self.stride <= 256:
             raise ArgumentError("stride", f"stride is {self.stride!r}; expected 1 to 256")
         for artifact in self.artifacts:
+            for name in ("name", "file", "precision"):
+                _check_text(f"artifact {name}", getattr(artifact, name))
+            if artifact.bytes < 0:
+                raise ArgumentError("bytes", f"bytes is {artifact.bytes!r}; expected 0 or more")
             self._check_shapes(artifact)
 
     def _check_shapes(self, artifact: Artifact) -> None:
         """The tensors of an artifact are those of this input size, stride and taxonomy."""
+        missing = [n for n in ("semantic", "center", "offset") if n not in artifact.outputs]
+        if missing:
+            names = ", ".join(missing)
+            raise ArgumentError("outputs", f"artifact {artifact.name!r} has no outputs {names}")
         width, height = self.preprocessing.size_wh
         channels = {"semantic": len(self.taxonomy), "center": 1, "offset": 2}
         wanted = {
@@ -213,7 +213,9 @@ class Manifest:
         """Read a manifest; names that this version does not know are left out. Raises
         ``ArgumentError`` for what is missing or of a wrong type."""
         known = {f.name for f in fields(cls)}
-        return read_settings(cls, {k: v for k, v in data.items() if k in known}, "manifest")
+        found = read_settings(cls, {k: v for k, v in data.items() if k in known}, "manifest")
+        found._check()
+        return found
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import torch
 
 from panokit._quiet import quiet
 from panokit.errors import ExportError
-from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig
 from panokit_compression import CalibrationSet, calibration_from_photos, load_recipe, onnx
 from panokit_compression.onnx import quantize_onnx_noted
@@ -149,8 +148,10 @@ def test_onnx(name: str) -> None:
 @pytest.mark.parametrize("name", ["selective", "dead_layer", "group_norm"])
 def test_black_photos_end_in_a_file_that_runs(name: str) -> None:
     """Whether it is good is for the check on other photos to say."""
-    black = {str(i): Photo.from_array(np.zeros((SIZE, SIZE, 3), np.uint8)) for i in range(4)}
-    photos = calibration_from_photos(black, 32, CONFIG)
+    black = (
+        np.zeros((SIZE, SIZE, 3), np.uint8),
+    ) * 32  # calibration_from_photos refuses such photos
+    photos = CalibrationSet(black, tuple(map(str, range(32))), "black")
     made = quantize_noted(convert_tflite(given(name), (SIZE, SIZE)), INT8, photos)
     for heads in by_litert(made.content):
         assert all(np.isfinite(head).all() for head in heads.values())

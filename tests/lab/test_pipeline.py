@@ -270,7 +270,7 @@ def test_a_full_disk_keeps_what_is_finished(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(pipeline, "write_json", full)
-    with pytest.raises(ExportError, match=r"No space left.*finished recipes are kept"):
+    with pytest.raises(ExportError, match=r"disk is full.*finished recipes are kept"):
         run_recipe(setup, Recipe("float16", (Quantize("float16"),)), finished.parent)
     left = sorted(p.name for p in finished.parent.iterdir())
     assert left == ["small"]

@@ -83,7 +83,8 @@ def random_case(rng: np.random.Generator) -> tuple[Any, ...]:
     )  # fmt: skip
     scale = float(rng.choice([0.3, 3, 30, 3000]))
     real = {
-        "semantic": rng.normal(0, scale, (h, w, n)), "center": rng.normal(0, 2, (h, w, 1)),
+        "semantic": rng.normal(0, scale, (h, w, n)),
+        "center": rng.normal(0, rng.choice([2, 2, 2, 900, 1e30]), (h, w, 1)),
         "offset": rng.normal(0, rng.choice([1, 10, 1e20]), (h, w, 2)),
     }  # fmt: skip
     raw, specs = {}, {}
@@ -95,6 +96,7 @@ def random_case(rng: np.random.Generator) -> tuple[Any, ...]:
         if kind in ("int8", "uint8", "int16"):
             scale_of, zero = float(rng.uniform(0.01, 0.5)), int(rng.integers(-9, 9))
             info = np.iinfo(kind)
+            zero += 128 * (kind == "uint8")
             values = np.clip(np.round(values / scale_of), info.min, info.max)
         if kind == "float16":
             values = np.clip(values, -60000, 60000)
@@ -144,6 +146,45 @@ def test_random_heads_decode_as_the_sdk_does(core: Core, seed: int) -> None:
         session.set_photo(photo)
         session.decode(raw)
         assert_same_result(session, case)
+
+
+def test_threshold_zero_takes_logits_of_any_size(core: Core) -> None:
+    """Scores that round to 0 reach a threshold of 0."""
+    taxonomy = Taxonomy("t", (Category(1, "person", True, (0, 0, 0)),))
+    config = PostprocessConfig(threshold=0, window=1, min_thing_area=0, min_stuff_area=0)
+    raw = {
+        "semantic": np.zeros((3, 4, 1), np.float32),
+        "center": np.linspace(-1e30, -900, 12, dtype=np.float32).reshape(3, 4, 1),
+        "offset": np.zeros((3, 4, 2), np.float32),
+    }
+    specs = {n: TensorSpec(n, (1, *a.shape), "float32", "nhwc") for n, a in raw.items()}
+    session = core.open(manifest_of(taxonomy, config, (16, 12), specs)).session()
+    session.set_photo((16, 12))
+    session.decode(raw)
+    assert len(session.segments()) == 12
+    assert_same_result(session, (taxonomy, config, (16, 12), raw, specs, (16, 12)))
+
+
+@pytest.mark.parametrize("shift", [0, 50, 300, 30000, -30000, 1e6])
+def test_scores_of_logits_far_from_zero(core: Core, shift: float) -> None:
+    """Their roundings are part of the norm: each logit is resized to a float32."""
+    rng = np.random.default_rng(9)
+    names = ("person", "sky", "dog")
+    taxonomy = Taxonomy(
+        "t", tuple(Category(i + 1, n, n != "sky", (0, 0, 0)) for i, n in enumerate(names))
+    )
+    config = PostprocessConfig(threshold=0.5, window=3, min_thing_area=0, min_stuff_area=0)
+    raw = {
+        "semantic": (rng.normal(0, 1, (6, 8, 3)) + shift).astype(np.float32),
+        "center": rng.normal(2, 2, (6, 8, 1)).astype(np.float32),
+        "offset": rng.normal(0, 4, (6, 8, 2)).astype(np.float32),
+    }
+    specs = {n: TensorSpec(n, (1, *a.shape), "float32", "nhwc") for n, a in raw.items()}
+    session = core.open(manifest_of(taxonomy, config, (32, 24), specs)).session()
+    session.set_photo((32, 24))
+    session.decode(raw)
+    assert len(session.segments()) > 3
+    assert_same_result(session, (taxonomy, config, (32, 24), raw, specs, (32, 24)))
 
 
 def test_heads_with_planes_and_strides(core: Core) -> None:
@@ -319,6 +360,7 @@ def test_input_tensors_of_all_types(core: Core, dtype: str, layout: str) -> None
     photo = rng.integers(0, 256, (16, 24, 3), dtype=np.uint8)
     for scale, zero in ((1.0, -128), (2.0, 3), (0.3, 0), (1.7, -20)):
         whole = dtype in ("uint8", "int8", "int16")
+        zero += 128 * (dtype == "uint8")
         shape = (1, 16, 24, 3) if layout == "nhwc" else (1, 3, 16, 24)
         given = (scale, zero) if whole else (None, None)
         spec = TensorSpec("image", shape, dtype, layout, *given)

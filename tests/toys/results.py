@@ -13,7 +13,7 @@ RESULT_JSON: dict[str, Any] = {
     "recipe": {"name": "int8", "description": "", "steps": []},
     "network": "camera",
     "weights": "7992969a7888c24b",
-    "size": 320,
+    "size": [320, 320],
     "taxonomy": {
         "name": "toy",
         "categories": [{"id": 1, "name": "person", "isthing": 1, "color": [220, 20, 60]}],

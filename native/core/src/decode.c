@@ -26,12 +26,14 @@ typedef struct block {
 /* ---- classes ---- */
 
 enum { SIDE = 8 }; /* pixels of a piece of a block */
-static const float WIDE = 40.0f; /* a logit that changes more within a block is summed by itself */
+static const float WIDE = 40.0f;  /* a logit that changes more within a block is summed by itself */
+static const float LARGE = 64.0f; /* and all are where they are so large that their roundings tell */
 
 typedef struct choice {
     int32_t maybe, wide; /* how many channels may win, and how many change too much */
     float base;          /* the least that the winner's logit can be */
     float counts_from;   /* what lies below adds nothing to the sum */
+    int large;           /* all channels that count are summed by themselves */
     int slow;            /* logits so far apart that float exponentials overflow */
 } choice;
 
@@ -47,7 +49,7 @@ static choice choose(panokit_session *s, const block *b) {
     const float *p = b->corner[0], *q = b->corner[1], *r = b->corner[2], *t = b->corner[3];
     f4 base = f4_all(-FLT_MAX), top = base, bottom = f4_all(FLT_MAX), at_least, counts_from;
     float highest, size, least;
-    choice found = {0, 0, 0, 0, 0};
+    choice found = {0, 0, 0, 0, 0, 0};
     int32_t c;
     for (c = 0; c < s->padded; c += 4) {
         f4 a = f4_load(p + c), e = f4_load(q + c), g = f4_load(r + c), h = f4_load(t + c);
@@ -62,6 +64,7 @@ static choice choose(panokit_session *s, const block *b) {
     highest = f4_highest(top);
     least = f4_lowest(bottom);
     size = highest > -least ? highest : -least;
+    found.large = size > LARGE;
     found.slow = !(highest - found.base < 80.0f);
     found.counts_from = found.base - s->negligible;
     at_least = f4_all(found.base - size * BLOCK_SLACK);
@@ -69,8 +72,9 @@ static choice choose(panokit_session *s, const block *b) {
     for (c = 0; c < s->padded; c += 4) {
         f4 high = f4_load(s->high + c);
         note_channels(s, f4_most(high, at_least), c, s->maybe, &found.maybe);
-        if (highest - least > WIDE) {
-            i4 wide = f4_more(f4_sub(high, f4_load(s->low + c)), f4_all(WIDE));
+        if (found.large || highest - least > WIDE) {
+            f4 change = f4_sub(high, f4_load(s->low + c));
+            i4 wide = f4_more(change, f4_all(found.large ? -1.0f : WIDE));
             note_channels(s, i4_and(wide, f4_most(high, counts_from)), c, s->wide, &found.wide);
         }
     }
@@ -204,7 +208,7 @@ static void find_winners(const panokit_session *s, const block *b, const choice 
             }
         }
     }
-    if (c->maybe == 1 && ny > 2) { /* one logit that changes evenly */
+    if (c->maybe == 1 && ny > 2 && !c->large) { /* one logit that changes evenly */
         f4 ratio = f4_exp(f4_sub(peak[1], peak[0]));
         likely[0] = f4_exp(f4_sub(peak[0], base));
         for (y = 1; y < ny; y++) likely[y] = f4_mul(likely[y - 1], ratio);
@@ -220,7 +224,7 @@ static void classify_piece(panokit_session *s, const block *b, const choice *c, 
     i4 winner[SIDE];
     int32_t y, x, k, i;
     memset(totals, 0, sizeof *totals * (size_t)(ny * nx + 3));
-    if (!c->slow) add_channels(s, b, c, y0, x0, ny, nx, totals);
+    if (!c->slow && !c->large) add_channels(s, b, c, y0, x0, ny, nx, totals);
     for (x = 0; x < nx; x += 4) {
         int32_t left = nx - x < 4 ? nx - x : 4;
         find_winners(s, b, c, y0, x0 + x, ny, likely, winner);

@@ -167,6 +167,7 @@ static void fill_centers(float *centers, int32_t n, int32_t size) {
 static float find_cut(float threshold) {
     float low = -1000, high = 1000;
     int i;
+    if (!(threshold > 0)) return -FLT_MAX; /* everything does */
     for (i = 0; i < 60; i++) {
         float middle = low + (high - low) / 2;
         if (pk_sigmoid(middle) >= threshold) {

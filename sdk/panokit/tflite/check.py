@@ -53,8 +53,9 @@ def is_trusted() -> bool:
     return os.environ.get(TRUST) == "1"
 
 
-def check_tflite(path: str | os.PathLike[str]) -> TfliteFile:
-    """Read and check the file at ``path``; ``BundleError`` says what is wrong with it."""
+def check_tflite(path: str | os.PathLike[str], *, to_run: bool = True) -> TfliteFile:
+    """Read and check the file at ``path``; ``BundleError`` says what is wrong with it. One that is
+    only looked at (not ``to_run``) may hold operators without a rule."""
     path = Path(path)
     if not path.is_file():
         raise BundleError(path, "no such TFLite file")
@@ -64,15 +65,17 @@ def check_tflite(path: str | os.PathLike[str]) -> TfliteFile:
     with path.open("rb") as file:
         # Constants stay views of the map, which lives as long as they do.
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return check_tflite_bytes(data, path)
+    return check_tflite_bytes(data, path, to_run=to_run)
 
 
-def check_tflite_bytes(data: Any, where: str | Path = "TFLite file") -> TfliteFile:
+def check_tflite_bytes(
+    data: Any, where: str | Path = "TFLite file", *, to_run: bool = True
+) -> TfliteFile:
     """As :func:`check_tflite`, of a file's content; ``where`` names it in errors."""
     try:
         found = read_tflite(data)
         for graph in found.subgraphs:
-            _check_graph(graph)
+            _check_graph(graph, to_run and not is_trusted())
     except FlatbufferError as error:
         reason = f"is damaged or not made for LiteRT: {error}"
         do = "get the file again or export it anew (`panokit --trust …` runs files of your own)"
@@ -80,7 +83,7 @@ def check_tflite_bytes(data: Any, where: str | Path = "TFLite file") -> TfliteFi
     return found
 
 
-def _check_graph(graph: TfliteSubgraph) -> None:
+def _check_graph(graph: TfliteSubgraph, by_rule: bool) -> None:
     for tensor in graph.tensors:
         _check_tensor(tensor)
     known = {t.index for t in graph.tensors if t.data is not None}
@@ -88,7 +91,7 @@ def _check_graph(graph: TfliteSubgraph) -> None:
         if index in known:
             raise FlatbufferError(f"input {index} of the graph is a constant, or comes twice")
         known.add(index)
-    work = sum(_check_operator(operator, graph, known) for operator in graph.operators)
+    work = sum(_check_operator(op, graph, known, by_rule) for op in graph.operators)
     if work > MAX_WORK:
         raise FlatbufferError(f"it takes {work:.2g} multiplications, the limit is {MAX_WORK:.2g}")
     for index in graph.outputs:
@@ -132,7 +135,9 @@ def _range(tensor: TfliteTensor) -> tuple[int, int]:
     return -(1 << bits - 1), (1 << bits - 1) - 1
 
 
-def _check_operator(operator: TfliteOperator, graph: TfliteSubgraph, known: set[int]) -> int:
+def _check_operator(
+    operator: TfliteOperator, graph: TfliteSubgraph, known: set[int], by_rule: bool
+) -> int:
     """How many multiplications the operator takes; what it computes is ``known`` afterwards."""
     what = f"operator {operator.index} ({operator.name})"
     if operator.name in _CONTROL:
@@ -146,7 +151,7 @@ def _check_operator(operator: TfliteOperator, graph: TfliteSubgraph, known: set[
         known.add(index)
     if not operator.outputs:
         raise FlatbufferError(f"{what}: has no result")
-    if is_trusted():
+    if not by_rule:
         return 0
     given = [graph.tensors[i] if i >= 0 else None for i in operator.inputs]
     try:

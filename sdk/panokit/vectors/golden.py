@@ -116,7 +116,7 @@ def write_golden_tests(
         )
     with replacing_folder(folder) as partial:
         for name, dump in cases.items():
-            _write_data(partial / kind.data / name, dump, chosen, framework)
+            _write_data(partial / kind.data / name, dump, chosen)
         text = f"Written by `panokit vectors export --for {framework}`; write nothing here.\n"
         _write(partial / MARK, text)
         for template, target in kind.files:
@@ -167,13 +167,14 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _write_data(folder: Path, dump: Dump, artifact: Artifact, framework: str) -> None:
+def _write_data(folder: Path, dump: Dump, artifact: Artifact) -> None:
     """The numbers of a case, each tensor as the app's runtime holds it: little-endian, in the
     artifact's type and layout."""
     tensors: dict[str, Array] = {"input": quantize_image(dump.tensors["input"], artifact.input)}
     for head in HEADS:
-        values = dump.tensors[head]
-        planes = artifact.outputs[head].layout == "nchw" and values.ndim == 3
+        spec = artifact.outputs[head]
+        values = dump.tensors[head].astype(spec.dtype, copy=False)
+        planes = spec.layout == "nchw" and values.ndim == 3
         tensors[head] = np.moveaxis(values, -1, 0) if planes else values
     tensors["panoptic"] = dump.tensors["panoptic"].astype(np.int32)
     if "photo" in dump.tensors:
