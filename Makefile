@@ -9,7 +9,7 @@ OUT ?= out/quickstart
 # A file at a time to each process: what its tests share is made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test fast venv setup lint format type pytest fuzz native wheel bundle bench clean
+.PHONY: quickstart test fast venv setup lint format type pytest test-all fuzz native wheel bundle bench clean
 
 quickstart: setup
 	$(BIN)/python scripts/quickstart.py --out $(OUT)
@@ -49,6 +49,10 @@ fast: setup
 
 pytest:
 	PANOKIT_INSTALL_TESTS=1 $(BIN)/python -m pytest $(PARALLEL)
+
+# The tests with every kind of network, layer and build, not some of them; half an hour and more.
+test-all: setup
+	PANOKIT_ALL_KINDS=1 PANOKIT_INSTALL_TESTS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 # Fuzzers for an hour; the tests run a short round of each.
 fuzz: setup

@@ -21,6 +21,7 @@ from panokit_network.deploy import fold_batch_norms
 from panokit_network.plain import plain_module
 from tests.compression.blocks import SIZE, network
 from tests.toys.network import toy_photos
+from tests.toys.shares import some
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +129,7 @@ def worst(expected: list[Heads], found: list[Heads]) -> float:
     return min(decibels)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", some(KINDS, 4))
 def test_tflite(name: str) -> None:
     least, note = KINDS[name]
     with quiet(onnx.log):
@@ -137,7 +138,7 @@ def test_tflite(name: str) -> None:
     assert [note in said for said in made.notes] == ([True] if note else [])
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", some(KINDS, 4))
 def test_onnx(name: str) -> None:
     least, note = KINDS[name]
     made = quantize_onnx_noted(convert_onnx(given(name), (SIZE, SIZE)), "int8", varied())

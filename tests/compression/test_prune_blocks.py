@@ -17,6 +17,7 @@ from panokit_compression.structure import Structure
 from panokit_network.plain import plain_module
 from panokit_network.widths import apply_widths, record_widths
 from tests.compression.blocks import BLOCKS, SIZE, network
+from tests.toys.shares import some
 
 IMAGE = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3)) * 255
 # Norms over channels see fewer of them: what is left is no more what it was.
@@ -84,7 +85,7 @@ def test_channels_that_say_nothing_go_and_nothing_else_changes(name: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", some(BLOCKS, 4))
 def test_a_pruned_network_reloads_into_a_fresh_one(name: str) -> None:
     module = given(name)
     found = prune(module, Prune(0.7, multiple_of=2), SIZE, (), lambda text: None)

@@ -15,6 +15,7 @@ from panokit.segmenter import Segmenter
 from panokit.vectors import all_cases, write_suite
 from panokit_validation.run import validate_dumps
 from tests.toys.scripts import load_script
+from tests.toys.shares import some
 
 native = load_script("native")
 
@@ -42,7 +43,7 @@ def cc() -> str:
     return found
 
 
-@pytest.mark.parametrize("name", [b.name for b in native.BUILDS])
+@pytest.mark.parametrize("name", some([b.name for b in native.BUILDS], 3))
 def test_a_build_passes_all_vectors(suite: Path, tmp_path: Path, name: str) -> None:
     build = next(b for b in native.BUILDS if b.name == name)
     outcome = native.prove(build, suite, tmp_path / "build")
@@ -125,7 +126,7 @@ def test_the_header_is_right_in_c_and_in_cpp(tmp_path: Path) -> None:
 
 def test_fuzz_targets_run(tmp_path: Path) -> None:
     """A second of each; ``scripts/native.py --fuzz`` takes longer."""
-    for target in native.FUZZ_TARGETS:
+    for target in some(native.FUZZ_TARGETS, 4):
         outcome = native.fuzz(target, tmp_path, 1)
         if outcome.verdict == "skipped":
             pytest.skip(outcome.reason)

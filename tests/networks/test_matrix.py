@@ -2,13 +2,12 @@
 
 ``docs/operators.md`` holds the outcome of each kind alone; `python scripts/network_kinds.py` makes
 it anew. Here the kinds that a format takes stand side by side in networks of some, which is faster,
-and those that it refuses are converted alone. Every third kind is tried; with PANOKIT_ALL_KINDS=1
+and those that it refuses are converted alone. Some of them are tried; with PANOKIT_ALL_KINDS=1
 all are, which takes a quarter of an hour.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from tests.networks.expected import EXPECTED
 from tests.networks.harness import convert_kinds
 from tests.networks.kinds import GROUPS, KINDS
+from tests.toys.shares import some
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,16 +26,16 @@ pytestmark = [
 
 FORMATS = ("onnx", "tflite", "coreml")
 TOGETHER = 14  # kinds in one network
-EACH = 1 if os.environ.get("PANOKIT_ALL_KINDS") == "1" else 3
 
 
 def _taken(format: str) -> list[tuple[str, ...]]:
     """The kinds that a format takes, some at a time."""
     lists = []
     for group in GROUPS.values():
-        names = [name for name in group if EXPECTED[format].get(name, "ok") == "ok"][::EACH]
+        taken = [name for name in group if EXPECTED[format].get(name, "ok") == "ok"]
+        names = some(taken, 3)
         lists += [tuple(names[i : i + TOGETHER]) for i in range(0, len(names), TOGETHER)]
-    return lists
+    return some(lists, 4)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_equals_the_module_as_given(format: str, names: tuple[str, ...], tmp_pat
 
 @pytest.mark.parametrize(
     ("format", "name"),
-    [(format, name) for format in FORMATS for name in EXPECTED[format]],
+    [(format, name) for format in FORMATS for name in some(EXPECTED[format], 4)],
 )
 def test_is_refused_in_a_sentence_or_not_checked(format: str, name: str, tmp_path: Path) -> None:
     outcome = convert_kinds([name], format, tmp_path)[name]
