@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 OUT ?= out/quickstart
 # A file at a time to each process: what its tests share is made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# As many processes as processors: threads of torch on top of that make everything slower.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: quickstart test fast venv setup lint format type pytest test-all fuzz native wheel bundle bench clean
 
