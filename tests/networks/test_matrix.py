@@ -35,7 +35,7 @@ def _taken(format: str) -> list[tuple[str, ...]]:
         taken = [name for name in group if EXPECTED[format].get(name, "ok") == "ok"]
         names = some(taken, 3)
         lists += [tuple(names[i : i + TOGETHER]) for i in range(0, len(names), TOGETHER)]
-    return some(lists, 4)
+    return some(lists, 9)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_equals_the_module_as_given(format: str, names: tuple[str, ...], tmp_pat
 
 @pytest.mark.parametrize(
     ("format", "name"),
-    [(format, name) for format in FORMATS for name in some(EXPECTED[format], 4)],
+    [(format, name) for format in FORMATS for name in some(EXPECTED[format], 9)],
 )
 def test_is_refused_in_a_sentence_or_not_checked(format: str, name: str, tmp_path: Path) -> None:
     outcome = convert_kinds([name], format, tmp_path)[name]
