@@ -16,11 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit._text import encodable
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
-from panokit_compression.variety import FEW, Variety, compare_thumbnails, look_at, thumbnail
+from panokit_compression.variety import (
+    FEW,
+    Variety,
+    compare_thumbnails,
+    drawn_by,
+    look_at,
+    thumbnail,
+)
 from panokit_datasets.coco_panoptic import PanopticFolder, load_truth
 
 __all__ = [
@@ -123,7 +129,7 @@ def training_photos(
         paths[name.endswith("_train")] |= {photo.image_path for photo in truth}
     # Validation photos never calibrate, even where a training split holds them too.
     training = paths[True] - paths[False]
-    chosen = sorted(training, key=lambda p: _digest(p.relative_to(images).as_posix()))[:count]
+    chosen = sorted(training, key=lambda p: drawn_by(p.relative_to(images).as_posix()))[:count]
     least = count if at_least is None else at_least
     if len(chosen) < least:
         reason = f"expected at least {least} photos in splits *_train, got {len(chosen)}"
@@ -185,10 +191,6 @@ def enough(calibration: CalibrationSet | None, count: int, name: str) -> Calibra
             "calibration", f"there are {got} calibration images; expected {expected}"
         )
     return calibration.first(count)
-
-
-def _digest(name: str) -> str:
-    return hashlib.sha256(encodable(name).encode()).hexdigest()
 
 
 def _crop(top: float, left: float, size: float = 0.6) -> Callable[[Image], Image]:

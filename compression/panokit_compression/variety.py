@@ -2,7 +2,7 @@
 
 Ranges that were measured on four black photos are those of black photos, and an artifact compared
 with its reference on them agrees whatever it does on others. Photos are looked at as thumbnails:
-uint8 means of 16 x 16 tiles, which neither noise nor compression changes much.
+means of 16 x 16 tiles, which neither noise nor compression changes much.
 """
 
 from __future__ import annotations
@@ -15,9 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from panokit._text import encodable
 from panokit.photo import Photo
 
-__all__ = ["FEW", "Variety", "compare_thumbnails", "look_at", "split_photos", "thumbnail", "unlike"]
+__all__ = [
+    "FEW",
+    "Variety",
+    "compare_thumbnails",
+    "drawn_by",
+    "look_at",
+    "split_photos",
+    "thumbnail",
+    "unlike",
+]
 
 SIDE = 16
 FLAT = 4.0  # standard deviation over a thumbnail, in levels of 255, below which nothing is seen
@@ -92,7 +102,7 @@ def compare_thumbnails(names: Sequence[str], thumbnails: Sequence[NDArray[np.flo
             flat.append(name)
             continue
         if firsts:
-            apart = np.sqrt(np.square(np.stack(firsts) - seen).mean(axis=(1, 2, 3)))
+            apart = _apart(np.stack(firsts), seen)
             if float(apart.min()) < ALIKE:
                 groups[int(apart.argmin())].append(name)
                 continue
@@ -115,7 +125,7 @@ def split_photos(
     groups = [*seen.groups, *((name,) for name in seen.flat)]
     if len(seen.groups) < 2:
         return {}, dict(photos)
-    groups.sort(key=lambda group: min(_digest(name) for name in group))
+    groups.sort(key=lambda group: min(drawn_by(name) for name in group))
     least = max(len(groups) // 3, min(2, len(groups) // 2))
     chosen: list[str] = []
     for group in groups[: len(groups) - least]:
@@ -140,15 +150,20 @@ def unlike(
 ) -> tuple[str, ...]:
     """Names of the images ``[H,W,3]`` that look like none of ``others``."""
     known = np.stack([thumbnail(image) for image in others])
-    apart = {
-        name: np.sqrt(np.square(known - thumbnail(image)).mean(axis=(1, 2, 3))).min()
-        for name, image in photos.items()
-    }
-    return tuple(name for name, least in apart.items() if least >= ALIKE)
+    least = {name: _apart(known, thumbnail(image)).min() for name, image in photos.items()}
+    return tuple(name for name, apart in least.items() if apart >= ALIKE)
 
 
-def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+def drawn_by(name: str) -> str:
+    """What photos are put in order by: the SHA-256 of a name, as good as random and the same
+    everywhere. The name may hold bytes that are no UTF-8."""
+    return hashlib.sha256(encodable(name).encode()).hexdigest()
+
+
+def _apart(thumbnails: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Root mean square difference of each of ``[N,16,16,3]`` from another, in levels of 255."""
+    found: NDArray[np.float32] = np.sqrt(np.square(thumbnails - other).mean(axis=(1, 2, 3)))
+    return found
 
 
 def _names(names: Sequence[str]) -> str:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from panokit._files import link_folder, replacing_folder
 from panokit._reading import parse_json, read_json
-from panokit._text import encodable
 from panokit.agreement import decibel
 from panokit.bundle import Artifact, Bundle, Manifest
 from panokit.decoding import PostprocessConfig
@@ -24,6 +23,7 @@ from panokit.preprocessing import PreprocessConfig
 from panokit.runtime import Runtime, dequantize
 from panokit.segmenter import Segmenter
 from panokit.taxonomy import Taxonomy
+from panokit_compression.variety import drawn_by
 from panokit_datasets.quality import evaluate, load_truth
 from panokit_datasets.quality.predictor import predictor
 from panokit_lab.results import QualityFigures
@@ -81,8 +81,7 @@ def first_photos(data: Path, split: str, count: int, taxonomy: Taxonomy, scratch
             "photos",
             f"photos is {count!r}; expected a number from 1 to the {len(truth)} of {split}",
         )
-    drawn = sorted(truth, key=lambda t: hashlib.sha256(encodable(t.name).encode()).hexdigest())
-    chosen = drawn[:count]
+    chosen = sorted(truth, key=lambda t: drawn_by(t.name))[:count]
     ids = {t.image_id for t in chosen}
     stored = {t.image_id for t in chosen if t.turn != 1}  # found out on all photos of the split
     content = read_json(data / "annotations" / f"{split}.json")

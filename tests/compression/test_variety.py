@@ -72,6 +72,12 @@ def test_no_photo_calibrates_and_judges(given: int, count: int, calibrating: int
     assert (set(backwards[0]), set(backwards[1])) == (set(one), set(other))
 
 
+def test_names_that_are_no_utf8_are_split_too() -> None:
+    named = {f"caf\udce9-{name}": photo for name, photo in TOY.items()}
+    one, other = split_photos(named, 8)
+    assert (len(one), len(other)) == (8, 4)
+
+
 def test_a_photo_and_its_copy_stay_on_one_side() -> None:
     copies = {f"{n}-copy": brighter(p, 1) for n, p in TOY.items()}
     one, other = split_photos({**TOY, **copies}, 10)
