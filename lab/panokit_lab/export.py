@@ -34,7 +34,7 @@ from torch import nn
 
 from panokit.bundle import Bundle, Manifest
 from panokit.decoding import PostprocessConfig
-from panokit.errors import ArgumentError, ExportError, PanokitError
+from panokit.errors import ArgumentError, ExportError, OutputError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, Size, sides
 from panokit.samples import calibration_photos
@@ -68,6 +68,7 @@ from panokit_lab.artifacts import (
     why_not,
 )
 from panokit_lab.bundle_writer import MIN_VECTORS, BundlePart, write_bundle
+from panokit_lab.failures import reason_of
 from panokit_lab.setup import SIZE_STEP
 from panokit_network.deploy import count_macs, count_parameters
 from panokit_network.source import NetworkSource
@@ -85,7 +86,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-MOST_REASON = 600  # characters of an error
 GOLDEN_PHOTOS = 3  # photos that become golden vectors
 LARGEST_GOLDEN = 1024  # pixels of their longest side, unless the input is larger
 
@@ -290,12 +290,12 @@ def _make_all(
             described = maker.describe(maker.compress(maker.convert(format, recipe)))
             say(f"checking {name} on {len(reference.heads)} photos")
             made.checked.append(check_artifact(described, manifest, reference, strict=strict))
-        except (OSError, MemoryError):  # a full disk is no fault of one artifact
+        except (OSError, OutputError, MemoryError):  # a full disk is no fault of one artifact
             raise
         except Exception as error:  # libraries raise many kinds, and none may cost the others
             log.debug("%s failed", name, exc_info=True)
             errors.append(error)
-            made.failed[name] = _reason(error).removeprefix(f"{name}: ")
+            made.failed[name] = reason_of(error).removeprefix(f"{name}: ")
         made.seconds[name] = round(time.monotonic() - started, 1)
     if not made.checked:
         if len(errors) == 1:
@@ -310,12 +310,6 @@ def open_network(request: ExportRequest) -> NetworkSource:
     if request.weights is None:
         raise ArgumentError("weights", "there is no network: give a weight file or a source")
     return NetworkSource.from_weights(request.weights)
-
-
-def _reason(error: Exception) -> str:
-    """An error in one line; one that is not ours with its kind."""
-    text = " ".join(str(error).split())[:MOST_REASON]
-    return text if isinstance(error, PanokitError) else f"{type(error).__name__}: {text}"
 
 
 def _as_asked(source: NetworkSource, request: ExportRequest) -> NetworkSource:
@@ -337,7 +331,7 @@ def check_artifact(
         runtime = artifact_runtime(made.path, artifact)
         found = measure(runtime, artifact, manifest, reference.inputs, reference.heads)
     except NotRunHereError as error:  # what coremltools writes and the interpreter does not know
-        return CheckedArtifact(made, None, {}, _reason(error))
+        return CheckedArtifact(made, None, {}, str(error))
     thresholds = thresholds_for(artifact)
     failures = judge(found.agreement, thresholds)
     if failures and strict:

@@ -12,8 +12,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from panokit_compression.recipes.steps import step_to_json
 from panokit_converters.contract import check_contract
 from panokit_converters.tflite.convert import convert_tflite
 from panokit_lab.artifacts import DescribedArtifact, Maker, artifact_name, artifact_runtime
+from panokit_lab.failures import errors_named
 from panokit_lab.memory import arena_bytes
 from panokit_lab.quality import Split, head_sqnr, manifest_around, quality_figures
 from panokit_lab.results import RESULT, ArtifactFigures, RecipeResult
@@ -90,7 +90,7 @@ def run_recipe(
     source = setup.source.checked()
     check_contract(source.module, setup.size_wh, len(source.taxonomy))
     try:
-        with _errors_named(recipe.name):
+        with errors_named(recipe.name):
             network = compress_network(setup, source, recipe, say, on_step)
         with replacing_folder(folder) as partial:
             result = replace(_make(setup, recipe, network, partial, say), key=key)
@@ -125,19 +125,6 @@ def run_recipes(
                 raise
             failures.append(Failure(recipe.name, str(error)))
     return results, failures
-
-
-@contextmanager
-def _errors_named(what: str) -> Iterator[None]:
-    """An error of a tool that nobody has put into words yet becomes a sentence."""
-    try:
-        yield
-    except (PanokitError, OSError):
-        raise
-    except Exception as error:  # the tools and the user's module may raise anything
-        log.debug("%s", what, exc_info=True)
-        lines = str(error).strip().splitlines() or [""]
-        raise ExportError(what, f"fails with {type(error).__name__}: {lines[0][:300]}") from error
 
 
 def compress_network(
@@ -248,7 +235,7 @@ def _make(
     for format in formats:
         say(f"{recipe.name}: {format}")
         try:
-            with _errors_named(artifact_name(format, recipe)):
+            with errors_named(artifact_name(format, recipe)):
                 made = _artifact(setup, recipe, folded, format, folder)
                 artifacts[format] = _figures(setup, made, say)
         except PanokitError as error:
