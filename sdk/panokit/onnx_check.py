@@ -9,10 +9,10 @@ those).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
+from panokit._protobuf import WireError, fields, packed
 from panokit.errors import BundleError
 
 __all__ = ["OPERATORS", "check_onnx"]
@@ -20,7 +20,6 @@ __all__ = ["OPERATORS", "check_onnx"]
 MAX_FILE_BYTES = 2_000_000_000
 MAX_NODES = 100_000
 MAX_CONSTANT_BYTES = 1 << 31
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 # Of the default domain: what exporters of image networks and quantizers write.
 OPERATORS = frozenset(
@@ -58,14 +57,14 @@ def check_onnx(path: str | os.PathLike[str]) -> None:
         raise BundleError(path, f"expected at most {MAX_FILE_BYTES} bytes, got {size}")
     try:
         _check_model(memoryview(path.read_bytes()))
-    except _Damaged as error:
+    except (_Damaged, WireError) as error:
         do = "get the file again or export it anew (`panokit --trust …` runs files of your own)"
         raise BundleError(path, f"is damaged or no plain network: {error}; {do}") from None
 
 
 def _check_model(data: memoryview) -> None:
     graphs = 0
-    for number, value in _fields(data):
+    for number, _, value in fields(data, "it"):
         if number == 7:
             graphs += 1
             _check_graph(_message(value, "graph"))
@@ -81,7 +80,7 @@ def _check_model(data: memoryview) -> None:
 
 def _check_graph(data: memoryview) -> None:
     nodes = 0
-    for number, value in _fields(data):
+    for number, _, value in fields(data, "it"):
         if number == 1:
             nodes += 1
             if nodes > MAX_NODES:
@@ -96,7 +95,7 @@ def _check_graph(data: memoryview) -> None:
 def _check_node(data: memoryview) -> None:
     kind, domain, name = "", "", ""
     attributes = []
-    for number, value in _fields(data):
+    for number, _, value in fields(data, "it"):
         if number == 4:
             kind = _text(value)
         elif number == 7:
@@ -109,7 +108,7 @@ def _check_node(data: memoryview) -> None:
         what = f"{domain}:{kind}" if domain else kind
         raise _Damaged(f"the operator {what[:60]!r} ({name[:60]!r}) is not known to be safe")
     for attribute in attributes:
-        for number, value in _fields(attribute):
+        for number, _, value in fields(attribute, "it"):
             if number in (6, 11):
                 raise _Damaged(f"a graph inside the operator {kind!r}")
             if number in (5, 10):
@@ -119,9 +118,9 @@ def _check_node(data: memoryview) -> None:
 def _check_tensor(data: memoryview) -> None:
     sizes: list[int] = []
     kind, raw, numbers = 0, None, 0
-    for number, value in _fields(data):
+    for number, _, value in fields(data, "it"):
         if number == 1:
-            sizes += [value] if isinstance(value, int) else _packed(value)
+            sizes += [value] if isinstance(value, int) else packed(value)
         elif number == 2:
             kind = value if isinstance(value, int) else 0
         elif number == 9:
@@ -143,48 +142,6 @@ def _check_tensor(data: memoryview) -> None:
         raise _Damaged(f"a constant of {sizes} without its numbers")
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message: whole numbers, or bytes."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == VARINT:
-            value, at = _varint(data, at)
-            yield number, value
-            continue
-        if wire == LENGTH:
-            size, at = _varint(data, at)
-        elif wire in (FIXED32, FIXED64):
-            size = 4 if wire == FIXED32 else 8
-        else:
-            raise _Damaged(f"no protobuf message (wire type {wire})")
-        if at + size > len(data):
-            raise _Damaged("it ends in the middle of a message")
-        yield number, data[at : at + size]
-        at += size
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    found = shift = 0
-    while at < len(data) and shift < 70:
-        byte = data[at]
-        at += 1
-        found |= (byte & 127) << shift
-        if not byte & 128:
-            return found, at
-        shift += 7
-    raise _Damaged("it ends in the middle of a number")
-
-
-def _packed(data: memoryview) -> list[int]:
-    found, at = [], 0
-    while at < len(data):
-        value, at = _varint(data, at)
-        found.append(value)
-    return found
-
-
 def _message(value: int | memoryview, what: str) -> memoryview:
     if isinstance(value, int):
         raise _Damaged(f"a number in place of {what}")
@@ -197,7 +154,7 @@ def _text(value: int | memoryview) -> str:
 
 def _last_text(data: memoryview, wanted: int) -> str:
     found = ""
-    for number, value in _fields(data):
+    for number, _, value in fields(data, "it"):
         if number == wanted:
             found = _text(value)
     return found

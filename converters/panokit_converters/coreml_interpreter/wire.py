@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from typing import Any, NamedTuple
 
+from panokit._protobuf import FIXED32, FIXED64, LENGTH, VARINT, WireError, fields, packed
+
 __all__ = ["Message", "WireError", "parse_model"]
 
 Message = dict[str, Any]
@@ -19,11 +21,6 @@ A number may stand for an enum; an embedded message is a dict again.
 """
 
 MAX_DEPTH = 64  # messages within messages; a real program needs about a dozen
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
-
-
-class WireError(ValueError):
-    """The bytes are not a message of the kind that was asked for."""
 
 
 class Field(NamedTuple):
@@ -140,12 +137,9 @@ def parse_model(data: bytes) -> Message:
 def _parse(kind: str, data: memoryview, depth: int) -> Message:
     if depth > MAX_DEPTH:
         raise WireError(f"messages lie deeper than {MAX_DEPTH} within one another")
-    fields, message, at = _SCHEMA[kind], Message(), 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        raw, at = _take(data, at, wire, kind)
-        field = fields.get(number)
+    known, message = _SCHEMA[kind], Message()
+    for number, wire, raw in fields(data, kind):
+        field = known.get(number)
         if field is None:
             continue
         where = f"{kind}.{field.name}"
@@ -163,14 +157,12 @@ def _entry(kind: str, raw: Any, wire: int, where: str, depth: int) -> tuple[str,
     """One entry of a map: a message with the key as field 1 and the value as field 2."""
     if wire != LENGTH:
         raise WireError(f"{where} is not an entry of a map")
-    key, value, at = "", Message(), 0
-    while at < len(raw):
-        tag, at = _varint(raw, at)
-        part, at = _take(raw, at, tag & 7, where)
-        if tag >> 3 == 1:
-            key = _last("str", part, tag & 7, where, depth)
-        elif tag >> 3 == 2:
-            value = _last(kind, part, tag & 7, where, depth + 1)
+    key, value = "", Message()
+    for number, inner, part in fields(raw, where):
+        if number == 1:
+            key = _last("str", part, inner, where, depth)
+        elif number == 2:
+            value = _last(kind, part, inner, where, depth + 1)
     return key, value
 
 
@@ -211,36 +203,4 @@ def _values(kind: str, raw: Any, wire: int, where: str, depth: int) -> list[Any]
 def _packed_varints(raw: Any, wire: int, where: str) -> list[int]:
     if wire != LENGTH:
         raise WireError(f"{where} has the wire type {wire} instead of {VARINT} or {LENGTH}")
-    numbers, at = [], 0
-    while at < len(raw):
-        number, at = _varint(raw, at)
-        numbers.append(number)
-    return numbers
-
-
-def _take(data: memoryview, at: int, wire: int, where: str) -> tuple[Any, int]:
-    """The raw value at ``at`` (an int for a varint, else bytes) and where the next field begins."""
-    if wire == VARINT:
-        return _varint(data, at)
-    if wire == LENGTH:
-        size, at = _varint(data, at)
-    elif wire in (FIXED32, FIXED64):
-        size = 4 if wire == FIXED32 else 8
-    else:
-        raise WireError(f"{where} has a field of the unknown wire type {wire}")
-    if size > len(data) - at:
-        raise WireError(f"{where} is cut short: {size} bytes announced, {len(data) - at} left")
-    return data[at : at + size], at + size
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    number = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise WireError("the data ends within a number")
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number & 0xFFFF_FFFF_FFFF_FFFF, at
-    raise WireError("a number is longer than ten bytes")
+    return packed(raw)
