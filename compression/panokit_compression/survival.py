@@ -7,28 +7,24 @@ which no caller can catch; so what a tool has just written is loaded and run els
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from panokit._trial import run_elsewhere
 
 __all__ = ["Trial", "try_elsewhere"]
 
 log = logging.getLogger(__name__)
 
 SECONDS = 600
-ALIVE = "alive"
-# What Windows ends a process with that crashed.
-WINDOWS_CRASHES = (0xC0000005, 0xC0000374, 0xC0000409, 3)
-_CHILD = f"""
+_CHILD = """
 import sys
 from ai_edge_litert.interpreter import Interpreter
 interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
 interpreter.allocate_tensors()
 interpreter.invoke()
-sys.stdout.write({ALIVE!r})
 """
 
 
@@ -53,18 +49,11 @@ def try_elsewhere(tflite: bytes) -> Trial:
         path = Path(folder) / "model.tflite"
         path.write_bytes(tflite)
         try:
-            ended = subprocess.run(  # noqa: S603 - this Python, with a file of our own
-                [sys.executable, "-c", _CHILD, str(path)],
-                capture_output=True,
-                check=False,
-                timeout=SECONDS,
-                env={**os.environ, "PYTHONSAFEPATH": "1"},
-            )
+            ended = run_elsewhere(_CHILD, path, SECONDS)
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             log.debug("the file was not tried elsewhere: %s", error)
             return Trial()
-    code, said = ended.returncode, ended.stderr.decode(errors="replace").strip()
-    log.debug("ended with %d: %s", code, said[-500:])
-    if code < 0 or code in WINDOWS_CRASHES:
+    log.debug("ended with %d: %s", ended.code, ended.error[-500:])
+    if ended.crashed:
         return Trial(died=True)
-    return Trial(error=said.splitlines()[-1] if code and said else "")
+    return Trial(error=ended.error.splitlines()[-1] if ended.code and ended.error else "")

@@ -15,8 +15,6 @@ __all__ = [
     "WireError",
     "fields",
     "packed",
-    "take",
-    "varint",
 ]
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5

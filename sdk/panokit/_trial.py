@@ -1,4 +1,4 @@
-"""A model file runs once in a process of its own before it runs in this one.
+"""A model file runs in a process of its own before it runs in this one.
 
 A runtime that is handed a hostile file may end the process, take all memory or never come back. In
 a child with bounded memory and time that is a sentence.
@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from panokit.errors import BundleError
 
-__all__ = ["try_onnx"]
+__all__ = ["Ended", "run_elsewhere", "try_onnx"]
 
 LIMIT_BYTES = 6 << 30  # address space
 SECONDS = 60
+REFUSED = 9  # exit code of a trial that the runtime ended with an error
 
 _ONNX = """
 import sys
@@ -41,10 +43,43 @@ try:
     session.run(None, given)
 except Exception as error:
     sys.stdout.write(" ".join(str(error).split())[:400])
-    sys.exit(3)
+    sys.exit({refused})
 """
 
+# What Windows ends a process with that crashed.
+_WINDOWS_CRASHES = (0xC0000005, 0xC0000374, 0xC0000409, 3)
+
 _tried: set[tuple[str, int, int]] = set()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit ``code`` (below zero for a signal), and what it wrote to
+    standard ``output`` and standard ``error``."""
+
+    code: int
+    output: str
+    error: str
+
+    @property
+    def crashed(self) -> bool:
+        """Whether a signal ended it, or what Windows has in its place."""
+        return self.code < 0 or self.code in _WINDOWS_CRASHES
+
+
+def run_elsewhere(program: str, path: Path, seconds: float) -> Ended:
+    """Run a Python ``program`` that takes ``path`` as its argument, in a process of its own that
+    imports nothing from the current folder. ``OSError`` or ``subprocess.TimeoutExpired`` if it
+    cannot be started or does not end."""
+    done = subprocess.run(  # noqa: S603 - this Python, a program of ours, and a file as data
+        [sys.executable, "-P", "-c", program, str(path)],
+        capture_output=True,
+        check=False,
+        timeout=seconds,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+    output, error = (text.decode(errors="replace").strip() for text in (done.stdout, done.stderr))
+    return Ended(done.returncode, output, error)
 
 
 def try_onnx(path: Path) -> None:
@@ -53,19 +88,14 @@ def try_onnx(path: Path) -> None:
     key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
     if key in _tried:
         return
-    environment = {**os.environ, "PYTHONUTF8": "1"}
     try:
-        done = subprocess.run(  # noqa: S603 - this Python and a file that stands for itself
-            [sys.executable, "-P", "-c", _ONNX.format(limit=LIMIT_BYTES), str(path)],
-            capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False,
-            env=environment,
-        )  # fmt: skip
+        ended = run_elsewhere(_ONNX.format(limit=LIMIT_BYTES, refused=REFUSED), path, SECONDS)
     except subprocess.TimeoutExpired:
         raise BundleError(path, f"did not run one image in {SECONDS} s") from None
-    if done.returncode == 3:
-        raise BundleError(path, f"onnxruntime cannot run it: {done.stdout.strip()}")
-    if done.returncode:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
+    if ended.code == REFUSED:
+        raise BundleError(path, f"onnxruntime cannot run it: {ended.output}")
+    if ended.code:
+        how = f"signal {-ended.code}" if ended.code < 0 else f"code {ended.code}"
         reason = f"ended the process that tried it ({how}): it is damaged or hostile"
         raise BundleError(path, reason)
     _tried.add(key)

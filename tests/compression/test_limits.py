@@ -101,7 +101,7 @@ def test_a_process_that_dies_is_not_this_one(
     )
     monkeypatch.setattr("panokit_compression.survival._CHILD", "import os; os.abort()")
     assert try_elsewhere(float_tflite).fatal
-    monkeypatch.setattr("panokit_compression.survival.sys.executable", "/no/python")
+    monkeypatch.setattr("panokit._trial.sys.executable", "/no/python")
     assert try_elsewhere(float_tflite) == Trial()
 
 
