@@ -5,13 +5,18 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 OUT ?= out/quickstart
 # A file at a time to each process: what its tests share is made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 # As many processes as processors: threads of torch on top of that make everything slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test fast venv setup lint format type pytest test-all fuzz native wheel bundle bench clean
+# Tools that look at the project from outside, in an environment of their own.
+TOOLS := .venv-tools
+
+.PHONY: quickstart test fast venv setup lint format type pytest test-all fuzz native wheel bundle \
+    bench lock audit clean
 
 quickstart: setup
 	$(BIN)/python scripts/quickstart.py --out $(OUT)
@@ -25,10 +30,12 @@ $(BIN)/python:
 
 setup: $(VENV)/.installed
 
-# torch first and pinned, so that no other package chooses its build.
-$(VENV)/.installed: pyproject.toml tools/js/package-lock.json | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,export,demo,dev]'
+# torch first and pinned, so that no other package chooses its build; then the lock, to the hash of
+# each file; then the project itself.
+$(VENV)/.installed: pyproject.toml requirements.lock tools/js/package-lock.json | $(BIN)/python
+	$(PIP) torch==2.13.0
+	$(PIP) --no-deps --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	$(BIN)/python scripts/install_litertjs.py
 	$(BIN)/python scripts/check_js.py --install
 	touch $@
@@ -76,6 +83,20 @@ bundle: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# Choose versions anew and write requirements.lock and sbom.cdx.json.
+lock: $(TOOLS)/.installed
+	$(TOOLS)/bin/python scripts/lock.py
+
+# Known holes in what the lock installs, by the advisories of PyPI.
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+
+$(TOOLS)/.installed: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check \
+	    uv==0.13.9 cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	touch $@
 
 clean:
 	rm -rf $(VENV) out dist tools/js/node_modules .mypy_cache .ruff_cache .pytest_cache
