@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import shutil
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("sdk", "datasets", "network")]
 
 import torch  # noqa: E402
 
+from panokit.preprocessing import sides  # noqa: E402
 from panokit_datasets.packs import PackFolder  # noqa: E402
 from panokit_network.training.cache import PhotoCache  # noqa: E402
 from panokit_network.training.config import TrainConfig  # noqa: E402
@@ -85,22 +88,39 @@ def main() -> None:
             rates, channels_last = _measure(given, cache, folder, trial, options, most)
         left = MARGIN * (budget - (time.monotonic() - started))
         config = _fitted(given, rates, left)
-    trainer = Trainer(
-        config,
-        cache,
-        folder.taxonomy,
-        run,
-        Validator(held, folder.taxonomy) if held else None,
-        on_save=lambda: _split(run, args.out),
-        channels_last=channels_last,
-        **options,
-    )
-    (run / CONFIG).write_text(json.dumps(config.to_json(), indent=2), encoding="utf-8")
+    validator = Validator(held, folder.taxonomy) if held else None
+    save = partial(_split, run, args.out)
+
+    def open_trainer(config: TrainConfig) -> Trainer:
+        (run / CONFIG).write_text(json.dumps(config.to_json(), indent=2), encoding="utf-8")
+        return Trainer(
+            config,
+            cache,
+            folder.taxonomy,
+            run,
+            validator,
+            on_save=save,
+            channels_last=channels_last,
+            **options,
+        )
+
+    trainer = open_trainer(config)
     if trainer.resume():
         log.info("resumed at %d of %d samples", trainer.samples, config.total_samples)
     first, at = trainer.samples, time.monotonic()
-    minutes = (budget - (time.monotonic() - started)) / 60 - args.reserve
-    result = trainer.run(minutes=max(minutes, 0.05))
+    end = started + budget - 60 * args.reserve
+    while True:
+        minutes = max((end - time.monotonic()) / 60, 0.05)
+        before, since = trainer.samples, time.monotonic()
+        result = trainer.run(stop_after=_next_look(config, trainer.step), minutes=minutes)
+        left = end - time.monotonic()
+        if result.finished or result.interrupted or left <= 0:
+            break
+        rate = (result.samples - before) / (time.monotonic() - since)
+        shorter = _in_time(config, result.samples, rate, MARGIN * left)
+        if shorter != config:
+            config, trainer = shorter, open_trainer(shorter)
+            trainer.resume()
     _split(run, args.out)
     rate = (result.samples - first) / (time.monotonic() - at)
     log.info(
@@ -195,6 +215,47 @@ def _fitted(config: TrainConfig, rates: list[float], seconds: float) -> TrainCon
     )
     log.info("%d samples planned: %s", fitted.total_samples, [p.samples for p in phases])
     return fitted
+
+
+def _next_look(config: TrainConfig, step: int) -> int:
+    """The step at which to see whether the schedule is in time: after a third of a phase, and where
+    it ends."""
+    first = 0
+    for phase in config.phases:
+        for look in (first + phase.steps // 3, first + phase.steps):
+            if step < look:
+                return look
+        first += phase.steps
+    return config.total_steps
+
+
+def _in_time(config: TrainConfig, done: int, rate: float, seconds: float) -> TrainConfig:
+    """The config with what is left of it made shorter, if it would not end within ``seconds``.
+
+    ``rate`` (samples a second) is that of the phase under way; of later ones it is told by the
+    pixels of their scenes. The learning rate goes on from where it is."""
+    left: list[int] = []
+    first = 0
+    for phase in config.phases:
+        whole = phase.steps * phase.batch
+        left.append(max(0, first + whole - max(done, first)))
+        first += whole
+    now = next(p for p, rest in zip(config.phases, left, strict=True) if rest)
+    cost = sum(
+        rest * math.prod(sides(p.size)) / math.prod(sides(now.size)) / rate
+        for p, rest in zip(config.phases, left, strict=True)
+    )
+    if cost <= seconds:
+        return config
+    share = seconds / cost
+    phases = tuple(
+        replace(p, samples=max(1, p.steps * p.batch - rest + round(rest * share)))
+        for p, rest in zip(config.phases, left, strict=True)
+    )
+    log.info("behind time: what is left is cut to %.0f %%", 100 * share)
+    return replace(
+        config, phases=phases, cooldown_samples=max(1, round(config.cooldown_samples * share))
+    )
 
 
 def _split(run: Path, out: Path) -> None:

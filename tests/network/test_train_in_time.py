@@ -16,7 +16,9 @@ from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
 from panokit_datasets.packs import write_packs
 from panokit_network.training.config import Phase
+from panokit_network.training.trainer import learning_rate_at
 from panokit_network.weights import load_weights
+from scripts import train_in_time
 from tests.network.test_train import SMALL
 from tests.toys.data_folder import make_folder
 
@@ -123,3 +125,19 @@ def test_a_state_that_is_none_is_named(travelling: Path) -> None:
     )
     assert done.returncode != 0
     assert "holds no checkpoint.00" in done.stderr
+
+
+def test_a_schedule_that_is_behind_time_is_cut_and_the_rate_goes_on() -> None:
+    done = 3000
+    # 1,000 samples of 32² at 10 a second and 1,000 of 64² at a quarter of it: 500 s.
+    assert train_in_time._in_time(CONFIG, done, 10.0, 500.0) == CONFIG
+    cut = train_in_time._in_time(CONFIG, done, 10.0, 250.0)
+    assert [p.samples for p in cut.phases] == [3500, 500]
+    assert cut.phases[1].freeze_statistics
+    within = 4600  # in the cooldown
+    cut = train_in_time._in_time(CONFIG, within, 2.5, 80.0)
+    assert cut.total_samples == 4800
+    assert learning_rate_at(cut, within) == pytest.approx(learning_rate_at(CONFIG, within))
+    assert train_in_time._next_look(CONFIG, 0) == 333
+    assert train_in_time._next_look(CONFIG, 333) == 1000
+    assert train_in_time._next_look(CONFIG, 1200) == 1500
