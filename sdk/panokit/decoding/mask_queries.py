@@ -76,10 +76,12 @@ class MaskQueriesConfig:
 
     Segments: of a query A is the number of pixels it owns (``"first"``: takes), O of those that its
     mask holds: probability ≥ ``mask_threshold``, or score × probability if ``weighted``. It becomes
-    a segment if both are above 0 and A / O is at least ``overlap`` (``overlap_above``: more than
-    it, as float32). ``painted``: ``"owned"`` pixels, or ``"inside"``: those of its mask. Things
-    have at least ``min_thing_area`` pixels of the decode grid, stuff ``min_stuff_area``. Stuff of
-    one class is one segment.
+    a segment if both are above 0 and enough of the mask is owned: A / O is at least ``overlap``
+    (``overlap_rule`` ``"at-least"``), or as float32 above it (``"ratio-above"``), or A is above
+    O × ``overlap`` as float32 (``"product-above"``). So 4 pixels of 5 are enough for 0.8 by the
+    first two rules, 7 of 10 for 0.7 by the first alone. ``painted``: ``"owned"`` pixels, or
+    ``"inside"``: those of its mask. Things have at least ``min_thing_area`` pixels of the decode
+    grid, stuff ``min_stuff_area``. Stuff of one class is one segment.
 
     ``grid``: decode on the ``"input"`` grid, or on the ``"photo"`` itself, as the originals do.
     ``columns``: the taxonomy's channel of each class column, -1 for none; empty: in order.
@@ -98,7 +100,7 @@ class MaskQueriesConfig:
     mask_threshold: float = 0.5
     weighted: bool = False
     overlap: float = 0.8
-    overlap_above: bool = False
+    overlap_rule: Literal["at-least", "ratio-above", "product-above"] = "at-least"
     painted: Literal["owned", "inside"] = "inside"
     min_thing_area: int = 0
     min_stuff_area: int = 0
@@ -149,7 +151,7 @@ _TRANSFORMERS = MaskQueriesConfig(
     activate_last=False,
     crop_first=False,
     weighted=True,
-    overlap_above=True,
+    overlap_rule="ratio-above",
     painted="owned",
 )
 
@@ -160,7 +162,7 @@ MASK_QUERY_PRESETS: dict[str, MaskQueriesConfig] = {
     "eomt": _MASK2FORMER,
     "transformers-mask2former": replace(_TRANSFORMERS, mask_grid=(384, 384)),
     "transformers-maskformer": _TRANSFORMERS,
-    "transformers-eomt": replace(_MASK2FORMER, overlap_above=True),
+    "transformers-eomt": replace(_MASK2FORMER, overlap_rule="ratio-above"),
     "kmax": MaskQueriesConfig(
         threshold=0.7,
         stuff_threshold=0.5,
@@ -168,7 +170,7 @@ MASK_QUERY_PRESETS: dict[str, MaskQueriesConfig] = {
         align_corners=True,
         owner="first",
         mask_threshold=0.4,
-        overlap_above=True,
+        overlap_rule="product-above",
     ),
 }
 """The families by name. ``oneformer`` of ADE20K has threshold 0.5, ``maskformer`` of it 0.7;
@@ -417,10 +419,12 @@ class MaskQueries:
         """Whether a query owns enough of what its mask holds."""
         if not owned or not held:
             return False
-        if self.settings.overlap_above:
-            ratio = np.float32(owned) / np.float32(held)
-            return bool(float(ratio) > self.settings.overlap)
-        return owned / held >= self.settings.overlap
+        least, rule = self.settings.overlap, self.settings.overlap_rule
+        if rule == "at-least":
+            return owned / held >= least
+        if rule == "ratio-above":
+            return float(np.float32(owned) / np.float32(held)) > least
+        return bool(np.float32(owned) > np.float32(held) * np.float32(least))
 
     def segments(self, queries: Queries, owners: Owners) -> QuerySegments:
         """What becomes of each query. Ids count from 1 in the owners' order. Stuff of a class that
