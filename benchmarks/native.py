@@ -81,7 +81,7 @@ def javascript(segmenter: Segmenter, stages: Stages, folder: Path) -> float | No
     outputs = artifact.outputs.items()
     spec = {
         "taxonomy": [{"id": c.id, "isthing": int(c.is_thing)} for c in manifest.taxonomy],
-        "config": manifest.postprocessing.to_json(),
+        "config": manifest.center_offset.to_json(),
         "quantization": {n: {"scale": s.scale, "zero_point": s.zero_point} for n, s in outputs},
     }
     described, script = folder / "spec.json", folder / "time.mjs"
@@ -128,7 +128,7 @@ def decoding(core: Core, segmenter: Segmenter, folder: Path) -> None:
     """Heads to map, scores and boxes."""
     manifest = (segmenter.bundle.root / "manifest.json").read_bytes()
     session = core.open(manifest).session()
-    settings = segmenter.bundle.manifest.postprocessing
+    settings = segmenter.bundle.manifest.center_offset
     print("decoding | core ms | NumPy ms | times | JavaScript ms | times | WebAssembly ms")
     ratios = []
     for name, path in sample_photos().items():

@@ -26,7 +26,7 @@ def milliseconds(call: Callable[[], Any], runs: int = 15) -> float:
 def main() -> None:
     """Print milliseconds and shares."""
     segmenter = Segmenter.open(threads=1)
-    config = segmenter.bundle.manifest.postprocessing
+    config = segmenter.bundle.manifest.center_offset
     for name, path in sample_photos().items():
         photo = Photo.open(path)
         image, transform = preprocess(photo, segmenter.bundle.manifest.preprocessing)

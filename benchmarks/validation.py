@@ -42,7 +42,7 @@ def blue_for_red(dump: Dump, segmenter: Segmenter) -> Dump:
     image = dump.tensors["input"][..., ::-1].copy()
     raw = segmenter.runtime.run(image)
     heads = heads_from_raw(raw, segmenter.artifact)
-    config = segmenter.bundle.manifest.postprocessing
+    config = segmenter.bundle.manifest.center_offset
     if dump.transform is None:
         raise ValueError("the dump was not made here")
     map_ = postprocess(heads, segmenter.taxonomy, dump.transform, config)

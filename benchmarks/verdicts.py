@@ -100,7 +100,7 @@ def measure_wrong(
     right = dump_stages(stages, segmenter.artifact, segmenter.runtime.name)
     right = Dump({k: v for k, v in right.tensors.items() if k in keep}, right.metadata)
     heads = heads_from_raw(stages.raw, segmenter.artifact)
-    config = segmenter.bundle.manifest.postprocessing
+    config = segmenter.bundle.manifest.center_offset
     made = wrong_maps(heads, segmenter.taxonomy, stages.transform, config, seed, each)
     for wrong in made:
         change = wrong.change
@@ -143,7 +143,7 @@ def measure_own_letterbox(segmenter: Segmenter, photo: Photo, tally: Tally) -> N
     image = own_letterbox(photo.rgb_hwc, segmenter.bundle.manifest.preprocessing.size_wh)
     raw = segmenter.runtime.run(image)
     heads = heads_from_raw(raw, segmenter.artifact)
-    config = segmenter.bundle.manifest.postprocessing
+    config = segmenter.bundle.manifest.center_offset
     map_ = postprocess(heads, segmenter.taxonomy, stages.transform, config)
     whole = dump_stages(
         replace(stages, input_hwc=image, raw=raw, panoptic=map_), segmenter.artifact, "litert"

@@ -162,7 +162,7 @@ class Ensemble:
         self, teacher: Segmenter, channels: NDArray[np.int64], rgb: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], list[_Object]]:
         config = replace(
-            teacher.bundle.manifest.postprocessing,
+            teacher.bundle.manifest.center_offset,
             min_thing_score=min(0.1, self.settings.least_score),
             min_stuff_area=0,
         )

@@ -166,7 +166,7 @@ def _write_vector(
 ) -> VectorFile:
     image, transform = preprocess(photo, manifest.preprocessing)
     heads = Heads.from_arrays(dequantize(raw, artifact.outputs))
-    decoded = postprocess(heads, manifest.taxonomy, transform, manifest.postprocessing)
+    decoded = postprocess(heads, manifest.taxonomy, transform, manifest.center_offset)
     ids = decoded.ids.astype(np.uint8 if len(decoded.segments) < 256 else np.int32)
     tensors = {"input": image, **{n: raw[n] for n in HEADS}, "panoptic": ids}
     metadata = {

@@ -105,7 +105,7 @@ def tune(segmenter: Segmenter, request: TuneRequest, say: Progress = log.info) -
     if not things:
         raise DataError(request.data, f"there are no photos in {', '.join(request.things)}")
     say("trying thresholds, windows and least scores")
-    start = segmenter.bundle.manifest.postprocessing
+    start = segmenter.bundle.manifest.center_offset
     kept = _of_things(qualities(things, [start], segmenter)[0][0], start)
     pairs = list(product(THRESHOLDS, WINDOWS))
     configs = [replace(start, threshold=t, window=w, min_thing_score=0.0) for t, w in pairs]

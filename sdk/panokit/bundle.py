@@ -17,7 +17,7 @@ from typing import Any
 from panokit._reading import is_sidecar, read_json
 from panokit._text import encodable, has_controls
 from panokit.config import read_settings, write_settings
-from panokit.decoding import PostprocessConfig
+from panokit.decoding import DecodingSettings, PostprocessConfig
 from panokit.errors import ArgumentError, BundleError, PanokitError
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
@@ -43,7 +43,8 @@ MAX_ARTIFACT_BYTES = 2_000_000_000
 MAX_SIDE = 65_536
 MAX_TEXT = 200
 DTYPES = ("uint8", "int8", "int16", "float16", "float32")
-LAYOUTS = ("nhwc", "nchw", "image")
+FLAT_LAYOUTS = ("rows", "columns")
+LAYOUTS = ("nhwc", "nchw", "image", *FLAT_LAYOUTS)
 BITS = {"int8": 8, "int16": 16}
 SMALLEST_SCALE = 1e-12
 
@@ -58,8 +59,10 @@ def _check_text(what: str, text: str) -> None:
 @dataclass(frozen=True)
 class TensorSpec:
     """One tensor at an artifact's border. ``name`` is the one inside the artifact; ``shape`` has
-    the batch axis; ``layout`` is ``"nhwc"``, ``"nchw"`` or ``"image"`` (a platform image);
-    ``dtype`` a NumPy name. Integers mean real = (q - zero_point)·scale; floats have None."""
+    the batch axis; ``layout`` is ``"nhwc"``, ``"nchw"``, ``"image"`` (a platform image), or, of a
+    tensor that is no picture, ``"rows"`` (``[1,n,k]``) or ``"columns"`` (``[1,k,n]``, such as the
+    anchors of YOLO); ``dtype`` a NumPy name. Integers mean real = (q - zero_point)·scale; floats
+    have None."""
 
     name: str
     shape: tuple[int, ...]
@@ -68,12 +71,21 @@ class TensorSpec:
     scale: float | None = None
     zero_point: int | None = None
 
+    @property
+    def channels_last(self) -> tuple[int, ...]:
+        """The shape without the batch axis, channels last."""
+        sides = self.shape[1:]
+        if self.layout == "nchw":
+            return (*sides[1:], sides[0])
+        return sides[::-1] if self.layout == "columns" else sides
+
     def __post_init__(self) -> None:
         what = f"tensor {self.name!r:.60}"
         _check_text("tensor name", self.name)
         good = all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in self.shape)
-        if len(self.shape) != 4 or not good:
-            expected = f"a batch and three sizes from 1 to {MAX_SIDE}"
+        flat = self.layout in FLAT_LAYOUTS
+        if len(self.shape) != 4 - flat or not good:
+            expected = f"a batch and {'two' if flat else 'three'} sizes from 1 to {MAX_SIDE}"
             raise ArgumentError("shape", f"{what}: shape is {self.shape!r}; expected {expected}")
         for name, known in (("dtype", DTYPES), ("layout", LAYOUTS)):
             if getattr(self, name) not in known:
@@ -145,7 +157,7 @@ class Manifest:
     name: str
     taxonomy: Taxonomy
     preprocessing: PreprocessConfig
-    postprocessing: PostprocessConfig
+    postprocessing: DecodingSettings
     stride: int
     artifacts: tuple[Artifact, ...]
     vectors: tuple[VectorFile, ...] = ()
@@ -170,26 +182,32 @@ class Manifest:
 
     def _check_shapes(self, artifact: Artifact) -> None:
         """The tensors of an artifact are those of this input size, stride and taxonomy."""
-        missing = [n for n in ("semantic", "center", "offset") if n not in artifact.outputs]
+        heads = self.postprocessing.heads
+        missing = [n for n in heads if n not in artifact.outputs]
         if missing:
             names = ", ".join(missing)
             raise ArgumentError("outputs", f"artifact {artifact.name!r} has no outputs {names}")
         width, height = self.preprocessing.size_wh
-        channels = {"semantic": len(self.taxonomy), "center": 1, "offset": 2}
-        wanted = {
-            "input": (artifact.input, (height, width, 3)),
-            **{
-                head: (artifact.outputs[head], (height // self.stride, width // self.stride, count))
-                for head, count in channels.items()
-            },
-        }
-        for what, (spec, (rows, columns, count)) in wanted.items():
-            first = spec.layout == "nchw"
-            shape = (1, count, rows, columns) if first else (1, rows, columns, count)
-            if spec.shape != shape:
-                given = f"{artifact.name}, {what}: shape is {spec.shape} ({spec.layout})"
-                expected = f"{shape} for this input, stride and taxonomy"
-                raise ArgumentError("shape", f"{given}; expected {expected}")
+        spec = artifact.input
+        if spec.layout in FLAT_LAYOUTS or spec.channels_last != (height, width, 3):
+            given = f"{artifact.name}, input: shape is {spec.shape} ({spec.layout})"
+            expected = f"a picture of {width} x {height} pixels and 3 channels"
+            raise ArgumentError("shape", f"{given}; expected {expected}")
+        shapes = {name: artifact.outputs[name].channels_last for name in heads}
+        try:
+            self.postprocessing.check_shapes(shapes, (width, height), self.stride, self.taxonomy)
+        except ArgumentError as error:
+            raise ArgumentError(error.name, f"{artifact.name}: {error}") from None
+
+    @property
+    def center_offset(self) -> PostprocessConfig:
+        """The decoding parameters of contract ``center-offset``; ``ArgumentError`` if the bundle is
+        of another."""
+        settings = self.postprocessing
+        if not isinstance(settings, PostprocessConfig):
+            what = f"the bundle's contract is {settings.contract!r}"
+            raise ArgumentError("bundle", f"{what}; this works for 'center-offset' only")
+        return settings
 
     def artifact(self, name: str | None = None) -> Artifact:
         """An artifact by name; without one the first that runs everywhere: TFLite before ONNX,

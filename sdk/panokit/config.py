@@ -175,9 +175,9 @@ def _simple(kind: type, value: Any, where: str, ignore: Set[str]) -> Any:
             raise ArgumentError(where, f"{where} is {value!r}; expected one of: {known}") from None
     if issubclass(kind, Path):
         return Path(_simple(str, value, where, ignore))
+    own = getattr(kind, "from_json", None)
+    if own is not None:
+        return own(value)
     if dataclasses.is_dataclass(kind):
-        own = getattr(kind, "from_json", None)
-        if own is not None:
-            return own(value)
         return read_settings(kind, value, where, ignore)
     return value

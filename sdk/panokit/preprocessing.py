@@ -6,7 +6,7 @@ The steps are normative (see ``docs/port.md``): a port computes exactly this.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,14 +59,37 @@ def parse_size(text: str, name: str = "size") -> Size:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+Fit = Literal["letterbox", "top-left", "stretch"]
+"""Where the photo lies in the input: centred, in the corner (both with its proportions and padding
+beside it), or over all of it."""
+
+
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """The network's input: ``size_wh`` in pixels and the resize kernel."""
+    """The network's input: ``size_wh`` in pixels, the resize kernel, and where the photo lies.
+
+    ``padding`` is the RGB colour beside the photo, 0..255. Artifacts with a float or quantized
+    input get (value - ``mean``) / ``std`` of each channel, both in 0..255; a uint8 input without a
+    scale gets the pixels. ``order``: ``"bgr"`` turns the channels round.
+    """
 
     size_wh: tuple[int, int] = (320, 320)
     kernel: str = KERNEL
+    fit: Fit = "letterbox"
+    padding: tuple[int, int, int] = (0, 0, 0)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    order: Literal["rgb", "bgr"] = "rgb"
 
     def __post_init__(self) -> None:
+        if not all(0 <= v <= 255 for v in self.padding):
+            raise ArgumentError(
+                "padding", f"padding is {self.padding!r}; expected three numbers from 0 to 255"
+            )
+        if not all(-1e4 <= v <= 1e4 for v in self.mean):
+            raise ArgumentError("mean", f"mean is {self.mean!r}; expected values of 0..255")
+        if not all(1e-6 <= v <= 1e6 for v in self.std):
+            raise ArgumentError("std", f"std is {self.std!r}; expected numbers above zero")
         if len(self.size_wh) != 2 or not all(
             isinstance(v, int) and 1 <= v <= 8192 for v in self.size_wh
         ):
@@ -75,6 +98,11 @@ class PreprocessConfig:
             )
         if self.kernel != KERNEL:
             raise ArgumentError("kernel", f"kernel is {self.kernel!r}; expected {KERNEL!r}")
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the network's values are other than 0..255."""
+        return self.mean != (0, 0, 0) or self.std != (1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -162,12 +190,17 @@ class TransformRecord:
 
 
 def letterbox(
-    photo_wh: tuple[int, int], input_wh: tuple[int, int], orientation: int = 1, color: str = "srgb"
+    photo_wh: tuple[int, int],
+    input_wh: tuple[int, int],
+    orientation: int = 1,
+    color: str = "srgb",
+    fit: Fit = "letterbox",
 ) -> TransformRecord:
     """Where a photo of ``photo_wh`` lies in an input of ``input_wh``.
 
     scale = min(W/w0, H/h0); each side is round-half-up(side·scale), at least 1; centred, with the
-    odd pixel of padding at the right and bottom.
+    odd pixel of padding at the right and bottom. ``fit`` ``"top-left"``: not centred;
+    ``"stretch"``: both sides are the input's.
     """
     (w0, h0), (w_in, h_in) = photo_wh, input_wh
     if w_in * h0 <= h_in * w0:  # the width limits: exact fractions, no float comparison
@@ -175,12 +208,15 @@ def letterbox(
     else:
         content = _round_half_up(w0 * h_in, h0), h_in
     content = max(1, content[0]), max(1, content[1])
+    if fit == "stretch":
+        content = w_in, h_in
+    centred = fit == "letterbox"
     return TransformRecord(
         photo_wh=(w0, h0),
         input_wh=(w_in, h_in),
         content_wh=content,
-        left=(w_in - content[0]) // 2,
-        top=(h_in - content[1]) // 2,
+        left=(w_in - content[0]) // 2 if centred else 0,
+        top=(h_in - content[1]) // 2 if centred else 0,
         scale=min(w_in / w0, h_in / h0),
         orientation=orientation,
         color=color,
@@ -194,7 +230,7 @@ def preprocess(
     from PIL import Image
 
     config = config or PreprocessConfig()
-    record = letterbox(photo.size_wh, config.size_wh, photo.orientation, photo.color)
+    record = letterbox(photo.size_wh, config.size_wh, photo.orientation, photo.color, config.fit)
     image = Image.fromarray(photo.rgb_hwc)
     # One axis after the other, x first: Pillow 13 may choose the other order by itself, and older
     # ones do not, so that the pixels would depend on the version.
@@ -202,7 +238,7 @@ def preprocess(
     for size in ((w, image.height), (w, h)):
         if image.size != size:
             image = image.resize(size, Image.Resampling.BILINEAR)
-    out = np.zeros((*config.size_wh[::-1], 3), np.uint8)
+    out = np.full((*config.size_wh[::-1], 3), config.padding, np.uint8)
     out[record.content_slices] = np.asarray(image)
     return out, record
 

@@ -101,7 +101,7 @@ class PanopticResult:
         """Bring a decoded map back to the photo (nearest neighbour). A segment that no photo
         pixel falls into is left out."""
         ids = decoded.ids
-        rows, cols = transform.rows_cols((ids.shape[0], ids.shape[1]))
+        rows, cols = decoded.rows_cols(transform)
         id_map = ids.take(cols, axis=1).take(rows, axis=0)
         areas, boxes = _areas_and_boxes(ids, rows, cols, len(decoded.segments) + 1)
         segments = []

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from panokit._trial import try_onnx
 from panokit.bundle import Artifact, Bundle, TensorSpec
-from panokit.decoding import Heads
+from panokit.decoding import DecodingSettings, Heads
 from panokit.errors import ArgumentError, BundleError, HeadError, MissingExtraError
 from panokit.onnx_check import check_onnx
+from panokit.preprocessing import PreprocessConfig
 from panokit.tflite.check import check_tflite, is_trusted
 
 __all__ = [
@@ -57,15 +58,30 @@ def dequantize(
     return out
 
 
+def read_heads(
+    raw: Mapping[str, NDArray[Any]], artifact: Artifact, settings: DecodingSettings
+) -> Any:
+    """The typed heads of an artifact's raw outputs, as the contract of ``settings`` has them."""
+    real = dequantize(raw, artifact.outputs)
+    return settings.read_heads({k: _channels_last(v, artifact.outputs[k]) for k, v in real.items()})
+
+
 def heads_from_raw(raw: Mapping[str, NDArray[Any]], artifact: Artifact) -> Heads:
-    """The :class:`Heads` of an artifact's raw outputs."""
-    layout = artifact.outputs["semantic"].layout
-    return Heads.from_arrays(dequantize(raw, artifact.outputs), layout)
+    """The :class:`Heads` of an artifact's raw outputs; of contract center-offset only."""
+    real = dequantize(raw, artifact.outputs)
+    return Heads.from_arrays({k: _channels_last(v, artifact.outputs[k]) for k, v in real.items()})
 
 
-def quantize_image(image_hwc: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
-    """The artifact's input tensor, with batch axis, from an image ``[H,W,3]``: uint8, or float32
-    in 0..255 (what a device resized without rounding)."""
+def _channels_last(values: NDArray[np.float32], spec: TensorSpec) -> NDArray[np.float32]:
+    return np.moveaxis(values, 0, -1) if spec.layout in ("nchw", "columns") else values
+
+
+def quantize_image(
+    image_hwc: NDArray[Any], spec: TensorSpec, config: PreprocessConfig | None = None
+) -> NDArray[Any]:
+    """The artifact's input tensor, with batch axis, from an image ``[H,W,3]`` RGB: uint8, or float
+    in 0..255 (float32: what a device resized without rounding). ``config`` says what the values
+    are to the network, and how its channels are ordered."""
     expected = spec.shape[1:] if spec.layout != "nchw" else (*spec.shape[2:], spec.shape[1])
     if image_hwc.dtype not in (np.uint8, np.float32) or image_hwc.shape != tuple(expected):
         got = f"{image_hwc.dtype} {image_hwc.shape}"
@@ -73,9 +89,14 @@ def quantize_image(image_hwc: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
             "image_hwc", f"image_hwc is {got}; expected uint8 of shape {tuple(expected)}"
         )
     x: NDArray[Any] = image_hwc
+    takes_bytes = spec.scale is None and np.issubdtype(np.dtype(spec.dtype), np.integer)
+    if config is not None and config.order == "bgr":
+        x = x[..., ::-1]
+    if config is not None and config.is_scaled and not takes_bytes:
+        x = (x.astype(np.float32) - np.float32(config.mean)) / np.float32(config.std)
     if spec.scale is not None:
         info = np.iinfo(spec.dtype)
-        q = np.round(image_hwc.astype(np.float32) / np.float32(spec.scale)) + (spec.zero_point or 0)
+        q = np.round(x.astype(np.float32) / np.float32(spec.scale)) + (spec.zero_point or 0)
         x = np.clip(q, info.min, info.max)
     x = x.astype(spec.dtype)[None]
     return np.ascontiguousarray(np.moveaxis(x, -1, 1)) if spec.layout == "nchw" else x
@@ -86,12 +107,18 @@ class LiteRtRuntime:
 
     name = "litert"
 
-    def __init__(self, path: str | os.PathLike[str], artifact: Artifact, threads: int = 2) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        artifact: Artifact,
+        threads: int = 2,
+        preprocessing: PreprocessConfig | None = None,
+    ) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         if threads < 1:
             raise ArgumentError("threads", f"threads is {threads!r}; expected at least 1")
-        self.artifact, self._path = artifact, Path(path)
+        self.artifact, self._path, self._preprocessing = artifact, Path(path), preprocessing
         check_tflite(path)  # LiteRT itself would crash on a damaged file
         try:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
@@ -120,7 +147,7 @@ class LiteRtRuntime:
     def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Raw heads ``[h,w,C]`` by name; see :class:`Runtime`."""
         spec = self.artifact.input
-        image = quantize_image(image_hwc, spec)
+        image = quantize_image(image_hwc, spec, self._preprocessing)
         try:
             outputs = self._runner(**{spec.name: image})
         except (ValueError, RuntimeError) as error:
@@ -133,14 +160,20 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, path: str | os.PathLike[str], artifact: Artifact, threads: int = 2) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        artifact: Artifact,
+        threads: int = 2,
+        preprocessing: PreprocessConfig | None = None,
+    ) -> None:
         if threads < 1:
             raise ArgumentError("threads", f"threads is {threads!r}; expected at least 1")
         try:
             import onnxruntime
         except ImportError:
             raise MissingExtraError("running ONNX artifacts", "onnx") from None
-        self.artifact, self._path = artifact, Path(path)
+        self.artifact, self._path, self._preprocessing = artifact, Path(path), preprocessing
         if not is_trusted():
             check_onnx(path)
             try_onnx(self._path)
@@ -165,7 +198,7 @@ class OnnxRuntime:
     def run(self, image_hwc: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Raw heads by name, ``[C,h,w]`` where their specs say ``nchw``; see :class:`Runtime`."""
         specs = self.artifact.outputs
-        image = quantize_image(image_hwc, self.artifact.input)
+        image = quantize_image(image_hwc, self.artifact.input, self._preprocessing)
         try:
             outputs = self._session.run(
                 [spec.name for spec in specs.values()], {self.artifact.input.name: image}
@@ -217,7 +250,8 @@ RUNTIMES: dict[str, type[LiteRtRuntime] | type[OnnxRuntime]] = {
 def open_runtime(bundle: Bundle, artifact: Artifact, threads: int = 2) -> Runtime:
     """The runtime that can run ``artifact`` here; ``ArgumentError`` if there is none."""
     if artifact.format in RUNTIMES:
-        return RUNTIMES[artifact.format](bundle.path(artifact), artifact, threads)
+        kind, preprocessing = RUNTIMES[artifact.format], bundle.manifest.preprocessing
+        return kind(bundle.path(artifact), artifact, threads, preprocessing)
     runnable = ", ".join(a.name for a in bundle.manifest.artifacts if a.format in RUNTIMES)
     raise ArgumentError(
         "artifact",

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle
-from panokit.decoding import Heads, PanopticMap, PostprocessConfig, postprocess
+from panokit.decoding import DecodingSettings, PanopticMap
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.preprocessing import TransformRecord, preprocess
 from panokit.result import PanopticResult
-from panokit.runtime import Runtime, heads_from_raw, open_runtime
+from panokit.runtime import Runtime, open_runtime, read_heads
 
 __all__ = ["Segmenter", "Stages"]
 
@@ -28,14 +28,15 @@ class Stages:
     """Every stage of one photo's way: what a device dump holds.
 
     ``input_hwc`` uint8 ``[H,W,3]``; ``raw`` heads as the artifact gave them ``[h,w,C]``; ``heads``
-    their real values; ``panoptic`` the decoded map.
+    their real values, as the contract has them (``Heads`` of center-offset); ``panoptic`` the
+    decoded map.
     """
 
     photo: Photo
     transform: TransformRecord
     input_hwc: NDArray[np.uint8]
     raw: dict[str, NDArray[Any]]
-    heads: Heads
+    heads: Any
     panoptic: PanopticMap
 
 
@@ -69,7 +70,7 @@ class Segmenter:
         photo: PhotoLike,
         *,
         classes: Sequence[int | str] = (),
-        config: PostprocessConfig | None = None,
+        config: DecodingSettings | None = None,
     ) -> PanopticResult:
         """Segment a photo: a path, file bytes, a :class:`Photo`, or sRGB uint8 ``[H,W,3]``.
 
@@ -92,7 +93,7 @@ class Segmenter:
         self,
         photo: PhotoLike,
         *,
-        config: PostprocessConfig | None = None,
+        config: DecodingSettings | None = None,
         explain: bool = False,
     ) -> Stages:
         """Every stage of a photo; ``explain`` adds the postprocessing's intermediates."""
@@ -100,10 +101,9 @@ class Segmenter:
         manifest = self.bundle.manifest
         image, transform = preprocess(photo, manifest.preprocessing)
         raw = self.runtime.run(image)
-        heads = heads_from_raw(raw, self.artifact)
-        decoded = postprocess(
-            heads, self.taxonomy, transform, config or manifest.postprocessing, explain=explain
-        )
+        settings = config or manifest.postprocessing
+        heads = read_heads(raw, self.artifact, settings)
+        decoded = settings.decode(heads, self.taxonomy, transform, explain=explain)
         return Stages(photo, transform, image, raw, heads, decoded)
 
 

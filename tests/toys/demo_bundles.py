@@ -78,7 +78,7 @@ def toy_bundle(folder: Path) -> Path:
         taxonomy=Taxonomy.from_json({"name": "toy", "categories": categories}),
         preprocessing=PreprocessConfig((TOY_SIZE, TOY_SIZE)),
         postprocessing=replace(
-            manifest.postprocessing, window=7, min_thing_area=4, min_stuff_area=4
+            manifest.center_offset, window=7, min_thing_area=4, min_stuff_area=4
         ),
     )
     return write(folder / "toy.panokit", toy, {"float32": TOY.read_bytes()})

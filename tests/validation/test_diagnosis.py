@@ -99,7 +99,7 @@ def test_the_injected_fault_is_named_first(
 
 def crowded_dump(segmenter: Segmenter, *faults: str) -> Dump:
     """Heads drawn by hand, and the map that an app with these faults gets from them."""
-    artifact, settings = segmenter.artifact, segmenter.bundle.manifest.postprocessing
+    artifact, settings = segmenter.artifact, segmenter.bundle.manifest.center_offset
     real = crowded_heads(segmenter.taxonomy, artifact)
     raw = {}
     for name, values in real.items():
@@ -126,7 +126,7 @@ def test_equal_centres_are_named(segmenter: Segmenter) -> None:
     offset[:, col + 2 :, 1] = np.clip(
         np.round(8 / (spec.scale or 1)) + (spec.zero_point or 0), -128, 127
     )
-    settings = segmenter.bundle.manifest.postprocessing
+    settings = segmenter.bundle.manifest.center_offset
     real = real_heads({n: dump.tensors[n] for n in HEADS}, segmenter.artifact)
     decoder = DecodingReplay(real, letterbox((320, 320), (320, 320)), segmenter.taxonomy)
     wrong = decoder.decode(App.of([fault("equal-centres")]).decoding(settings))
@@ -301,7 +301,7 @@ def test_foreign_faults_of_the_input_are_unknown(
     dump = device.simulate(photos[1])
     image = FOREIGN_INPUTS[name](dump.tensors["input"])
     raw = Device(segmenter).run(image.astype(np.float32))
-    plan = AppDecoding.of(segmenter.bundle.manifest.postprocessing)
+    plan = AppDecoding.of(segmenter.bundle.manifest.center_offset)
     assert dump.transform is not None
     decoder = DecodingReplay(
         real_heads(raw, segmenter.artifact), dump.transform, segmenter.taxonomy

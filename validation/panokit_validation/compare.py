@@ -214,7 +214,7 @@ def _explained(reference: ReferenceStages, ids: NDArray[Any]) -> Explanation:
             heads,
             reference.segmenter.taxonomy,
             transform,
-            reference.manifest.postprocessing,
+            reference.manifest.center_offset,
             tolerances,
             reference.device_classes,
         )

@@ -231,7 +231,7 @@ class ReferenceStages:
             self.heads(raw),
             self.segmenter.taxonomy,
             self.transform,
-            self.manifest.postprocessing,
+            self.manifest.center_offset,
             explain=explain,
         )
 

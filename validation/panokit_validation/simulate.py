@@ -79,8 +79,8 @@ class Simulator:
         if sha == _NO_SHA:
             heads = replace(heads, real=_retrained(heads, seed))
         read = app.heads(heads)
-        plan = app.decoding(self.segmenter.bundle.manifest.postprocessing)
-        grid = self.segmenter.bundle.manifest.postprocessing.grid
+        plan = app.decoding(self.segmenter.bundle.manifest.center_offset)
+        grid = self.segmenter.bundle.manifest.center_offset.grid
         regions = DecodingReplay(read.real, record, self.segmenter.taxonomy, grid).decode(plan)
         changed = read is not heads or sha == _NO_SHA
         tensors: dict[str, NDArray[Any]] = {

@@ -20,12 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.config import read_settings, write_settings
 from panokit.decoding.kernels import (
     Taps,
     axis_taps,
@@ -36,6 +35,7 @@ from panokit.decoding.kernels import (
     sample,
 )
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
+from panokit.decoding.settings import DecodingSettings
 from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import VOID, Taxonomy
@@ -64,8 +64,8 @@ IntArray = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class PostprocessConfig:
-    """Parameters of the decoding.
+class PostprocessConfig(DecodingSettings):
+    """Parameters of the decoding of ``center-offset``.
 
     ``threshold``: least centre score (after the sigmoid), 0..1. ``window``: odd side of the
     non-maximum suppression window, head cells. ``top_k``: most centres kept. ``min_thing_area``
@@ -73,6 +73,9 @@ class PostprocessConfig:
     the ``"input"`` grid or, faster and coarser, on the ``"head"`` grid. ``min_thing_score``: things
     of a lower score, 0..1, become void.
     """
+
+    contract: ClassVar[str] = "center-offset"
+    heads: ClassVar[tuple[str, ...]] = ("semantic", "center", "offset")
 
     threshold: float = 0.25
     window: int = 7
@@ -101,14 +104,36 @@ class PostprocessConfig:
         if self.grid not in ("input", "head"):
             raise ArgumentError("grid", f"grid is {self.grid!r}; expected 'input' or 'head'")
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict that :meth:`from_json` reads back."""
-        return write_settings(self)
+    def check_shapes(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        input_wh: tuple[int, int],
+        stride: int,
+        taxonomy: Taxonomy,
+    ) -> None:
+        """See :meth:`DecodingSettings.check_shapes`."""
+        channels = {"semantic": len(taxonomy), "center": 1, "offset": 2}
+        for head, count in channels.items():
+            expected = (input_wh[1] // stride, input_wh[0] // stride, count)
+            if shapes[head] != expected:
+                given = f"{head} has shape {shapes[head]}"
+                why = f"{expected} for this input, stride and taxonomy"
+                raise ArgumentError("shape", f"{given}; expected {why}")
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> PostprocessConfig:
-        """Read what :meth:`to_json` wrote; unknown names are an error."""
-        return read_settings(cls, data, "postprocessing")
+    def read_heads(self, arrays: Mapping[str, FloatArray]) -> Heads:
+        """See :meth:`DecodingSettings.read_heads`."""
+        return Heads.from_arrays(arrays)
+
+    def decode(
+        self,
+        heads: Heads,
+        taxonomy: Taxonomy,
+        transform: TransformRecord,
+        *,
+        explain: bool = False,
+    ) -> PanopticMap:
+        """See :meth:`DecodingSettings.decode`."""
+        return CenterOffset(taxonomy, transform, self).decode(heads, explain=explain)
 
 
 @dataclass(frozen=True)

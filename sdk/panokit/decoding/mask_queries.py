@@ -21,14 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.config import read_settings, write_settings
 from panokit.decoding.kernels import Taps, axis_taps
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
+from panokit.decoding.settings import DecodingSettings
 from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import VOID, Taxonomy
@@ -54,7 +54,7 @@ _BAND_VALUES = 1 << 20  # float32 values of a band of rows over all queries: fou
 
 
 @dataclass(frozen=True)
-class MaskQueriesConfig:
+class MaskQueriesConfig(DecodingSettings):
     """How a family decodes.
 
     Classes: ``classes`` says what the class head holds: ``"softmax"`` or ``"sigmoid"`` logits, or
@@ -86,6 +86,9 @@ class MaskQueriesConfig:
     ``grid``: decode on the ``"input"`` grid, or on the ``"photo"`` itself, as the originals do.
     ``columns``: the taxonomy's channel of each class column, -1 for none; empty: in order.
     """
+
+    contract: ClassVar[str] = "mask-queries"
+    heads: ClassVar[tuple[str, ...]] = ("classes", "masks")
 
     classes: Literal["softmax", "sigmoid", "probabilities"] = "softmax"
     no_object: bool = True
@@ -134,14 +137,41 @@ class MaskQueriesConfig:
                 "columns", f"columns are {self.columns[:8]!r}…; expected {expected}"
             )
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict that :meth:`from_json` reads back."""
-        return write_settings(self)
+    def class_count(self, taxonomy: Taxonomy) -> int:
+        """Columns of the class head that are classes."""
+        return len(self.columns) or len(taxonomy)
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> MaskQueriesConfig:
-        """Read what :meth:`to_json` wrote; unknown names are an error."""
-        return read_settings(cls, data, "postprocessing")
+    def check_shapes(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        input_wh: tuple[int, int],
+        stride: int,
+        taxonomy: Taxonomy,
+    ) -> None:
+        """See :meth:`DecodingSettings.check_shapes`."""
+        classes, masks = shapes["classes"], shapes["masks"]
+        columns = self.class_count(taxonomy) + self.no_object
+        if len(classes) != 2 or classes[1] != columns:
+            expected = f"(queries, {columns}) for this taxonomy"
+            raise ArgumentError("shape", f"classes has shape {classes}; expected {expected}")
+        if len(masks) != 3 or masks[2] != classes[0]:
+            expected = f"(rows, columns, {classes[0]}), a mask for each query"
+            raise ArgumentError("shape", f"masks has shape {masks}; expected {expected}")
+
+    def read_heads(self, arrays: Mapping[str, FloatArray]) -> QueryHeads:
+        """See :meth:`DecodingSettings.read_heads`."""
+        return QueryHeads.from_arrays(arrays)
+
+    def decode(
+        self,
+        heads: QueryHeads,
+        taxonomy: Taxonomy,
+        transform: TransformRecord,
+        *,
+        explain: bool = False,
+    ) -> PanopticMap:
+        """See :meth:`DecodingSettings.decode`."""
+        return MaskQueries(taxonomy, transform, self).decode(heads, explain=explain)
 
 
 _MASK2FORMER = MaskQueriesConfig()
@@ -356,11 +386,10 @@ class MaskQueries:
 
     def _channels(self, classes: int) -> IntArray:
         """The taxonomy's channel of each column; of "no object" -1."""
-        columns = np.array(self.settings.columns, np.intp)
-        if not len(columns):
-            columns = np.arange(classes)
-        if len(columns) != classes or columns.max() >= len(self.taxonomy):
-            expected = f"expected {len(columns)} classes ({len(self.taxonomy)} in the taxonomy)"
+        count = self.settings.class_count(self.taxonomy)
+        columns = np.array(self.settings.columns or range(count), np.intp)
+        if classes != count or columns.max() >= len(self.taxonomy):
+            expected = f"expected {count} classes ({len(self.taxonomy)} in the taxonomy)"
             also = " and 'no object'" if self.settings.no_object else ""
             raise HeadError("classes", f"{expected}{also}, got {classes + self.settings.no_object}")
         return np.append(columns, -1)
@@ -379,7 +408,7 @@ class MaskQueries:
         if n:
             least = np.float32(settings.mask_threshold)
             scores = queries.scores[:, None, None]
-            for rows, p in self._bands(heads, plan, queries.index):  # p [n,rows,cols]
+            for rows, p in self.bands(heads, queries.index):  # p [n,rows,cols]
                 strength = scores * p
                 best = strength[0].copy()
                 found = np.zeros(best.shape, np.int32)
@@ -399,7 +428,7 @@ class MaskQueries:
         least = np.float32(settings.mask_threshold)
         sums, held = np.zeros(n), np.zeros(n, np.intp)
         masks = np.zeros((n, *plan.shape), bool)
-        for rows, p in self._bands(heads, plan, queries.index):
+        for rows, p in self.bands(heads, queries.index):
             masks[:, rows] = p > least
             held += np.count_nonzero(masks[:, rows], axis=(1, 2))
             sums += np.where(masks[:, rows], p, 0).sum((1, 2), np.float64)
@@ -459,7 +488,8 @@ class MaskQueries:
         ids = np.append(kept.id_of_rank, np.int32(VOID)).take(owners.rank)
         if self.settings.painted == "inside":
             ids[~owners.inside] = VOID
-        return PanopticMap(self._on_grid(ids, VOID), kept.segments)
+        on_photo = self.settings.grid == "photo"
+        return PanopticMap(self._on_grid(ids, VOID), kept.segments, on_photo=on_photo)
 
     def _on_grid(self, values: NDArray[np.int32], outside: int) -> NDArray[np.int32]:
         if self.settings.grid == "photo":
@@ -489,11 +519,10 @@ class MaskQueries:
     def _corners(self) -> bool:
         return self.settings.align_corners and self.transform.input_wh[0] % 2 == 1
 
-    def _bands(
-        self, heads: QueryHeads, plan: _Plan, index: IntArray
-    ) -> Iterator[tuple[slice, FloatArray]]:
-        """Probabilities of the queries ``index`` band by band of output rows, ``[n,rows,cols]``."""
-        settings = self.settings
+    def bands(self, heads: QueryHeads, index: IntArray) -> Iterator[tuple[slice, FloatArray]]:
+        """Mask probabilities of the queries ``index`` on the photo's part of the decode grid, band
+        by band of its rows: ``[n,rows,cols]``."""
+        settings, plan = self.settings, self._plan(heads)
         # A softmax over queries needs all of them.
         every = settings.activation == "softmax"
         chosen = heads.masks if every else heads.masks[:, :, index]

@@ -45,7 +45,7 @@ class _Judge:
     def decode(self, app: App, fast: bool = True) -> PanopticMap | None:
         """The regions that an app finds."""
         decoder = self.x.decoder(app, self.complete, fast)
-        plan = app.decoding(self.x.manifest.postprocessing)
+        plan = app.decoding(self.x.manifest.center_offset)
         return None if decoder is None else decoder.decode(plan)
 
     def difference(self, regions: PanopticMap | None, row_padding: int = 0) -> float:
@@ -73,13 +73,13 @@ class _Judge:
     def rounded(self) -> list[PanopticMap]:
         """The maps that healthy devices may get where their heads are not at hand: with half
         precision (two draws), and for quantised artifacts with the runtime's other kernels."""
-        x, plan = self.x, self.known.decoding(self.x.manifest.postprocessing)
+        x, plan = self.x, self.known.decoding(self.x.manifest.center_offset)
         heads, record = x.run(self.known)
         maps: list[PanopticMap] = []
         if record is not None:
             for seed in (1, 2):
                 noisy = half_precision({**heads, **x.device_heads}, seed)
-                grid = x.manifest.postprocessing.grid
+                grid = x.manifest.center_offset.grid
                 maps.append(DecodingReplay(noisy, record, x.segmenter.taxonomy, grid).decode(plan))
         if x.quantised and x.device(fast=False).own_kernels:
             plain = self.decode(self.known, fast=False)
@@ -96,13 +96,13 @@ class _Judge:
             return Score(base, False)
         # Another run of the plain kernels is dear; they are tried where one run serves all.
         tried = self.kernels[:1] if app.having(*self.replayed_steps) else self.kernels
-        padding = full.decoding(self.x.manifest.postprocessing).row_padding
+        padding = full.decoding(self.x.manifest.center_offset).row_padding
         residual = min(self.difference(self.decode(full, fast), padding) for fast in tried)
         return Score(residual, residual <= min(floor, 0.2 * base))
 
     def singles(self) -> list[Injected]:
         """The faults that may have made the map."""
-        x, config = self.x, self.x.manifest.postprocessing
+        x, config = self.x, self.x.manifest.center_offset
         steps = [Step.DECODE]
         if not any(c[0].step is Step.HEADS for c in x.app.causes):
             steps.append(Step.HEADS)

@@ -214,7 +214,7 @@ class Replay:
             if record is None:
                 return None
             read = app.heads(HeadSet(self.dump.tensors, heads, self.artifact.outputs)).real
-            grid = self.manifest.postprocessing.grid
+            grid = self.manifest.center_offset.grid
             self._decoders[key] = DecodingReplay(read, record, self.segmenter.taxonomy, grid)
         return self._decoders[key]
 
