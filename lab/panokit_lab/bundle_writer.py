@@ -25,13 +25,11 @@ from panokit.bundle import (
     hash_path,
     path_bytes,
 )
-from panokit.decoding import Heads, postprocess
 from panokit.dump import FORMAT
 from panokit.errors import ArgumentError, ExportError
 from panokit.photo import Photo
 from panokit.preprocessing import preprocess
 from panokit.runtime import dequantize
-from panokit_converters.interface import HEADS
 
 __all__ = ["MIN_VECTORS", "BundlePart", "RawHeads", "write_bundle"]
 
@@ -165,10 +163,11 @@ def _write_vector(
     raw: RawHeads,
 ) -> VectorFile:
     image, transform = preprocess(photo, manifest.preprocessing)
-    heads = Heads.from_arrays(dequantize(raw, artifact.outputs))
-    decoded = postprocess(heads, manifest.taxonomy, transform, manifest.center_offset)
+    settings = manifest.postprocessing
+    heads = settings.read_heads(dequantize(raw, artifact.outputs))
+    decoded = settings.decode(heads, manifest.taxonomy, transform)
     ids = decoded.ids.astype(np.uint8 if len(decoded.segments) < 256 else np.int32)
-    tensors = {"input": image, **{n: raw[n] for n in HEADS}, "panoptic": ids}
+    tensors = {"input": image, **{n: raw[n] for n in settings.heads}, "panoptic": ids}
     metadata = {
         "format": FORMAT,  # a golden vector is a device dump without the photo
         "artifact": artifact.name,
@@ -215,6 +214,7 @@ _SAFETENSORS_TYPES = {
     "int8": "I8",
     "int16": "I16",
     "int32": "I32",
+    "int64": "I64",
     "float16": "F16",
     "float32": "F32",
 }

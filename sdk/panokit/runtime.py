@@ -124,9 +124,12 @@ class LiteRtRuntime:
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
             signatures = self._interpreter.get_signature_list()
-            key = next(iter(signatures))
-            self._runner = self._interpreter.get_signature_runner(key)
-        except (ValueError, RuntimeError, StopIteration) as error:
+            self._runner: Any = (
+                self._interpreter.get_signature_runner(next(iter(signatures)))
+                if signatures
+                else _Unsigned(self._interpreter)
+            )
+        except (ValueError, RuntimeError) as error:
             raise BundleError(Path(path), f"LiteRT cannot load it: {error}") from None
         self._check(Path(path))
 
@@ -153,6 +156,27 @@ class LiteRtRuntime:
         except (ValueError, RuntimeError) as error:
             raise BundleError(self._path, f"LiteRT cannot run it: {error}") from None
         return {head: outputs[s.name][0] for head, s in self.artifact.outputs.items()}
+
+
+class _Unsigned:
+    """Runs a TFLite file without a signature as LiteRT's signature runner runs others: by name."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        self._inputs = {d["name"]: d for d in interpreter.get_input_details()}
+        self._outputs = {d["name"]: d for d in interpreter.get_output_details()}
+
+    def get_input_details(self) -> dict[str, Any]:
+        return self._inputs
+
+    def get_output_details(self) -> dict[str, Any]:
+        return self._outputs
+
+    def __call__(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        for name, values in inputs.items():
+            self._interpreter.set_tensor(self._inputs[name]["index"], values)
+        self._interpreter.invoke()
+        return {n: self._interpreter.get_tensor(d["index"]) for n, d in self._outputs.items()}
 
 
 class OnnxRuntime:

@@ -75,7 +75,9 @@ class PostprocessConfig(DecodingSettings):
     """
 
     contract: ClassVar[str] = "center-offset"
-    heads: ClassVar[tuple[str, ...]] = ("semantic", "center", "offset")
+    heads: ClassVar[Mapping[str, tuple[int, ...]]] = {
+        "semantic": (3,), "center": (2, 3), "offset": (3,),
+    }  # fmt: skip
 
     threshold: float = 0.25
     window: int = 7

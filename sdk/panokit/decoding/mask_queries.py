@@ -88,7 +88,7 @@ class MaskQueriesConfig(DecodingSettings):
     """
 
     contract: ClassVar[str] = "mask-queries"
-    heads: ClassVar[tuple[str, ...]] = ("classes", "masks")
+    heads: ClassVar[Mapping[str, tuple[int, ...]]] = {"classes": (2,), "masks": (3,)}
 
     classes: Literal["softmax", "sigmoid", "probabilities"] = "softmax"
     no_object: bool = True

@@ -31,11 +31,12 @@ _CONTRACTS: dict[str, type[DecodingSettings]] = {}
 class DecodingSettings:
     """Base of the settings of all contracts; each is a frozen dataclass.
 
-    ``contract`` is its name in manifests, ``heads`` are the names of its tensors.
+    ``contract`` is its name in manifests; ``heads`` are the names of its tensors, and how many axes
+    each may have without the batch.
     """
 
     contract: ClassVar[str]
-    heads: ClassVar[tuple[str, ...]]
+    heads: ClassVar[Mapping[str, tuple[int, ...]]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import Artifact
+from panokit.decoding import DecodingSettings, PostprocessConfig
 from panokit.errors import ArgumentError, DumpError
 from panokit.photo import MAX_PIXELS
 from panokit.preprocessing import TransformRecord
@@ -36,8 +37,15 @@ __all__ = [
 ]
 
 FORMAT = "panokit-dump/1"
-HEADS = ("semantic", "center", "offset")
-STAGES = ("photo", "input", *HEADS, "panoptic")
+HEADS = tuple(PostprocessConfig.heads)
+"""The heads of contract ``center-offset``."""
+
+_ALL_HEADS = {
+    name: axes
+    for kind in DecodingSettings.contracts().values()
+    for name, axes in kind.heads.items()
+}
+STAGES = ("photo", "input", *_ALL_HEADS, "panoptic")
 METADATA = (
     "artifact",
     "artifact_sha256",
@@ -58,20 +66,18 @@ MAX_DUMP_BYTES = 1_000_000_000
 MAX_TENSORS = 64
 MAX_METADATA_BYTES = 4_000_000
 
-_HEAD_DTYPES = ("float32", "float16", "int8", "uint8", "int16")
+_HEAD_DTYPES = ("float32", "float16", "int8", "uint8", "int16", "int32", "int64")
 _DTYPES: dict[str, tuple[str, ...]] = {
     "photo": ("uint8",),
     "input": ("uint8", "int8", "float32", "float16"),
-    **dict.fromkeys(HEADS, _HEAD_DTYPES),
+    **dict.fromkeys(_ALL_HEADS, _HEAD_DTYPES),
     "panoptic": ("int32", "uint8", "uint16", "int64", "int16"),
     "effect": ("uint8",),
 }
 _RANKS: dict[str, tuple[int, ...]] = {
     "photo": (3,),
     "input": (3,),
-    "semantic": (3,),
-    "center": (2, 3),
-    "offset": (3,),
+    **_ALL_HEADS,
     "panoptic": (2,),
     "effect": (3,),
 }
@@ -121,7 +127,7 @@ def dump_stages(
 ) -> Dump:
     """The dump of what was computed here."""
     tensors: dict[str, NDArray[Any]] = {"photo": stages.photo.rgb_hwc, "input": stages.input_hwc}
-    tensors |= {name: stages.raw[name] for name in HEADS}
+    tensors |= stages.raw
     tensors["panoptic"] = stages.panoptic.ids
     segments = [{"id": s.id, "channel": s.channel} for s in stages.panoptic.segments]
     described = {

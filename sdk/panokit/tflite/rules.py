@@ -469,6 +469,30 @@ def _top(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> i
     return prod(image.shape)
 
 
+def _suppression(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
+    """How many are kept must be written in the file: the results are as long."""
+    boxes, scores = _there(given, 0), _there(given, 1)
+    (count,) = _whole(given[2], 1)
+    _rank(boxes, 2, 2)
+    n = boxes.shape[0]
+    _expect(boxes, (n, 4))
+    _expect(scores, (n,))
+    for limit in given[3:]:
+        if limit is None or limit.shape not in ((), (1,)):
+            raise FlatbufferError("expected single numbers as limits")
+        _type(limit, "float32")
+    _type(scores, "float32")
+    if not 1 <= count <= n:
+        raise FlatbufferError(f"{count} of {n} boxes")
+    wanted = [("int32", (count,)), ("int32", ())]
+    if op.name == "NON_MAX_SUPPRESSION_V5":
+        wanted.insert(1, ("float32", (count,)))
+    for result, (dtype, shape) in zip(results, wanted, strict=True):
+        _type(result, dtype)
+        _expect(result, shape)
+    return n * count
+
+
 def _cumulated(op: TfliteOperator, given: Given, results: Sequence[TfliteTensor]) -> int:
     (axis,) = _whole(given[1], 1)
     _axis(axis, len(_there(given, 0).shape))
@@ -875,6 +899,8 @@ RULES: dict[str, Rule] = {
     "ARG_MAX": Rule(2, 2, FLOAT | BYTES | {"int32"}, _arg),
     "ARG_MIN": Rule(2, 2, FLOAT | BYTES | {"int32"}, _arg),
     "TOPK_V2": Rule(2, 2, FLOAT | BYTES | WHOLE, _top, results=2),
+    "NON_MAX_SUPPRESSION_V4": Rule(5, 5, frozenset({"float32"}), _suppression, results=2),
+    "NON_MAX_SUPPRESSION_V5": Rule(6, 6, frozenset({"float32"}), _suppression, results=3),
     "CUMSUM": Rule(2, 2, FLOAT | WHOLE, _cumulated),
     "RESHAPE": Rule(1, 2, ANY, _reshape),
     "SQUEEZE": Rule(1, 1, ANY, _axes_of_one),
