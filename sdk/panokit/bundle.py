@@ -42,7 +42,7 @@ MAX_ARTIFACT_BYTES = 2_000_000_000
 
 MAX_SIDE = 65_536
 MAX_TEXT = 200
-DTYPES = ("uint8", "int8", "int16", "float16", "float32")
+DTYPES = ("uint8", "int8", "int16", "float16", "float32", "int32", "int64")
 FLAT_LAYOUTS = ("rows", "columns")
 LAYOUTS = ("nhwc", "nchw", "image", *FLAT_LAYOUTS)
 BITS = {"int8": 8, "int16": 16}
@@ -98,9 +98,9 @@ class TensorSpec:
             if self.scale is not None or self.zero_point is not None:
                 raise ArgumentError("scale", f"{what} is {self.dtype}; expected no scale then")
             return
-        whole = self.scale is None and self.zero_point is None and self.dtype == "uint8"
-        if whole:  # camera bytes, or a platform's image: they are what they are
-            return
+        plain = self.dtype in ("uint8", "int32", "int64")
+        if plain and self.scale is None and self.zero_point is None:
+            return  # camera bytes, a platform's image, or labels: they are what they are
         scale = self.scale
         if scale is None or not SMALLEST_SCALE <= scale <= 1 / SMALLEST_SCALE:
             expected = f"{self.dtype} with a number above zero"
@@ -182,7 +182,7 @@ class Manifest:
 
     def _check_shapes(self, artifact: Artifact) -> None:
         """The tensors of an artifact are those of this input size, stride and taxonomy."""
-        heads = self.postprocessing.heads
+        heads = self.postprocessing.head_names()
         missing = [n for n in heads if n not in artifact.outputs]
         if missing:
             names = ", ".join(missing)

@@ -42,13 +42,16 @@ class Runtime(Protocol):
 def dequantize(
     raw: Mapping[str, NDArray[Any]], specs: Mapping[str, TensorSpec]
 ) -> dict[str, NDArray[np.float32]]:
-    """Real values of raw heads: (q - zero_point)·scale in float32 for integers."""
+    """Real values of raw heads: (q - zero_point)·scale in float32 for integers. Labels (int32 and
+    int64) are whole numbers as they are."""
     out: dict[str, NDArray[np.float32]] = {}
     for name, values in raw.items():
         if name not in specs:
             raise HeadError(name, f"is not an output of the artifact; it has {sorted(specs)}")
         spec = specs[name]
-        if np.issubdtype(values.dtype, np.integer):
+        if spec.dtype in ("int32", "int64"):  # labels
+            out[name] = values.astype(np.float32)
+        elif np.issubdtype(values.dtype, np.integer):
             if spec.scale is None:
                 raise HeadError(name, f"is {values.dtype}, but its spec has no scale")
             centred = values.astype(np.float32) - np.float32(spec.zero_point or 0)
@@ -237,6 +240,8 @@ _ONNX_TYPES = {
     "tensor(float16)": "float16",
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
 }
 
 

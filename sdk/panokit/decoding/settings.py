@@ -48,6 +48,10 @@ class DecodingSettings:
         """The settings classes by contract."""
         return dict(_CONTRACTS)
 
+    def head_names(self) -> tuple[str, ...]:
+        """The tensors that a network of these settings gives: all of ``heads``, or some."""
+        return tuple(self.heads)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that :meth:`from_json` reads back; it names the contract."""
         named = {} if self.contract == DEFAULT_CONTRACT else {"contract": self.contract}
