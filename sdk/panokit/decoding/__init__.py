@@ -3,6 +3,7 @@ for each stage. The kernels beside them are shared."""
 
 from panokit.decoding.center_offset import CenterOffset, Heads, PostprocessConfig, postprocess
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
+from panokit.decoding.semantic import Semantic, SemanticConfig, SemanticHeads
 
 __all__ = [
     "CenterOffset",
@@ -10,5 +11,8 @@ __all__ = [
     "Heads",
     "PanopticMap",
     "PostprocessConfig",
+    "Semantic",
+    "SemanticConfig",
+    "SemanticHeads",
     "postprocess",
 ]
