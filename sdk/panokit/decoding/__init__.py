@@ -2,13 +2,27 @@
 for each stage. The kernels beside them are shared."""
 
 from panokit.decoding.center_offset import CenterOffset, Heads, PostprocessConfig, postprocess
+from panokit.decoding.instances import (
+    INSTANCE_PRESETS,
+    Instance,
+    InstanceHeads,
+    Instances,
+    InstancesConfig,
+    InstanceSet,
+)
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
 from panokit.decoding.semantic import Semantic, SemanticConfig, SemanticHeads
 
 __all__ = [
+    "INSTANCE_PRESETS",
     "CenterOffset",
     "DecodedSegment",
     "Heads",
+    "Instance",
+    "InstanceHeads",
+    "InstanceSet",
+    "Instances",
+    "InstancesConfig",
     "PanopticMap",
     "PostprocessConfig",
     "Semantic",
