@@ -1,7 +1,5 @@
-"""The decoding of instances again, in plain loops over pixels: slow and obviously right.
-
-Reads the network's tensors by itself.
-"""
+"""The decoding of instances and their merge with classes again, in plain loops over pixels: slow
+and obviously right. Reads the network's tensors by itself."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.decoding import InstancesConfig
+from panokit.decoding import InstancesConfig, MergeConfig
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
 from tests.toys.slow_semantic import bilinear
@@ -256,4 +254,40 @@ def slow_paint(
         )
         for at in free:
             ids[at] = len(segments)
+    return ids, segments
+
+
+def slow_merge(
+    instances: list[SlowInstance],
+    channel: NDArray[np.int32],
+    probability: NDArray[np.float64],
+    taxonomy: Taxonomy,
+    transform: TransformRecord,
+    config: MergeConfig,
+) -> tuple[NDArray[np.int32], list[tuple[int, int, int, float]]]:
+    """``channel`` and ``probability`` ``[H,W]`` on the whole input, -1 = void."""
+    order = [k for k in range(len(instances)) if instances[k].score >= F(config.threshold)]
+    if config.order == "score":
+        order.sort(key=lambda k: (-instances[k].score, k))
+    ids, segments = slow_paint(instances, transform, order, config.overlap)
+    (w0, h0), (w, h) = transform.photo_wh, transform.content_wh
+    things = ids.copy()
+    for category in sorted(taxonomy, key=lambda c: c.id):
+        c = taxonomy.channel(category.id)
+        pixels = [
+            (y, x)
+            for y, x in np.ndindex(*ids.shape)
+            if channel[y, x] == c and things[y, x] == 0 and not category.is_thing
+        ]
+        size = len(pixels)
+        if config.area_grid == "photo":
+            large = size * w0 * h0 >= config.min_stuff_area * w * h
+        else:
+            large = size >= config.min_stuff_area
+        if not pixels or not large:
+            continue
+        for at in pixels:
+            ids[at] = len(segments) + 1
+        score = sum(float(probability[at]) for at in pixels) / size
+        segments.append((len(segments) + 1, c, size, score))
     return ids, segments

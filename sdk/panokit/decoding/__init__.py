@@ -10,11 +10,13 @@ from panokit.decoding.instances import (
     InstancesConfig,
     InstanceSet,
 )
+from panokit.decoding.merge import MERGE_PRESETS, Merge, MergeConfig
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
 from panokit.decoding.semantic import Semantic, SemanticConfig, SemanticHeads
 
 __all__ = [
     "INSTANCE_PRESETS",
+    "MERGE_PRESETS",
     "CenterOffset",
     "DecodedSegment",
     "Heads",
@@ -23,6 +25,8 @@ __all__ = [
     "InstanceSet",
     "Instances",
     "InstancesConfig",
+    "Merge",
+    "MergeConfig",
     "PanopticMap",
     "PostprocessConfig",
     "Semantic",
