@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from panokit._reading import parse_json
 from panokit.agreement import compare_tensors
-from panokit.bundle import FLAT_LAYOUTS, Artifact, Bundle, Manifest, TensorSpec, hash_path, path_bytes
+from panokit.bundle import (
+    FLAT_LAYOUTS,
+    Artifact,
+    Bundle,
+    Manifest,
+    TensorSpec,
+    hash_path,
+    path_bytes,
+)
 from panokit.decoding import DecodingSettings, InstancesConfig, MaskQueriesConfig, SemanticConfig
 from panokit.errors import ArgumentError, BundleError, DataError, MissingExtraError, UsageError
 from panokit.families import FAMILIES, Family
@@ -26,7 +34,15 @@ from panokit.taxonomy import Taxonomy
 from panokit.tflite.check import check_tflite
 from panokit_lab.bundle_writer import BundlePart, write_bundle
 
-__all__ = ["AdoptRequest", "Adopted", "Guess", "ModelTensors", "adopt", "guess_family", "read_model"]
+__all__ = [
+    "AdoptRequest",
+    "Adopted",
+    "Guess",
+    "ModelTensors",
+    "adopt",
+    "guess_family",
+    "read_model",
+]
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
 STRIDES = (8, 16, 32)
@@ -113,7 +129,9 @@ def read_model(path: str | os.PathLike[str]) -> ModelTensors:
     for tensor in (model.input, *model.outputs):
         if any(n < 1 for n in tensor.shape):
             told = f"tensor {tensor.name!r} has the shape {tensor.shape}"
-            raise BundleError(path, f"{told}; expected fixed sizes: export it with a fixed input size")
+            raise BundleError(
+                path, f"{told}; expected fixed sizes: export it with a fixed input size"
+            )
     if len(model.input.shape) != 4 or model.input.shape[0] != 1 or 3 not in model.input.shape[1:]:
         told = f"its input {model.input.name!r} has the shape {model.input.shape}"
         raise BundleError(path, f"{told}; expected one picture of 3 channels")
@@ -325,7 +343,7 @@ def _guess_queries(
     side = masks.shape[2]
     odd = side == (input_wh[0] - 1) // 4 + 1 and input_wh[0] % 2 == 1
     family = "kmax" if odd or queries == 128 else "mask2former"
-    why = f"{queries} queries of {columns} classes with masks; which family it is, say with --contract"
+    why = f"{queries} queries of {columns} classes with masks; say which with --contract"
     return Guess(family, heads, FAMILIES[family].decoding, why)
 
 
@@ -351,7 +369,9 @@ def adopt(request: AdoptRequest, photos: Mapping[str, Photo], notice: Notice) ->
             name: _as_rows(runner.run(preprocess(photo, preprocessing)[0]), outputs)
             for name, photo in photos.items()
         }
-        decoding = _seen(guess.decoding, raw, outputs, size_wh, request.decoding is not None, notice)
+        decoding = _seen(
+            guess.decoding, raw, outputs, size_wh, request.decoding is not None, notice
+        )
         own = Manifest(
             name=request.out.stem,
             taxonomy=taxonomy,
@@ -366,11 +386,12 @@ def adopt(request: AdoptRequest, photos: Mapping[str, Photo], notice: Notice) ->
             own.preprocessing, own.taxonomy,
         ):  # fmt: skip
             raise ArgumentError(
-                "files", f"{path.name} has another input or other classes than {request.files[0].name}"
+                "files",
+                f"{path.name} has another input or other classes than {request.files[0].name}",
             )
         manifest = manifest or own
         parts.append(_part(model, spec, outputs, raw, parts))
-    assert manifest is not None  # noqa: S101 - there is a file
+    assert manifest is not None
     bundle = write_bundle(request.out, manifest, parts, photos)
     return Adopted(bundle, guesses, _agreement(parts))
 
@@ -503,7 +524,8 @@ def _seen(
         largest = max(float(np.abs(r[head][:, :4]).max()) for r in real)
         unit = "input" if largest <= 4 else "pixels"
         if unit != decoding.box_unit:
-            notice(f"boxes reach {largest:.3g}: they are {'shares of the input' if unit == 'input' else 'pixels'}")
+            what = "shares of the input" if unit == "input" else "pixels"
+            notice(f"boxes reach {largest:.3g}: they are {what}")
         decoding = replace(decoding, box_unit=unit)  # type: ignore[arg-type]
     if isinstance(decoding, SemanticConfig) and decoding.input == "logits":
         values = np.concatenate([r["semantic"].reshape(-1, r["semantic"].shape[-1]) for r in real])
@@ -554,7 +576,10 @@ def _agreement(parts: Sequence[BundlePart]) -> dict[str, dict[str, float]]:
         found[part.name] = {}
         for head in set(first.outputs) & set(part.outputs):
             pairs = [
-                (dequantize(first.raw[n], first.outputs)[head], dequantize(part.raw[n], part.outputs)[head])
+                (
+                    dequantize(first.raw[n], first.outputs)[head],
+                    dequantize(part.raw[n], part.outputs)[head],
+                )
                 for n in first.raw
             ]
             if all(a.shape == b.shape for a, b in pairs):

@@ -57,7 +57,11 @@ _CORNER = Family(
     MASK_QUERY_PRESETS["mask2former"], "top-left", (124, 116, 104), IMAGENET_MEAN, IMAGENET_STD
 )
 _STRETCHED = Family(
-    MASK_QUERY_PRESETS["transformers-mask2former"], "stretch", (0, 0, 0), IMAGENET_MEAN, IMAGENET_STD
+    MASK_QUERY_PRESETS["transformers-mask2former"],
+    "stretch",
+    (0, 0, 0),
+    IMAGENET_MEAN,
+    IMAGENET_STD,
 )
 _YOLO = Family(INSTANCE_PRESETS["yolo-seg"], "letterbox", (114, 114, 114), ZERO, (255.0,) * 3)
 

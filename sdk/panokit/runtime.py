@@ -96,7 +96,9 @@ def quantize_image(
     if config is not None and config.order == "bgr":
         x = x[..., ::-1]
     if config is not None and config.is_scaled and not takes_bytes:
-        x = (x.astype(np.float32) - np.float32(config.mean)) / np.float32(config.std)
+        x = (x.astype(np.float32) - np.array(config.mean, np.float32)) / np.array(
+            config.std, np.float32
+        )
     if spec.scale is not None:
         info = np.iinfo(spec.dtype)
         q = np.round(x.astype(np.float32) / np.float32(spec.scale)) + (spec.zero_point or 0)

@@ -123,7 +123,7 @@ def decode(
         if scores[best] > f32(least):
             kept.append((q, channel, scores[best]))
     rows, cols = p.shape[1:]
-    least = f32(config.mask_threshold)
+    limit = f32(config.mask_threshold)
     rank = np.full((rows, cols), -1)
     inside = np.zeros((rows, cols), bool)
     held, order = [0] * len(kept), list(range(len(kept)))
@@ -133,18 +133,18 @@ def decode(
                 best, top = -1, f32(-1)
                 for k, (q, _, score) in enumerate(kept):
                     strength = score * p[q, y, x]
-                    if (strength if config.weighted else p[q, y, x]) >= least:
+                    if (strength if config.weighted else p[q, y, x]) >= limit:
                         held[k] += 1
                     if strength > top:
                         best, top = k, strength
                 if best >= 0:
                     q, _, score = kept[best]
                     value = top if config.weighted else p[q, y, x]
-                    rank[y, x], inside[y, x] = best, bool(value >= least)
+                    rank[y, x], inside[y, x] = best, bool(value >= limit)
     else:
         means = []
         for k, (q, _, score) in enumerate(kept):
-            mask = p[q] > least
+            mask = p[q] > limit
             held[k] = int(mask.sum())
             means.append(
                 score * f32(np.where(mask, p[q], 0).sum(dtype=np.float64) / max(held[k], 1))
@@ -155,7 +155,7 @@ def decode(
     stuff: dict[int, int] = {}
     for k in order:
         q, channel, _ = kept[k]
-        mine = (p[q] > least) & (rank < 0) if config.owner == "first" else rank == k
+        mine = (p[q] > limit) & (rank < 0) if config.owner == "first" else rank == k
         owned = int(mine.sum())
         if not owned or not held[k] or not _enough(owned, held[k], config):
             continue

@@ -77,7 +77,8 @@ def adopt(
     decoding: Annotated[
         Path | None,
         typer.Option(
-            "--decoding", help="JSON of decoding settings instead of the family's.",
+            "--decoding",
+            help="JSON of decoding settings instead of the family's.",
             rich_help_panel=DO,
         ),
     ] = None,
@@ -140,7 +141,9 @@ def _pairs(given: list[str] | tuple[()]) -> dict[str, str]:
     for text in given:
         head, equals, tensor = text.partition("=")
         if not equals or not head or not tensor:
-            raise UsageError(f"--map is {text!r}; expected HEAD=TENSOR, such as semantic=Identity_2.")
+            raise UsageError(
+                f"--map is {text!r}; expected HEAD=TENSOR, such as semantic=Identity_2."
+            )
         pairs[head] = tensor
     return pairs
 
@@ -154,7 +157,11 @@ def _summary(result: Adopted) -> dict[str, Any]:
         "classes": len(manifest.taxonomy),
         "artifacts": [a.name for a in manifest.artifacts],
         "files": {
-            name: {"family": g.family, "why": g.why, "heads": {h: t for h, (t, _) in g.heads.items()}}
+            name: {
+                "family": g.family,
+                "why": g.why,
+                "heads": {h: t for h, (t, _) in g.heads.items()},
+            }
             for name, g in result.guesses.items()
         },
         "agreement_db": result.agreement,

@@ -40,11 +40,10 @@ FORMAT = "panokit-dump/1"
 HEADS = tuple(PostprocessConfig.heads)
 """The heads of contract ``center-offset``."""
 
-_ALL_HEADS = {
-    name: axes
-    for kind in DecodingSettings.contracts().values()
-    for name, axes in kind.heads.items()
-}
+_ALL_HEADS: dict[str, tuple[int, ...]] = dict.fromkeys(HEADS, ())
+for _kind in DecodingSettings.contracts().values():
+    for _name, _axes in _kind.heads.items():
+        _ALL_HEADS[_name] = tuple(sorted({*_ALL_HEADS.get(_name, ()), *_axes}))
 STAGES = ("photo", "input", *_ALL_HEADS, "panoptic")
 METADATA = (
     "artifact",
