@@ -177,6 +177,7 @@ def test_trap_27_a_raw_output_with_few_anchors_is_not_a_finished_one() -> None:
 def test_trap_28_a_nan_among_the_scores_drops_the_anchor() -> None:
     heads = yolo(((0, 0, 4, 4), [np.nan, 0.9, 0]), ((4, 4, 8, 8), [0.9, 0, 0]))
     assert [i.index for i in find(heads)] == [1]
+    assert len(find(yolo(((0, 0, 4, 4), [np.nan] * 3)))) == 0
     rows = end2end([0, 0, 4, 4, np.nan, 0], [0, 0, 4, 4, 0.9, np.nan])
     assert len(find(rows, END2END)) == 0
 
@@ -316,6 +317,9 @@ def test_cutting_before_the_resize_lets_masks_grow_beyond_the_box() -> None:
     v5 = replace(YOLO, crop="before", activation="sigmoid", mask_threshold=0.5)
     (half,) = find(heads, v5)
     assert half.area == 16  # 0.75 of nearly 1 inside, 0.25 outside
+    # Masks of their own: of 2 × 2 cells only the last lies in 2..6, and reaches back to pixel 2.
+    (direct,) = find(rf_detr([[0.9, 0, 0]], [[0.5] * 4]), replace(RF_DETR, crop="before"))
+    assert direct.area == 36
 
 
 def test_small_masks_are_no_instances_and_hidden_ones_have_no_id() -> None:
