@@ -167,7 +167,7 @@ def _write_vector(
     heads = settings.read_heads(dequantize(raw, artifact.outputs))
     decoded = settings.decode(heads, manifest.taxonomy, transform)
     ids = decoded.ids.astype(np.uint8 if len(decoded.segments) < 256 else np.int32)
-    tensors = {"input": image, **{n: raw[n] for n in settings.heads}, "panoptic": ids}
+    tensors = {"input": image, **{n: raw[n] for n in settings.head_names()}, "panoptic": ids}
     metadata = {
         "format": FORMAT,  # a golden vector is a device dump without the photo
         "artifact": artifact.name,

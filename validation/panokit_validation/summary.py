@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from panokit.dump import HEADS
 from panokit_validation.units import UnitRun, unit_findings
 from panokit_validation.verdict import Verdict
 from panokit_validation.words import sentence_of
@@ -146,7 +145,9 @@ def _unit_run(photo: Mapping[str, Any], row: Row) -> UnitRun:
 
 def _row(photo: Mapping[str, Any]) -> Row:
     stages = {s["stage"]: s for s in photo["stages"]}
-    heads = [stages[n]["figures"].get("sqnr_db") for n in HEADS if n in stages]
+    others = ("photo", "input", "panoptic")
+    names = [n for n in stages if n not in others and not n.startswith("effect.")]
+    heads = [stages[n]["figures"].get("sqnr_db") for n in names]
     known = [value for value in heads if value is not None]
     figures = stages.get("panoptic", {}).get("figures", {})
     bad = stages.get(photo["first_bad_stage"])

@@ -9,10 +9,16 @@ from enum import StrEnum
 from typing import Any
 
 from panokit.agreement import TensorAgreement
+from panokit.decoding import PostprocessConfig
 from panokit.dump import HEADS, METADATA, STAGES, Dump
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit_validation.compare import Comparison, StageComparison, compare_dump
+from panokit_validation.contracts import (
+    ContractReference,
+    compare_contract,
+    find_contract_causes,
+)
 from panokit_validation.diagnosis import Cause
 from panokit_validation.diagnosis import diagnose as find_causes
 from panokit_validation.diagnosis.hypotheses import unknown
@@ -135,13 +141,15 @@ def validate_dump(
     ``DumpError`` for a dump that does not fit the artifact.
     """
     config = config or thresholds_for(segmenter.bundle.manifest, segmenter.artifact)[0]
+    if not isinstance(segmenter.bundle.manifest.postprocessing, PostprocessConfig):
+        return _validate_contract(ContractReference(dump, segmenter, photo), config, diagnose)
     reference = ReferenceStages(dump, segmenter, photo)
     comparison = compare_dump(
         reference,
         input_tolerance=config.input_max_abs,
         kernels_below_db=config.head_sqnr_db if config.kernel_factor > 0 else 0.0,
     )
-    verdict = judge(comparison, reference, config)
+    verdict = judge(comparison, dump, config)
     if not diagnose or verdict.verdict is not Verdict.FAIL:
         return verdict
     failing = {s.stage for s in verdict.stages if s.verdict is Verdict.FAIL}
@@ -156,11 +164,25 @@ def validate_dump(
     return replace(verdict, causes=tuple(causes[:MAX_CAUSES]))
 
 
-def judge(
-    comparison: Comparison, reference: ReferenceStages, config: ValidationConfig
+def _validate_contract(
+    reference: ContractReference, config: ValidationConfig, diagnose: bool
 ) -> PhotoVerdict:
+    """The same for networks of other contracts than ``center-offset``."""
+    stages, warnings = compare_contract(reference)
+    if len(reference.device_raw) == len(reference.settings.head_names()):
+        # The device's own heads have one map.
+        config = replace(config, panoptic_equal_pixels=config.panoptic_exact_pixels)
+    verdict = judge(Comparison(stages, tuple(warnings)), reference.dump, config)
+    if not diagnose or verdict.verdict is not Verdict.FAIL:
+        return verdict
+    failing = [s.stage for s in verdict.stages if s.verdict is Verdict.FAIL]
+    causes = find_contract_causes(reference, failing)
+    return replace(verdict, causes=tuple(causes[:MAX_CAUSES]))
+
+
+def judge(comparison: Comparison, dump: Dump, config: ValidationConfig) -> PhotoVerdict:
     """The verdict on a comparison."""
-    defects = reference.dump.defects
+    defects = dump.defects
     stages = [_stage(s, config) for s in comparison.stages]
     stages = [
         replace(s, verdict=Verdict.FAIL, message=defects[s.stage].reason)
@@ -176,12 +198,12 @@ def judge(
     ]
     stages.sort(key=lambda s: STAGES.index(s.stage) if s.stage in STAGES else len(STAGES))
     return PhotoVerdict(
-        photo=reference.dump.name,
+        photo=dump.name,
         stages=tuple(stages),
         warnings=comparison.warnings,
-        metadata=dict(reference.dump.metadata),
+        metadata=dict(dump.metadata),
         thresholds=config,
-        dump=reference.dump.path,
+        dump=dump.path,
     )
 
 
@@ -190,10 +212,10 @@ def _stage(s: StageComparison, config: ValidationConfig) -> StageVerdict:
         verdict, message = _map(s, s.given, config)
     elif s.stage == "input":
         verdict, message = _input(s.given, config)
-    elif s.stage in HEADS:
-        verdict, message = _head(s, s.given, config)
-    else:
+    elif s.stage.startswith("effect."):
         verdict, message = _picture(s.given, config)
+    else:
+        verdict, message = _head(s, s.given, config)
     figures = s.given.to_json()
     if s.kernels is not None:
         figures["kernels_sqnr_db"] = round(s.kernels.sqnr_db, 6)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from panokit.dump import HEADS
-
 __all__ = ["GLOSSARY", "owner_of", "sentence_of"]
 
 GLOSSARY = {
@@ -34,7 +32,8 @@ _OWNERS = {
 
 def owner_of(stage: str) -> str:
     """Whose code a stage is."""
-    group = "heads" if stage in HEADS else stage.partition(".")[0]
+    group = stage.partition(".")[0]
+    group = group if group in ("photo", "input", "panoptic", "effect") else "heads"
     return _OWNERS.get(group, "the app")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +19,15 @@ from panokit.cli.options import (
     Photos,
     output_folder,
 )
+from panokit.decoding import PostprocessConfig
 from panokit.dump import STAGES, write_dump
 from panokit.errors import ArgumentError, PhotoError
 from panokit.photo import Photo, photo_paths
 from panokit.segmenter import Segmenter
+from panokit_validation.contracts import simulate_contract
 from panokit_validation.device import parse_noise
 from panokit_validation.faults import FAULTS, fault
+from panokit_validation.faults.contracts import named_fault
 from panokit_validation.faults.model import Fault, Variant
 from panokit_validation.simulate import Simulator
 
@@ -103,9 +107,12 @@ def simulate(
     Without --fault the device is healthy. The dumps look as a phone's would; nothing in them tells
     the fault.
     """
-    injected = [fault(name) for name in faults or ()]
     kept = _stages(stages)
     segmenter = Segmenter.open(bundle, artifact)
+    if not isinstance(segmenter.bundle.manifest.postprocessing, PostprocessConfig):
+        _simulate_contract(segmenter, photo_paths(photos), faults or [], kept, out, json)
+        return
+    injected = [fault(name) for name in faults or ()]
     for f, _ in injected:
         if not f.occurs_on(segmenter.artifact.outputs["semantic"].scale is not None):
             expected = f"one that {segmenter.artifact.name} can have ({f.precision} artifacts do)"
@@ -128,6 +135,34 @@ def simulate(
         note(error, label="skipped", style="red")
     if skipped:
         raise typer.Exit(2)
+
+
+def _simulate_contract(
+    segmenter: Segmenter,
+    files: dict[str, Path],
+    faults: list[str],
+    stages: tuple[str, ...],
+    out: Path,
+    json: Path | None,
+) -> None:
+    """Dumps of a network of another contract, whose app makes one mistake at most."""
+    if len(faults) > 1:
+        raise ArgumentError(
+            "--fault", f"--fault is given {len(faults)} times; expected one for this contract"
+        )
+    manifest = segmenter.bundle.manifest
+    known = (manifest.postprocessing, manifest.preprocessing, manifest.taxonomy)
+    injected = named_fault(faults[0], *known) if faults else None
+    written = []
+    for name in tracked(files, "simulating"):
+        dump = simulate_contract(Photo.open(files[name]), segmenter, injected)
+        dump = replace(dump, tensors={k: v for k, v in dump.tensors.items() if k in stages})
+        target = write_dump(dump, out / f"{name}.safetensors")
+        written.append({"photo": str(files[name]), "dump": str(target)})
+    if json:
+        told = [{"name": injected.name, "variant": injected.variant}] if injected else []
+        write_json(json, {"faults": told, "artifact": segmenter.artifact.name, "dumps": written})
+    say(f"{len(written)} dumps in {out}")
 
 
 def _stages(text: str) -> tuple[str, ...]:
