@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from panokit.bundle import Artifact, Bundle
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError
+from panokit.preprocessing import PreprocessConfig
 
 __all__ = ["Catalog", "Offer"]
 
@@ -32,8 +34,12 @@ class Offer:
 
     @property
     def runs_in_browser(self) -> bool:
-        """Whether LiteRT.js can run it."""
-        return self.artifact.format == "tflite" and self.artifact.input.layout == "nhwc"
+        """Whether LiteRT.js can run it, and the page's decoding is that of its contract."""
+        manifest = self.bundle.manifest
+        own = isinstance(manifest.postprocessing, PostprocessConfig)
+        plain = manifest.preprocessing == PreprocessConfig(manifest.preprocessing.size_wh)
+        is_file = self.artifact.format == "tflite" and self.artifact.input.layout == "nhwc"
+        return own and plain and is_file
 
     def to_json(self) -> dict[str, Any]:
         """What the page and a port need to know of it, JSON-ready."""

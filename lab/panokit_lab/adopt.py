@@ -287,12 +287,10 @@ def guess_family(model: ModelTensors) -> Guess:
                 "center-offset", heads, FAMILIES["center-offset"].decoding,
                 "three outputs, of 1, 2 and more channels",
             )  # fmt: skip
-    if len(pictures) == 1 and len(rows) == 1:
-        found = _guess_yolo(rows[0], pictures[0], anchors)
-        if found:
-            return found
-    if len(rows) >= 2 and len(pictures) == 1:
+    if rows and len(pictures) == 1:
         found = _guess_queries(rows, pictures[0], (width, height))
+        if found is None and len(rows) == 1:
+            found = _guess_yolo(rows[0], pictures[0], anchors)
         if found:
             return found
     shapes = ", ".join(f"{t.name} {t.shape}" for t in model.outputs)
@@ -326,8 +324,9 @@ def _guess_yolo(rows: FileTensor, prototypes: FileTensor, anchors: int) -> Guess
 def _guess_queries(
     rows: Sequence[FileTensor], masks: FileTensor, input_wh: tuple[int, int]
 ) -> Guess | None:
-    boxes = [t for t in rows if t.shape[-1] == 4]
-    others = [t for t in rows if t.shape[-1] != 4]
+    # Of a single tensor four columns are classes.
+    boxes = [t for t in rows if t.shape[-1] == 4 and len(rows) > 1]
+    others = [t for t in rows if t not in boxes]
     if len(others) != 1:
         return None
     queries, columns = _sides(others[0].shape)

@@ -180,8 +180,10 @@ class InstancesConfig(DecodingSettings):
         return (*anchors, "prototypes")
 
     def class_count(self, taxonomy: Taxonomy) -> int:
-        """Columns of class scores, the background among them."""
-        return (len(self.columns) or len(taxonomy)) + (self.background != "none")
+        """Columns of class scores, the background among them. Without ``columns`` these are the
+        taxonomy's things, which come first in it."""
+        things = int(taxonomy.thing_mask.sum())
+        return (len(self.columns) or things) + (self.background != "none")
 
     def check_shapes(
         self,
