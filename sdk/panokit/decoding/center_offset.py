@@ -33,6 +33,7 @@ from panokit.decoding.kernels import (
     nearest,
     resize_planes,
     sample,
+    sigmoid,
 )
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
 from panokit.decoding.settings import DecodingSettings
@@ -475,12 +476,6 @@ def postprocess(
     """Decode ``heads`` of an input that was made as ``transform`` says: :meth:`CenterOffset.decode`
     with the settings ``config``."""
     return CenterOffset(taxonomy, transform, config).decode(heads, explain=explain)
-
-
-def sigmoid(logits: FloatArray) -> FloatArray:
-    """1 / (1 + e^-x), computed in float64 and rounded once to float32."""
-    x = np.clip(logits.astype(np.float64), -700, 700)
-    return (1.0 / (1.0 + np.exp(-x))).astype(np.float32)
 
 
 def _stuff(classes: ClassMap, channels: int) -> tuple[IntArray, NDArray[np.float64]]:

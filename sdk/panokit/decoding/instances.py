@@ -29,8 +29,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.decoding.center_offset import sigmoid
-from panokit.decoding.kernels import Taps, axis_taps
+from panokit.decoding.kernels import Taps, axis_taps, sigmoid, softmax
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
 from panokit.decoding.settings import DecodingSettings
 from panokit.errors import ArgumentError, HeadError
@@ -617,9 +616,7 @@ class Instances:
         if settings.classes == "sigmoid":
             scores = sigmoid(scores)
         elif settings.classes == "softmax":
-            x = scores.astype(np.float64)
-            e = np.exp(x - x.max(1, keepdims=True))
-            scores = np.asarray(e / e.sum(1, keepdims=True), np.float32)
+            scores = softmax(scores, 1)
         if settings.background != "none":
             scores = scores[:, 1:] if settings.background == "first" else scores[:, :-1]
         if heads.objectness is not None:

@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 __all__ = [
     "ClassPlanes",
     "Taps",
+    "aligned_taps",
     "axis_taps",
     "classify",
     "find_centers",
     "nearest",
     "resize_planes",
     "sample",
+    "sigmoid",
+    "softmax",
+    "taps_at",
 ]
 
 FloatArray = NDArray[np.float32]
@@ -36,13 +40,40 @@ second."""
 _BAND_VALUES = 1 << 17  # float32 values of a band: half a megabyte, a share of one core's cache
 
 
+def sigmoid(logits: NDArray[np.floating[Any]]) -> FloatArray:
+    """1 / (1 + e^-x), computed in float64 and rounded once to float32, so that every port gets the
+    same."""
+    x = np.clip(logits.astype(np.float64), -700, 700)
+    return (1.0 / (1.0 + np.exp(-x))).astype(np.float32)
+
+
+def softmax(logits: NDArray[np.floating[Any]], axis: int) -> FloatArray:
+    """Softmax along an axis, computed in float64 and rounded once to float32."""
+    x = logits.astype(np.float64)
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return np.asarray(e / e.sum(axis, keepdims=True), np.float32)
+
+
+def taps_at(
+    at: NDArray[np.float64], first: int, last: int
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Two neighbours of positions on an axis, and the second's weight; nothing before ``first`` or
+    after ``last`` is used."""
+    at = np.clip(at, first, last)
+    low = np.floor(at).astype(np.intp)
+    return low, np.minimum(low + 1, last), (at - low).astype(np.float32)
+
+
+def aligned_taps(n_in: int, n_out: int) -> tuple[IntArray, IntArray, FloatArray]:
+    """Taps with the first and last samples of both axes on each other (``align_corners``)."""
+    at = np.arange(n_out, dtype=np.float64) * ((n_in - 1) / (n_out - 1) if n_out > 1 else 0.0)
+    return taps_at(at, 0, n_in - 1)
+
+
 def axis_taps(n_in: int, n_out: int) -> tuple[IntArray, IntArray, FloatArray]:
     """Half-pixel bilinear taps: for each output the two inputs and the second one's weight."""
     at = (np.arange(n_out, dtype=np.float64) + 0.5) * (n_in / n_out) - 0.5
-    at = np.clip(at, 0, n_in - 1)
-    low = np.floor(at).astype(np.intp)
-    high = np.minimum(low + 1, n_in - 1)
-    return low, high, (at - low).astype(np.float32)
+    return taps_at(at, 0, n_in - 1)
 
 
 def _widen(values: FloatArray, n_out: int, cols: slice, taps: Taps) -> FloatArray:

@@ -26,7 +26,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.decoding.kernels import Taps, axis_taps
+from panokit.decoding.kernels import (
+    Taps,
+    aligned_taps,
+    axis_taps,
+    sigmoid,
+    softmax,
+    taps_at,
+)
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
 from panokit.decoding.settings import DecodingSettings
 from panokit.errors import ArgumentError, HeadError
@@ -357,11 +364,9 @@ class MaskQueries:
         settings = self.settings
         if settings.classes == "probabilities":
             return heads.classes
-        x = heads.classes.astype(np.float64)
         if settings.classes == "sigmoid":
-            return _sigmoid(x)
-        e = np.exp(x - x.max(1, keepdims=True))
-        return np.asarray(e / e.sum(1, keepdims=True), np.float32)
+            return sigmoid(heads.classes)
+        return softmax(heads.classes, 1)
 
     def queries(self, heads: QueryHeads) -> Queries:
         """The queries that say something: best class (the first of equals) not "nothing", and its
@@ -545,27 +550,7 @@ class MaskQueries:
 
     def _activate(self, logits: FloatArray) -> FloatArray:
         """Probabilities of mask logits ``[n,…]``; in float64, rounded once."""
-        x = logits.astype(np.float64)
-        if self.settings.activation == "sigmoid":
-            return _sigmoid(x)
-        e = np.exp(x - x.max(0))
-        return np.asarray(e / e.sum(0), np.float32)
-
-
-def aligned_taps(n_in: int, n_out: int) -> tuple[IntArray, IntArray, FloatArray]:
-    """Taps with the first and last samples of both grids on each other (``align_corners``)."""
-    at = np.arange(n_out, dtype=np.float64) * ((n_in - 1) / (n_out - 1) if n_out > 1 else 0.0)
-    return _taps_at(at, 0, n_in - 1)
-
-
-def _taps_at(
-    at: NDArray[np.float64], first: int, last: int
-) -> tuple[IntArray, IntArray, FloatArray]:
-    """Two neighbours of positions on a grid, and the second's weight; nothing before ``first`` or
-    after ``last`` is used."""
-    at = np.clip(at, first, last)
-    low = np.floor(at).astype(np.intp)
-    return low, np.minimum(low + 1, last), (at - low).astype(np.float32)
+        return sigmoid(logits) if self.settings.activation == "sigmoid" else softmax(logits, 0)
 
 
 def _region(
@@ -576,11 +561,11 @@ def _region(
     alone."""
     if corners and crop:
         at = np.arange(n_out, dtype=np.float64) * ((length - 1) / (n_out - 1) if n_out > 1 else 0.0)
-        return _taps_at(at + start, start, start + length - 1)
+        return taps_at(at + start, start, start + length - 1)
     position = (np.arange(n_out, dtype=np.float64) + 0.5) * (length / n_out)  # in the photo's part
     if crop:
-        return _taps_at(position - 0.5 + start, start, start + length - 1)
-    return _taps_at((position + start) * (n / size) - 0.5, 0, n - 1)
+        return taps_at(position - 0.5 + start, start, start + length - 1)
+    return taps_at((position + start) * (n / size) - 0.5, 0, n - 1)
 
 
 def _along(
@@ -606,10 +591,6 @@ def _resized(
     cols: tuple[IntArray, IntArray, FloatArray],
 ) -> FloatArray:
     return _along(_along(planes, cols, axis=2), rows, axis=1)
-
-
-def _sigmoid(x: NDArray[np.float64]) -> FloatArray:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -700, 700))), np.float32)
 
 
 def _owners(rank: NDArray[np.int32], inside: NDArray[np.bool_], held: IntArray) -> Owners:

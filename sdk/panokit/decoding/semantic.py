@@ -23,8 +23,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.decoding.kernels import Taps, axis_taps, classify
-from panokit.decoding.mask_queries import aligned_taps
+from panokit.decoding.kernels import Taps, aligned_taps, axis_taps, classify
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
 from panokit.decoding.settings import DecodingSettings
 from panokit.errors import ArgumentError, HeadError

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.decoding import CenterOffset, Heads, PanopticMap, PostprocessConfig
-from panokit.decoding.center_offset import Centers, ClassMap, Grid, KeptSegments, Votes, sigmoid
-from panokit.decoding.kernels import Taps, axis_taps
+from panokit.decoding.center_offset import Centers, ClassMap, Grid, KeptSegments, Votes
+from panokit.decoding.kernels import Taps, axis_taps, sigmoid
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
 from panokit_validation.faults.buffers import rows_without_padding
