@@ -334,3 +334,15 @@ def test_a_trained_public_network_from_file_to_a_named_fault(
         dump = simulate_contract(samples["astronaut"], segmenter, named_fault(name, *known))
         verdict = validate_dump(dump, segmenter, diagnose=True)
         assert verdict.causes[0].name == name.partition(":")[0]
+
+
+def test_what_is_of_one_contract_only_says_so(queries: Segmenter, tmp_path: Path) -> None:
+    from panokit.vectors.golden import write_golden_tests
+    from panokit_converters.verify import verify_bundle
+
+    for call in (
+        lambda: verify_bundle(queries.bundle),
+        lambda: write_golden_tests(tmp_path / "golden", "junit", queries.bundle),
+    ):
+        with pytest.raises(PanokitError, match="contract is 'mask-queries'"):
+            call()

@@ -99,6 +99,7 @@ def write_golden_tests(
     if framework not in FRAMEWORKS:
         raise ArgumentError.unknown("framework", framework, FRAMEWORKS)
     folder, bundle = Path(folder), bundle or Bundle.open()
+    bundle.manifest.center_offset  # noqa: B018 - golden tests are of this contract, or it says so
     chosen, kind = bundle.manifest.artifact(artifact), FRAMEWORKS[framework]
     if folder.exists() and any(folder.iterdir()) and not _was_written_here(folder):
         raise ArgumentError(
