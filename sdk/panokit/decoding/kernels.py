@@ -37,14 +37,23 @@ Taps = Callable[[int, int], tuple[IntArray, IntArray, FloatArray]]
 """Of an axis of so many inputs and outputs: for each output two inputs, and the weight of the
 second."""
 
+_CHUNK = 1 << 14  # float64 values: 128 kilobytes
 _BAND_VALUES = 1 << 17  # float32 values of a band: half a megabyte, a share of one core's cache
 
 
 def sigmoid(logits: NDArray[np.floating[Any]]) -> FloatArray:
     """1 / (1 + e^-x), computed in float64 and rounded once to float32, so that every port gets the
     same."""
-    x = np.clip(logits.astype(np.float64), -700, 700)
-    return (1.0 / (1.0 + np.exp(-x))).astype(np.float32)
+    given, out = logits.reshape(-1), np.empty(logits.size, np.float32)
+    for start in range(0, logits.size, _CHUNK):  # what stays in the cache
+        x = given[start : start + _CHUNK].astype(np.float64)
+        np.clip(x, -700, 700, out=x)
+        np.negative(x, out=x)
+        np.exp(x, out=x)
+        x += 1
+        np.divide(1, x, out=x)
+        out[start : start + _CHUNK] = x
+    return out.reshape(logits.shape)
 
 
 def softmax(logits: NDArray[np.floating[Any]], axis: int) -> FloatArray:

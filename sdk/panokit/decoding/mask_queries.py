@@ -57,7 +57,7 @@ MAX_MAGNITUDE = 1e38
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.intp]
 
-_BAND_VALUES = 1 << 20  # float32 values of a band of rows over all queries: four megabytes
+_BAND_VALUES = 1 << 17  # float32 values of a band of rows over all queries: half a megabyte
 
 
 @dataclass(frozen=True)
@@ -415,15 +415,17 @@ class MaskQueries:
             scores = queries.scores[:, None, None]
             for rows, p in self.bands(heads, queries.index):  # p [n,rows,cols]
                 strength = scores * p
-                best = strength[0].copy()
-                found = np.zeros(best.shape, np.int32)
-                for k in range(1, n):
-                    np.copyto(found, k, where=strength[k] > best)
-                    np.maximum(best, strength[k], out=best)
                 holds = (strength if settings.weighted else p) >= least
                 held += np.count_nonzero(holds, axis=(1, 2))
+                best, found = strength[0], np.zeros(strength.shape[1:], np.int32)
+                within = holds[0]
+                for k in range(1, n):
+                    better = strength[k] > best
+                    np.copyto(found, k, where=better)
+                    np.copyto(within, holds[k], where=better)
+                    np.maximum(best, strength[k], out=best)
                 rank[rows] = found
-                inside[rows] = np.take_along_axis(holds, found[None].astype(np.intp), 0)[0]
+                inside[rows] = within
         return _owners(rank, inside, held)
 
     def _first_owners(self, heads: QueryHeads, queries: Queries) -> Owners:
