@@ -259,6 +259,52 @@ def odd_files(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
+def test_numbers_of_half_precision_and_pixels_last(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT16, [1, SIDE, SIDE, 3])
+    heads = helper.make_tensor_value_info("s", TensorProto.FLOAT16, [1, SIDE, SIDE, 3])
+    graph = helper.make_graph([helper.make_node("Relu", ["image"], ["s"])], "g", [image], [heads])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "half.onnx").write_bytes(model.SerializeToString())
+    onnx.checker.check_model(model)
+    bundle = adopted(tmp_path / "half.onnx", tmp_path / "half.panokit")
+    artifact = bundle.manifest.artifacts[0]
+    assert (artifact.input.layout, artifact.input.dtype) == ("nhwc", "float16")
+    red = np.zeros((SIDE, SIDE, 3), np.uint8)
+    red[..., 0] = 255
+    assert [s.category.name for s in Segmenter.open(bundle).segment(red).segments] == ["a"]
+
+
+def test_files_that_are_more_than_a_graph_of_numbers_are_refused(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    file = query_network(tmp_path / "m.onnx")
+    model = onnx.load(str(file))
+    onnx.save(model, str(tmp_path / "apart.onnx"), save_as_external_data=True, size_threshold=0)
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIDE, SIDE])
+    out = helper.make_tensor_value_info("s", TensorProto.FLOAT, [1, 3, SIDE, SIDE])
+    body = helper.make_graph([helper.make_node("Relu", ["image"], ["t"])], "b", [], [
+        helper.make_tensor_value_info("t", TensorProto.FLOAT, [1, 3, SIDE, SIDE])])  # fmt: skip
+    for name, node in (
+        ("branches", helper.make_node("If", ["flag"], ["s"], then_branch=body, else_branch=body)),
+        ("foreign", helper.make_node("Magic", ["image"], ["s"], domain="com.example")),
+    ):
+        flag = helper.make_tensor("flag", TensorProto.BOOL, [], [True])
+        graph = helper.make_graph([node], "g", [image], [out], [flag])
+        whole = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", 13), helper.make_opsetid("com.example", 1)],
+            ir_version=8,
+        )
+        (tmp_path / f"{name}.onnx").write_bytes(whole.SerializeToString())
+    for name in ("apart", "branches", "foreign"):
+        with pytest.raises(PanokitError, match=f"{name}.onnx"):
+            adopted(tmp_path / f"{name}.onnx", tmp_path / f"{name}.panokit")
+
+
 def test_odd_files_get_a_sentence(tmp_path: Path) -> None:
     for name, (file, told) in odd_files(tmp_path).items():
         out = tmp_path / f"{name}.panokit"
