@@ -99,6 +99,16 @@ class PreprocessConfig:
         if self.kernel != KERNEL:
             raise ArgumentError("kernel", f"kernel is {self.kernel!r}; expected {KERNEL!r}")
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict. What is as in our own networks is left out, so that readers which know
+        no other inputs (the native core, older versions) read it, and refuse others."""
+        usual = PreprocessConfig()
+        return {
+            name: value
+            for name, value in write_settings(self).items()
+            if name in ("size_wh", "kernel") or getattr(self, name) != getattr(usual, name)
+        }
+
     @property
     def is_scaled(self) -> bool:
         """Whether the network's values are other than 0..255."""

@@ -22,6 +22,7 @@ from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import Fit, TransformRecord, letterbox
 from panokit.taxonomy import Category, Taxonomy
 from tests.toys import slow_queries
+from tests.toys.shares import some
 
 THINGS, CLASSES, QUERIES = 7, 12, 16
 TAXONOMY = Taxonomy(
@@ -91,9 +92,10 @@ def test_the_decoding_is_its_plain_twin(name: str, grid: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mask2former", "maskformer", "eomt"])
 def test_the_decoding_is_that_of_transformers(name: str) -> None:
-    """Pixel for pixel and segment for segment, on 500 inputs. Where its ids collide (a segment
-    after joined stuff gets a number that is taken) both segments are one there. A pixel that two
-    queries want alike, to four units in the last place, may be either's: there is one."""
+    """Pixel for pixel and segment for segment, on 500 inputs (`make test`: 100). Where its ids
+    collide (a segment after joined stuff gets a number that is taken) both segments are one there.
+    A pixel that two queries want alike, to four units in the last place, may be either's: there is
+    one."""
     models = pytest.importorskip("transformers.models", reason="transformers is not installed")
     torch = pytest.importorskip("torch")
     process = _processor(models, name)
@@ -101,7 +103,7 @@ def test_the_decoding_is_that_of_transformers(name: str) -> None:
     if name != "eomt":  # the ids of those collide more often than segments are rejected
         config = replace(config, threshold=0.5)
     segments = ties = 0
-    for seed in range(500):
+    for seed in some(range(500), 5):
         rng = np.random.default_rng(1000 + seed)
         classes, masks, input_wh = case(seed)
         photo_wh = (int(rng.integers(16, 64)), int(rng.integers(16, 64)))
@@ -117,7 +119,7 @@ def test_the_decoding_is_that_of_transformers(name: str) -> None:
         ties += int(np.count_nonzero(~clear))
         _assert_same(found, answer["segmentation"].numpy(), answer["segments_info"], name, clear)
         segments += len(found.segments)
-    assert segments > 400
+    assert segments > 80
     assert ties < 20
 
 
