@@ -323,10 +323,10 @@ def test_the_whole_page_works_behind_a_proxy(browser: Any, keeps: bool) -> None:
             ):
                 page.goto(f"{address}/team/seg/")
                 page.wait_for_selector("body[data-ready=yes]")
-                open_sample(page, "coffee")
+                open_sample(page, "astronaut")
                 assert page.locator("[data-sample] img").first.evaluate("i => i.naturalWidth")
                 page.click("#tab-edit")
-                tap(page, 0.5, 0.5)
+                tap(page, 0.45, 0.3)
                 page.click("[data-do=remove]")
                 page.wait_for_selector("#edit-message:not(:empty)")
                 drawn(page)

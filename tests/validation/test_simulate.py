@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from panokit.bundle import shipped_bundle_path
 from panokit.cli import app
-from panokit.dump import STAGES, read_dump
+from panokit.dump import HEADS, read_dump
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.preprocessing import preprocess
@@ -66,7 +66,7 @@ def test_planted_faults_are_diagnosed(photos: Path, tmp_path: Path) -> None:
     segmenter = Segmenter.open()
     for i in range(3):
         dump = read_dump(out / f"photo-{i}.safetensors")
-        assert set(dump.tensors) == set(STAGES)
+        assert set(dump.tensors) == {"photo", "input", *HEADS, "panoptic"}
         assert dump.metadata["photo"] == f"photo-{i}"
         expected = preprocess(Photo.open(photos / f"photo-{i}.png"))[0]
         assert (dump.tensors["input"] != expected).any()
