@@ -392,12 +392,20 @@ def _grids() -> Iterator[ContractCase]:
             settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, align_corners=True, grid=grid)
             transform = letterbox((50, 31), (width, 25))
             yield _case(f"corners-{width}-{grid}", about, raw, settings, transform=transform)
-    raw = _logits(1450, 7, 9)
+    for i, grid_wh in enumerate(("head", (20, 14))):
+        raw = _logits(1430 + 10 * i, 7, 9)
+        about = "Corners are aligned by both resizes, also where the padding is not cut off first."
+        settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, align_corners=True,
+                                     mask_grid=grid_wh, crop_first=False, grid="photo")  # fmt: skip
+        name = "head" if grid_wh == "head" else "20x14"
+        transform = letterbox((50, 31), (33, 25))
+        yield _case(f"corners-33-not-cropped-{name}", about, raw, settings, transform=transform)
+    raw = _logits(1460, 7, 9)
     about = "Aligned corners on a photo of one row."
     settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, align_corners=True, grid="photo")
     yield _case("corners-one-row", about, raw, settings, transform=letterbox((40, 1), (33, 25)))
     for last in (True, False):
-        raw = _logits(1460, 7, 9)
+        raw = _logits(1470, 7, 9)
         about = "A softmax over all queries, also those that are not kept."
         settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, activation="softmax",
                                      mask_threshold=0.25, activate_last=last)  # fmt: skip
