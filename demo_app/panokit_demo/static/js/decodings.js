@@ -1,0 +1,11 @@
+/** The ports of the contracts other than center-offset, by the contract's name. */
+
+import { decodeMaskQueries } from "./mask_queries.js";
+
+/**
+ * @type {Record<string, (tensors: Panokit.HeadTensors, taxonomy: Panokit.Class[],
+ *   transform: Panokit.Transform, settings: any) => Panokit.ContractDecoding>}
+ */
+export const DECODINGS = {
+  "mask-queries": decodeMaskQueries,
+};
