@@ -133,6 +133,41 @@ declare namespace Panokit {
     grid: "input" | "photo";
     columns: number[];
   }
+  interface InstancesSettings {
+    tensors: "joined" | "rows" | "split";
+    anchors_last: boolean;
+    objectness: boolean;
+    masks: "prototypes" | "direct";
+    box: "center" | "corners" | "distances";
+    box_unit: "pixels" | "input";
+    strides: number[];
+    classes: "probabilities" | "sigmoid" | "softmax";
+    background: "none" | "first" | "last";
+    choice: "best" | "pairs";
+    threshold: number;
+    top_k: number | null;
+    nms: number | null;
+    class_wise: boolean;
+    max_count: number;
+    activation: "none" | "sigmoid";
+    mask_threshold: number;
+    crop: "after" | "before" | "none";
+    min_area: number;
+    columns: number[];
+  }
+  /** One object: `mask` [height][width], whose first pixel is (y, x) of the input. */
+  interface Instance {
+    index: number;
+    channel: number;
+    score: number;
+    box: number[]; // x0, y0, x1, y1 in input pixels, cut to the photo
+    y: number;
+    x: number;
+    height: number;
+    width: number;
+    mask: Uint8Array;
+    area: number;
+  }
 
   /** What a network gives: a head as the artifact stores it. */
   interface Raw { dtype: string; shape: number[]; data: Numbers }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from panokit.decoding import MASK_QUERY_PRESETS, MaskQueriesConfig
-from panokit.preprocessing import letterbox
+from panokit.preprocessing import Fit, letterbox
 from panokit.vectors.cases import (
     DOG,
     MANY,
@@ -27,6 +27,11 @@ __all__ = ["mask_query_cases"]
 Array = NDArray[np.float32]
 Query = tuple[int, float, Array]
 """A query of a made scene: class column, its probability, and its mask's logits."""
+
+RULES: tuple[Literal["at-least", "ratio-above", "product-above"], ...] = (
+    "at-least", "ratio-above", "product-above",
+)  # fmt: skip
+GRIDS: tuple[Literal["input", "photo"], ...] = ("input", "photo")
 
 PLAIN = MaskQueriesConfig(classes="probabilities")
 RATIO = replace(PLAIN, overlap_rule="ratio-above")
@@ -166,12 +171,11 @@ def _pixels() -> Iterator[ContractCase]:
     raw = _heads([(SKY, 0.875, _mask(inside=2.0)), (DOG, 0.9375, _mask(LEFT, inside=1.5))])
     about = "A lower score with a higher probability wins by the product."
     yield _case("product-decides", about, raw)
-    half = np.float32(0)
-    raw = _heads([(PERSON, 1.0, _mask(inside=half)), (SKY, 0.5, _mask(inside=90.0))])
+    raw = _heads([(PERSON, 1.0, _mask(inside=0.0)), (SKY, 0.5, _mask(inside=90.0))])
     about = "Products tie (1 x 0.5 and 0.5 x 1): the first query."
     yield _case("product-tie", about, raw, replace(PLAIN, threshold=0.25))
     about = "The same with the queries turned round: the first again, which is another."
-    turned = _heads([(SKY, 0.5, _mask(inside=90.0)), (PERSON, 1.0, _mask(inside=half))])
+    turned = _heads([(SKY, 0.5, _mask(inside=90.0)), (PERSON, 1.0, _mask(inside=0.0))])
     yield _case("product-tie-turned", about, turned, replace(PLAIN, threshold=0.25))
     raw = _heads([(PERSON, 0.9, _mask(inside=-1.0))])
     about = "An owner that is in no mask (probability below one half): nothing, no id spent."
@@ -200,10 +204,9 @@ def _pixels() -> Iterator[ContractCase]:
 
 
 def _overlaps() -> Iterator[ContractCase]:
-    rules = ("at-least", "ratio-above", "product-above")
     for own, of, least in ((4, 5, 0.8), (7, 10, 0.7), (3, 5, 0.6), (9, 10, 0.9), (1, 2, 0.5)):
         raw = _heads([(PERSON, 0.95, _cells(0, of - own)), (DOG, 0.9, _cells(0, of, 20.0))])
-        for rule in rules:
+        for rule in RULES:
             about = f"{own} of {of} pixels are its own, least {least}, by the rule {rule}."
             settings = replace(PLAIN, overlap=least, overlap_rule=rule)
             yield _case(f"m7-{own}-of-{of}-{rule}", about, raw, settings)
@@ -213,7 +216,7 @@ def _overlaps() -> Iterator[ContractCase]:
     about = "7 of 10 with least 0.8: dropped, its own pixels are void."
     raw = _heads([(PERSON, 0.95, _cells(0, 3)), (DOG, 0.9, _cells(0, 10, 20.0))])
     yield _case("overlap-dropped", about, raw)
-    for rule in rules:
+    for rule in RULES:
         about = f"Overlap 0 by the rule {rule}: what owns nothing is no segment."
         raw = _heads([(PERSON, 0.95, _mask()), (DOG, 0.9, _mask()), (SKY, 0.85, _mask(LEFT))])
         yield _case(
@@ -362,15 +365,15 @@ def _grids() -> Iterator[ContractCase]:
     }  # fmt: skip
     for i, (name, (h, w, width, height)) in enumerate(sizes.items()):
         raw = _logits(1100 + 10 * i, h, w)
-        for grid in ("input", "photo"):
+        for grid in GRIDS:
             about = f"{h}x{w} masks over an input of {width}x{height}, on the {grid} grid."
             settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, grid=grid)
             transform = letterbox((2 * width - 1, 2 * height), (width, height))
             yield _case(f"{name}-{grid}", about, raw, settings, transform=transform)
-    places = {"padded": "letterbox", "top-left": "top-left", "stretched": "stretch"}
+    places: dict[str, Fit] = {"padded": "letterbox", "top-left": "top-left", "stretched": "stretch"}
     for i, (name, fit) in enumerate(places.items()):
         raw = _logits(1200 + 10 * i, 6, 8)
-        for grid in ("input", "photo"):
+        for grid in GRIDS:
             about = f"A photo of 30x17 in an input of 32x24, {name}, on the {grid} grid."
             settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, grid=grid)
             transform = letterbox((30, 17), (32, 24), fit=fit)
@@ -387,17 +390,17 @@ def _grids() -> Iterator[ContractCase]:
                         transform=transform)  # fmt: skip
     for i, width in enumerate((33, 32)):
         raw = _logits(1400 + 10 * i, 7, 9)
-        for grid in ("input", "photo"):
+        for grid in GRIDS:
             about = f"Corners are aligned where the input's width is odd; here it is {width}."
             settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, align_corners=True, grid=grid)
             transform = letterbox((50, 31), (width, 25))
             yield _case(f"corners-{width}-{grid}", about, raw, settings, transform=transform)
-    for i, grid_wh in enumerate(("head", (20, 14))):
+    between: dict[str, Literal["head"] | tuple[int, int]] = {"head": "head", "20x14": (20, 14)}
+    for i, (name, mask_grid) in enumerate(between.items()):
         raw = _logits(1430 + 10 * i, 7, 9)
         about = "Corners are aligned by both resizes, also where the padding is not cut off first."
         settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, align_corners=True,
-                                     mask_grid=grid_wh, crop_first=False, grid="photo")  # fmt: skip
-        name = "head" if grid_wh == "head" else "20x14"
+                                     mask_grid=mask_grid, crop_first=False)  # fmt: skip
         transform = letterbox((50, 31), (33, 25))
         yield _case(f"corners-33-not-cropped-{name}", about, raw, settings, transform=transform)
     raw = _logits(1460, 7, 9)
@@ -417,7 +420,7 @@ def _noise() -> Iterator[ContractCase]:
     photos = ((44, 33), (32, 24)), ((31, 50), (33, 25)), ((9, 9), (24, 24))
     for i, (name, preset) in enumerate(MASK_QUERY_PRESETS.items()):
         for j, (photo, size) in enumerate(photos):
-            for grid in ("input", "photo"):
+            for grid in GRIDS:
                 raw = _decided(2000 + 100 * i + 10 * j, 6, 8)
                 about = f"Noise by the settings of {name}, a photo of {photo[0]}x{photo[1]}."
                 settings = replace(preset, grid=grid, overlap=0.5)

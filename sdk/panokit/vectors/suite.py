@@ -26,6 +26,7 @@ from panokit.taxonomy import Taxonomy
 from panokit.vectors.cases import Case, ContractCase, PreprocessCase
 from panokit.vectors.grid_cases import grid_cases, preprocess_cases
 from panokit.vectors.head_cases import head_cases
+from panokit.vectors.instance_cases import instance_cases
 from panokit.vectors.mask_query_cases import mask_query_cases
 from panokit.vectors.tie_cases import tie_cases
 
@@ -57,6 +58,7 @@ def _center_offset_cases() -> Iterable[Case]:
 CONTRACTS: dict[str, Callable[[], Iterable[Case]]] = {
     DEFAULT_CONTRACT: _center_offset_cases,
     "mask-queries": mask_query_cases,
+    "instances": instance_cases,
 }
 """What makes the cases of each contract."""
 

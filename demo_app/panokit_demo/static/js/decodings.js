@@ -1,5 +1,6 @@
 /** The ports of the contracts other than center-offset, by the contract's name. */
 
+import { decodeInstances } from "./instances.js";
 import { decodeMaskQueries } from "./mask_queries.js";
 
 /**
@@ -8,4 +9,5 @@ import { decodeMaskQueries } from "./mask_queries.js";
  */
 export const DECODINGS = {
   "mask-queries": decodeMaskQueries,
+  instances: decodeInstances,
 };
