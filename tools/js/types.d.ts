@@ -155,6 +155,12 @@ declare namespace Panokit {
     min_area: number;
     columns: number[];
   }
+  interface SemanticSettings {
+    input: "logits" | "probabilities" | "labels";
+    align_corners: boolean;
+    columns: number[];
+    min_area: number;
+  }
   /** One object: `mask` [height][width], whose first pixel is (y, x) of the input. */
   interface Instance {
     index: number;

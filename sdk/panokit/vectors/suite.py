@@ -28,6 +28,7 @@ from panokit.vectors.grid_cases import grid_cases, preprocess_cases
 from panokit.vectors.head_cases import head_cases
 from panokit.vectors.instance_cases import instance_cases
 from panokit.vectors.mask_query_cases import mask_query_cases
+from panokit.vectors.semantic_cases import semantic_cases
 from panokit.vectors.tie_cases import tie_cases
 
 __all__ = [
@@ -59,6 +60,7 @@ CONTRACTS: dict[str, Callable[[], Iterable[Case]]] = {
     DEFAULT_CONTRACT: _center_offset_cases,
     "mask-queries": mask_query_cases,
     "instances": instance_cases,
+    "semantic": semantic_cases,
 }
 """What makes the cases of each contract."""
 

@@ -2,6 +2,7 @@
 
 import { decodeInstances } from "./instances.js";
 import { decodeMaskQueries } from "./mask_queries.js";
+import { decodeSemantic } from "./semantic.js";
 
 /**
  * @type {Record<string, (tensors: Panokit.HeadTensors, taxonomy: Panokit.Class[],
@@ -10,4 +11,5 @@ import { decodeMaskQueries } from "./mask_queries.js";
 export const DECODINGS = {
   "mask-queries": decodeMaskQueries,
   instances: decodeInstances,
+  semantic: decodeSemantic,
 };

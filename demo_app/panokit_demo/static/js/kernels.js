@@ -201,12 +201,16 @@ export function planeOf(values, n, channel) {
 
 /**
  * Values of the photo's part [h][w] on the whole input [H][W]; `outside` in the padding.
- * @param {Int32Array} values
+ * @template {Int32Array | Float32Array} T
+ * @param {T} values
  * @param {Panokit.Transform} transform
  * @param {number} outside
+ * @returns {T}
  */
 export function onInput(values, { input_wh: [W, H], content_wh: [w, h], left, top }, outside) {
-  const out = new Int32Array(W * H).fill(outside);
+  const Kind = /** @type {new (length: number) => T} */ (values.constructor);
+  const out = new Kind(W * H);
+  out.fill(outside);
   for (let y = 0; y < h; y++) out.set(values.subarray(y * w, (y + 1) * w), (top + y) * W + left);
   return out;
 }
