@@ -130,7 +130,7 @@ def test_the_port_is_short_and_needs_nothing() -> None:
         assert imported <= {"kernels.js", *CONTRACT_FILES}, name
 
 
-CONTRACT_FILES = ("instances.js", "mask_queries.js", "semantic.js")
+CONTRACT_FILES = ("instances.js", "mask_queries.js", "merge.js", "semantic.js")
 
 SEGMENT = """
 import { makeHeads, postprocess } from "port/postprocessing";

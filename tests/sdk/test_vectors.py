@@ -326,6 +326,10 @@ def test_contracts_that_are_not_there_are_told(suites: Path, tmp_path: Path) -> 
         check_suite(copy)
 
 
+def test_every_contract_has_vectors() -> None:
+    assert set(CONTRACTS) == set(DecodingSettings.contracts())
+
+
 @pytest.mark.parametrize("contract", OTHERS)
 def test_command_line_of_a_contract(suites: Path, tmp_path: Path, contract: str) -> None:
     done = CliRunner().invoke(vectors, ["write", str(tmp_path / "s"), "--contract", contract])

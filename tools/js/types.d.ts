@@ -161,6 +161,18 @@ declare namespace Panokit {
     columns: number[];
     min_area: number;
   }
+  interface MergeSettings {
+    threshold: number;
+    order: "score" | "given";
+    overlap: number;
+    min_stuff_area: number;
+    area_grid: "input" | "photo";
+  }
+  interface InstancesSemanticSettings {
+    instances: InstancesSettings;
+    semantic: SemanticSettings;
+    merge: MergeSettings;
+  }
   /** One object: `mask` [height][width], whose first pixel is (y, x) of the input. */
   interface Instance {
     index: number;

@@ -188,7 +188,7 @@ def _values() -> Iterator[ContractCase]:
     for i, (name, scale) in enumerate(scales.items()):
         head = (noise(5400 + 10 * i, (6, 8, 4), 2) * scale).astype(np.float32)
         yield _case(f"noise-{name}", f"Noise, {name}.", head, transform=transform)
-    head = np.round(noise(5420, (6, 8, 4), 2))
+    head = np.round(noise(5420, (6, 8, 4), 2)).astype(np.float32)
     for align in (False, True):
         settings = replace(LOGITS, align_corners=align)
         yield _case(f"noise-tied-{int(align)}", "Noise with many ties.", head, settings,

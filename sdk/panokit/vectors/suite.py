@@ -28,6 +28,7 @@ from panokit.vectors.grid_cases import grid_cases, preprocess_cases
 from panokit.vectors.head_cases import head_cases
 from panokit.vectors.instance_cases import instance_cases
 from panokit.vectors.mask_query_cases import mask_query_cases
+from panokit.vectors.merge_cases import merge_cases
 from panokit.vectors.semantic_cases import semantic_cases
 from panokit.vectors.tie_cases import tie_cases
 
@@ -61,6 +62,7 @@ CONTRACTS: dict[str, Callable[[], Iterable[Case]]] = {
     "mask-queries": mask_query_cases,
     "instances": instance_cases,
     "semantic": semantic_cases,
+    "instances-semantic": merge_cases,
 }
 """What makes the cases of each contract."""
 

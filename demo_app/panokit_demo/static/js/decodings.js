@@ -2,6 +2,7 @@
 
 import { decodeInstances } from "./instances.js";
 import { decodeMaskQueries } from "./mask_queries.js";
+import { decodeInstancesSemantic } from "./merge.js";
 import { decodeSemantic } from "./semantic.js";
 
 /**
@@ -12,4 +13,5 @@ export const DECODINGS = {
   "mask-queries": decodeMaskQueries,
   instances: decodeInstances,
   semantic: decodeSemantic,
+  "instances-semantic": decodeInstancesSemantic,
 };
