@@ -331,6 +331,29 @@ def test_every_contract_has_vectors() -> None:
 
 
 @pytest.mark.parametrize("contract", OTHERS)
+def test_the_page_has_the_number_of_cases(contract: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "contracts.md").read_text(encoding="utf-8")
+    (count,) = re.findall(rf"^\| `{contract}` \| .* \| (\d+) \|$", page, re.M)
+    assert int(count) == len(all_cases(contract))
+
+
+TRAPS = {
+    "mask-queries": [*range(1, 19)],
+    "instances": [*range(21, 33)],
+    "semantic": [33, 34],
+    "instances-semantic": [30, 35, 36, 37],
+}
+
+
+@pytest.mark.parametrize("contract", OTHERS)
+def test_every_known_trap_has_a_case(contract: str) -> None:
+    named = {
+        int(n) for c in all_cases(contract) for n in re.findall(r"^[a-z-]*?[misp](\d+)-", c.name)
+    }
+    assert set(TRAPS[contract]) <= named
+
+
+@pytest.mark.parametrize("contract", OTHERS)
 def test_command_line_of_a_contract(suites: Path, tmp_path: Path, contract: str) -> None:
     done = CliRunner().invoke(vectors, ["write", str(tmp_path / "s"), "--contract", contract])
     assert done.exit_code == 0, done.output
