@@ -16,13 +16,16 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from panokit.decoding.settings import DEFAULT_CONTRACT
 from panokit.dump import dump_stages, read_dump, write_dump
 from panokit.samples import sample_photos
 from panokit.segmenter import Segmenter
-from panokit.vectors import all_cases, check_suite, write_suite
+from panokit.vectors import CONTRACTS, all_cases, check_suite, read_case, write_suite
 from tests.toys.chromium import find_chromium
 
 JS = Path(__file__).parents[2] / "demo_app" / "panokit_demo" / "static" / "js"
+
+OTHERS = [name for name in CONTRACTS if name != DEFAULT_CONTRACT]
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 
@@ -46,6 +49,50 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("js") / "suite"
     write_suite(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def suites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite of each other contract, in folders by its name."""
+    folder = tmp_path_factory.mktemp("contracts")
+    for contract in OTHERS:
+        write_suite(folder / contract, contract)
+    return folder
+
+
+@pytest.mark.parametrize("contract", OTHERS)
+def test_ports_of_other_contracts_pass_their_suites(
+    suites: Path, tmp_path: Path, contract: str
+) -> None:
+    done = node(JS / "check_vectors.js", suites / contract, tmp_path)
+    count = len(all_cases(contract))
+    assert done.stdout.strip() == f"{count} of {count} cases agree", done.stdout + done.stderr
+    assert done.returncode == 0
+    assert [c for c in check_suite(suites / contract, tmp_path) if not c.good] == []
+    for path in tmp_path.iterdir():  # with every intermediate
+        expected = {k for k in read_case(suites / contract / path.name)[0] if k[:3] != "in."}
+        assert read_case(path)[0].keys() == expected, path.name
+
+
+@pytest.mark.parametrize("contract", OTHERS)
+def test_the_checker_of_other_contracts_can_fail(
+    suites: Path, tmp_path: Path, contract: str
+) -> None:
+    shutil.copytree(suites / contract, tmp_path / "suite")
+    index = json.loads((tmp_path / "suite" / "suite.json").read_text())
+    found, error = (
+        next(e for e in index["cases"] if ("error" in e["expected"]) == is_error)
+        for is_error in (False, True)
+    )
+    tensors = load_file(tmp_path / "suite" / found["file"])
+    tensors["ids"][0, 0] += 5
+    save_file(tensors, tmp_path / "suite" / found["file"])
+    error["expected"]["error"]["position"] += [7]
+    (tmp_path / "suite" / "suite.json").write_text(json.dumps(index))
+    done = node(JS / "check_vectors.js", tmp_path / "suite")
+    assert done.returncode == 1
+    assert f"{found['name']}: ids: at 0 expected " in done.stdout
+    assert f"{error['name']}: error: another or none" in done.stdout
 
 
 def test_the_port_passes_the_suite_by_both_checkers(suite: Path, tmp_path: Path) -> None:
@@ -76,7 +123,14 @@ def test_the_port_is_short_and_needs_nothing() -> None:
     for name in ("postprocessing.js", "preprocessing.js", "safetensors.js"):
         source = (JS / name).read_text()
         assert not re.search(r"^import|require\(|process\.|document\.|window\.", source, re.M), name
+    for name in ("kernels.js", *CONTRACT_FILES):
+        source = (JS / name).read_text()
+        assert not re.search(r"require\(|process\.|document\.|window\.", source), name
+        imported = set(re.findall(r'from "\./([\w.]+)"', source))
+        assert imported <= {"kernels.js", *CONTRACT_FILES}, name
 
+
+CONTRACT_FILES = ("instances.js", "mask_queries.js", "merge.js", "semantic.js")
 
 SEGMENT = """
 import { makeHeads, postprocess } from "port/postprocessing";
@@ -228,13 +282,15 @@ class Quiet(SimpleHTTPRequestHandler):
         """Nothing."""
 
 
-def test_the_same_files_run_in_a_browser(suite: Path, tmp_path: Path) -> None:
+def run_in_chromium(page: str, folder: Path) -> str:
+    """What ``page`` writes, served from a site with the port and ``folder`` as its suite."""
     browser = find_chromium()
+    tmp_path = folder.parent / f"{folder.name}-browser"
     site = tmp_path / "site"
-    site.mkdir()
+    site.mkdir(parents=True)
     shutil.copytree(JS, site / "js")
-    shutil.copytree(suite, site / "suite")
-    (site / "index.html").write_text(PAGE, encoding="utf-8")
+    shutil.copytree(folder, site / "suite")
+    (site / "index.html").write_text(page, encoding="utf-8")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -248,4 +304,42 @@ def test_the_same_files_run_in_a_browser(suite: Path, tmp_path: Path) -> None:
     finally:
         server.shutdown()
         server.server_close()
-    assert "done: 0 wrong" in done.stdout, done.stdout[-500:] + done.stderr[-500:]
+    return done.stdout + done.stderr[-500:]
+
+
+def test_the_same_files_run_in_a_browser(suite: Path) -> None:
+    shown = run_in_chromium(PAGE, suite)
+    assert "done: 0 wrong" in shown, shown[-1000:]
+
+
+CONTRACT_PAGE = """<!doctype html><meta charset="utf-8"><pre id="out">running</pre>
+<script type="module">
+import { DECODINGS } from "/js/decodings.js";
+import { readSafetensors } from "/js/safetensors.js";
+const wrong = [];
+let count = 0;
+for (const contract of Object.keys(DECODINGS)) {
+  const { cases } = await (await fetch(`/suite/${contract}/suite.json`)).json();
+  for (const entry of cases.filter((c) => !c.expected.error)) {
+    const file = await (await fetch(`/suite/${contract}/${entry.file}`)).arrayBuffer();
+    const { tensors } = readSafetensors(file);
+    const raw = Object.fromEntries(
+      Object.entries(tensors).filter(([k]) => k.startsWith("in.")).map(([k, t]) => [k.slice(3), t])
+    );
+    const found = DECODINGS[contract](raw, entry.taxonomy, entry.transform, entry.settings).ids;
+    const truth = tensors.ids.data;
+    count++;
+    if (found.length !== truth.length || found.some((v, i) => v !== truth[i])) {
+      wrong.push(entry.name);
+    }
+  }
+}
+document.getElementById("out").textContent = `done: ${wrong.length} of ${count} wrong ${wrong}`;
+</script>"""
+
+
+def test_ports_of_other_contracts_run_in_a_browser(suites: Path) -> None:
+    shown = run_in_chromium(CONTRACT_PAGE, suites)
+    cases = [c for contract in OTHERS for c in all_cases(contract)]
+    count = len([c for c in cases if not c.name.startswith("error-")])
+    assert f"done: 0 of {count} wrong" in shown, shown[-1000:]

@@ -320,6 +320,23 @@ def test_shuffled_queries_give_the_same_masks() -> None:
     assert len(pairs) == len(maps[0].segments) + 1
 
 
+def test_corners_are_aligned_by_both_resizes_also_without_cropping_first() -> None:
+    rng = np.random.default_rng(8)
+    heads = QueryHeads(class_logits(rng), logits_for(rng, 7, 9, True))
+    aligned = MaskQueriesConfig(threshold=0.3, align_corners=True)
+    one = replace(aligned, mask_grid="head", crop_first=False)  # straight to the photo
+    filled = letterbox((33, 25), (33, 25))
+    for settings in (aligned, one):
+        found = MaskQueries(TAXONOMY, filled, settings).decode(heads, explain=True)
+        expected = MaskQueries(TAXONOMY, filled, aligned).decode(heads, explain=True)
+        assert (found.explain["owners"] == expected.explain["owners"]).all()
+    assert len(np.unique(expected.explain["owners"])) > 2
+    planes = next(MaskQueries(TAXONOMY, filled, one).bands(heads, np.arange(QUERIES)))[1]
+    corners = heads.masks[[0, 0, -1, -1], [0, -1, 0, -1]].T
+    logits = np.log(planes / (1 - planes.astype(np.float64)))[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert logits == pytest.approx(corners, abs=1e-3)
+
+
 def test_kmax_by_hand() -> None:
     low = heads_of([1, 2, 3], [[0.0] * 4] * 3)  # a third each: nothing is above 0.4
     assert decoded(low, "kmax") == [0, 0, 0, 0]

@@ -143,6 +143,24 @@ def test_layouts_batches_and_types() -> None:
     assert SemanticHeads.from_arrays({"semantic": labels[:, None]}, "nchw").semantic.shape == (2, 2)
 
 
+def test_labels_of_an_artifact_are_read_in_every_form() -> None:
+    labels = np.array([[1, 2, 0], [3, 255, 0]])
+    for kind in (np.uint8, np.int32, np.int64, np.float32):
+        for form in (labels, labels[None], labels[..., None], labels[None, ..., None]):
+            read = LABELS.read_heads({"semantic": form.astype(kind)}).semantic
+            assert read.dtype == np.int32
+            assert (read == labels).all()
+    # What a scale leaves of whole numbers is rounded, not cut off.
+    near = np.array([[0.9000001, 2.9999998], [1.5, -0.25]], np.float32)
+    assert LABELS.read_heads({"semantic": near}).semantic.tolist() == [[1, 3], [2, 0]]
+    bad = np.zeros((1, 2, 3, 1), np.float32)
+    for value in (np.nan, np.inf, 3e9):
+        bad[0, 1, 2] = value
+        with pytest.raises(HeadError, match=r"labels of 32 bits, got .* at \(1, 2\)") as caught:
+            LABELS.read_heads({"semantic": bad})
+        assert caught.value.position == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [

@@ -14,11 +14,13 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from panokit.cli.vectors import vectors
-from panokit.decoding import Heads
+from panokit.decoding import DecodingSettings, Heads
+from panokit.decoding.settings import DEFAULT_CONTRACT
 from panokit.errors import ArgumentError, DataError
 from panokit.runtime import dequantize
-from panokit.vectors import all_cases, check_suite, compute, read_case, write_suite
-from panokit.vectors.cases import DecodeCase, PreprocessCase
+from panokit.vectors import CONTRACTS, all_cases, check_suite, compute, read_case, write_suite
+from panokit.vectors.cases import ContractCase, DecodeCase, PreprocessCase
+from panokit.vectors.check import STAGES
 from tests.toys.slow_postprocessing import slow_postprocess
 
 
@@ -245,3 +247,116 @@ def test_command_line(suite: Path, results: Path, tmp_path: Path) -> None:
     data = json.loads(report.read_text())
     assert data["verdict"] == "fail"
     assert [c["name"] for c in data["cases"] if not c["good"]] == ["vote-tie"]
+
+
+OTHERS = [name for name in CONTRACTS if name != DEFAULT_CONTRACT]
+
+
+@pytest.fixture(scope="module")
+def suites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite of each other contract, in folders by its name."""
+    folder = tmp_path_factory.mktemp("contracts")
+    for contract in OTHERS:
+        write_suite(folder / contract, contract)
+    return folder
+
+
+@pytest.mark.parametrize("contract", OTHERS)
+def test_cases_of_other_contracts_say_all_that_decoding_takes(suites: Path, contract: str) -> None:
+    index = json.loads((suites / contract / "suite.json").read_text())
+    assert (index["format"], index["contract"]) == ("panokit-vectors/1", contract)
+    cases = all_cases(contract)
+    assert [e["name"] for e in index["cases"]] == [c.name for c in cases]
+    assert len({c.name for c in cases}) == len(cases)
+    for entry, case in zip(index["cases"], cases, strict=True):
+        assert isinstance(case, ContractCase)
+        assert case.about.endswith(".")
+        assert entry["contract"] == contract
+        settings = DecodingSettings.from_json(entry["settings"])
+        assert settings == case.settings
+        tensors, _ = read_case(suites / contract / entry["file"])
+        raw = {k.removeprefix("in."): v for k, v in tensors.items() if k.startswith("in.")}
+        assert raw.keys() == set(settings.head_names())
+        if "error" in entry["expected"]:
+            assert raw.keys() == {k.removeprefix("in.") for k in tensors}
+            continue
+        decoded = settings.decode(
+            settings.read_heads(raw), case.taxonomy, case.transform, explain=True
+        )
+        assert (decoded.ids == tensors["ids"]).all()
+        assert decoded.explain.keys() == {
+            k for k in tensors if not k.startswith("in.") and k not in ("ids", "photo_ids")
+        }
+        assert decoded.explain.keys() < set(STAGES)
+
+
+@pytest.mark.parametrize("contract", OTHERS)
+def test_suites_of_other_contracts_are_the_same_every_time(
+    suites: Path, tmp_path: Path, contract: str
+) -> None:
+    assert write_suite(tmp_path / "again", contract) == len(all_cases(contract))
+    for path in (suites / contract).iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("contract", OTHERS)
+def test_suites_of_other_contracts_are_checked(suites: Path, tmp_path: Path, contract: str) -> None:
+    runner, report = CliRunner(), tmp_path / "report.json"
+    done = runner.invoke(vectors, ["check", str(suites / contract)])
+    assert done.exit_code == 0, done.output
+    results = tmp_path / "results"
+    shutil.copytree(suites / contract, results)
+    name = next(c.name for c in all_cases(contract) if len(compute(c)[1].get("segments", ())) > 1)
+    _rewrite(results / f"{name}.safetensors", lambda t, m: t["ids"].__setitem__((0, 0), 99))
+    missing = [c.name for c in all_cases(contract) if "error" in compute(c)[1]]
+    command = ["check", str(suites / contract), str(results), "--json", str(report)]
+    assert runner.invoke(vectors, command).exit_code == 1
+    wrong = {c["name"]: c["stage"] for c in json.loads(report.read_text())["cases"] if c["stage"]}
+    assert wrong == {name: "ids"} | dict.fromkeys(missing, "error")
+
+
+def test_contracts_that_are_not_there_are_told(suites: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="there is no contract 'masks'"):
+        write_suite(tmp_path / "new", "masks")
+    copy = tmp_path / "copy"
+    shutil.copytree(suites / OTHERS[0], copy)
+    index = json.loads((copy / "suite.json").read_text()) | {"contract": ["other"]}
+    (copy / "suite.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match=r"expected a contract, one of .*; got \['other'\]"):
+        check_suite(copy)
+
+
+def test_every_contract_has_vectors() -> None:
+    assert set(CONTRACTS) == set(DecodingSettings.contracts())
+
+
+@pytest.mark.parametrize("contract", OTHERS)
+def test_the_page_has_the_number_of_cases(contract: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "contracts.md").read_text(encoding="utf-8")
+    (count,) = re.findall(rf"^\| `{contract}` \| .* \| (\d+) \|$", page, re.M)
+    assert int(count) == len(all_cases(contract))
+
+
+TRAPS = {
+    "mask-queries": [*range(1, 19)],
+    "instances": [*range(21, 33)],
+    "semantic": [33, 34],
+    "instances-semantic": [30, 35, 36, 37],
+}
+
+
+@pytest.mark.parametrize("contract", OTHERS)
+def test_every_known_trap_has_a_case(contract: str) -> None:
+    named = {
+        int(n) for c in all_cases(contract) for n in re.findall(r"^[a-z-]*?[misp](\d+)-", c.name)
+    }
+    assert set(TRAPS[contract]) <= named
+
+
+@pytest.mark.parametrize("contract", OTHERS)
+def test_command_line_of_a_contract(suites: Path, tmp_path: Path, contract: str) -> None:
+    done = CliRunner().invoke(vectors, ["write", str(tmp_path / "s"), "--contract", contract])
+    assert done.exit_code == 0, done.output
+    assert f"{len(all_cases(contract))} cases" in done.output
+    same = (suites / contract / "suite.json").read_bytes()
+    assert (tmp_path / "s" / "suite.json").read_bytes() == same

@@ -97,6 +97,96 @@ declare namespace Panokit {
     resized: Resized | null;
   }
 
+  // What decoding by other contracts takes and gives.
+
+  /** Heads by name: channels last, anchors first, with or without a batch axis of 1. */
+  type HeadTensors = Record<string, { shape: number[]; data: Stored } | undefined>;
+  interface FloatTensor { shape: number[]; data: Float32Array }
+  /** For each output two inputs, and the second one's weight. */
+  interface Taps { low: Int32Array; high: Int32Array; f: Float32Array }
+  interface Detail { shape: number[]; data: Int32Array | Float32Array }
+  interface ContractDecoding {
+    ids: Int32Array;
+    shape: Pair;
+    onPhoto: boolean; // whether ids lie on the photo itself, not on the input
+    segments: Decoded[];
+    details: Record<string, Detail>; // intermediates, as the golden vectors name them
+  }
+  interface MaskQueriesSettings {
+    classes: "softmax" | "sigmoid" | "probabilities";
+    no_object: boolean;
+    threshold: number;
+    stuff_threshold: number | null;
+    mask_grid: "head" | "input" | Pair;
+    activation: "sigmoid" | "softmax";
+    activate_last: boolean;
+    align_corners: boolean;
+    crop_first: boolean;
+    owner: "best" | "first";
+    mask_threshold: number;
+    weighted: boolean;
+    overlap: number;
+    overlap_rule: "at-least" | "ratio-above" | "product-above";
+    painted: "owned" | "inside";
+    min_thing_area: number;
+    min_stuff_area: number;
+    grid: "input" | "photo";
+    columns: number[];
+  }
+  interface InstancesSettings {
+    tensors: "joined" | "rows" | "split";
+    anchors_last: boolean;
+    objectness: boolean;
+    masks: "prototypes" | "direct";
+    box: "center" | "corners" | "distances";
+    box_unit: "pixels" | "input";
+    strides: number[];
+    classes: "probabilities" | "sigmoid" | "softmax";
+    background: "none" | "first" | "last";
+    choice: "best" | "pairs";
+    threshold: number;
+    top_k: number | null;
+    nms: number | null;
+    class_wise: boolean;
+    max_count: number;
+    activation: "none" | "sigmoid";
+    mask_threshold: number;
+    crop: "after" | "before" | "none";
+    min_area: number;
+    columns: number[];
+  }
+  interface SemanticSettings {
+    input: "logits" | "probabilities" | "labels";
+    align_corners: boolean;
+    columns: number[];
+    min_area: number;
+  }
+  interface MergeSettings {
+    threshold: number;
+    order: "score" | "given";
+    overlap: number;
+    min_stuff_area: number;
+    area_grid: "input" | "photo";
+  }
+  interface InstancesSemanticSettings {
+    instances: InstancesSettings;
+    semantic: SemanticSettings;
+    merge: MergeSettings;
+  }
+  /** One object: `mask` [height][width], whose first pixel is (y, x) of the input. */
+  interface Instance {
+    index: number;
+    channel: number;
+    score: number;
+    box: number[]; // x0, y0, x1, y1 in input pixels, cut to the photo
+    y: number;
+    x: number;
+    height: number;
+    width: number;
+    mask: Uint8Array;
+    area: number;
+  }
+
   /** What a network gives: a head as the artifact stores it. */
   interface Raw { dtype: string; shape: number[]; data: Numbers }
 
@@ -180,7 +270,18 @@ declare namespace Panokit {
     quantization: Record<string, Quantization>;
     expected: Outcome;
   }
-  type Case = PreprocessCase | DecodeCase;
+  /** A case of another contract than center-offset. */
+  interface ContractCase {
+    kind: "decode";
+    contract: string;
+    name: string;
+    file: string;
+    taxonomy: Class[];
+    transform: Transform;
+    settings: any; // those of the contract
+    expected: Outcome;
+  }
+  type Case = PreprocessCase | DecodeCase | ContractCase;
   interface Outcome {
     error?: { head: string; position: number[] };
     transform?: Record<string, any>;

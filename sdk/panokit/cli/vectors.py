@@ -18,7 +18,9 @@ from panokit.cli.options import (
     JsonOption,
     output_folder,
 )
+from panokit.decoding.settings import DEFAULT_CONTRACT
 from panokit.vectors import (
+    CONTRACTS,
     FRAMEWORKS,
     GoldenLimits,
     check_suite,
@@ -44,13 +46,21 @@ def write(
             callback=output_folder,
         ),
     ],
+    contract: Annotated[
+        str,
+        typer.Option(
+            "--contract",
+            help=f"Contract of the network's heads: {', '.join(CONTRACTS)}.",
+            rich_help_panel=DO,
+        ),
+    ] = DEFAULT_CONTRACT,
     json: JsonOption = None,
 ) -> None:
     """Write the vectors: suite.json, and a safetensors file for every case.
 
     Example: panokit vectors write vectors
     """
-    count = write_suite(folder)
+    count = write_suite(folder, contract)
     note(f"{count} cases → {folder}")
     if json is not None:
         write_json(json, {"folder": str(folder), "cases": count})

@@ -288,8 +288,10 @@ class InstanceHeads:
     ``[A]``, the class columns of finished detections, else None; ``objectness`` ``[A]`` or None;
     ``coefficients`` ``[A,M]`` and ``prototypes`` ``[h,w,M]``, or mask logits ``masks`` ``[h,w,A]``.
     Masks and prototypes lie over the whole input. NaN among scores, labels and objectness drops the
-    anchor. Any other NaN, infinity, or a magnitude above 1e9 in boxes, 1e15 in coefficients and
-    prototypes, 1e38 else, or a wrong shape raises ``HeadError`` naming head and position.
+    anchor. Where pairs are chosen, a NaN score drops its pair alone. In the background's column it
+    is not looked at. A softmax makes all of the anchor NaN. Any other NaN, infinity, or a magnitude
+    above 1e9 in boxes, 1e15 in coefficients and prototypes, 1e38 else, or a wrong shape raises
+    ``HeadError`` naming head and position.
     """
 
     boxes: FloatArray

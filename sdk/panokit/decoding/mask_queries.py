@@ -561,9 +561,12 @@ def _region(
     """Taps of an axis from a grid of ``n`` cells over an input of ``size`` pixels to ``n_out``
     pixels over its part from ``start`` on. ``crop``: n is size, and values come from that part
     alone."""
-    if corners and crop:
-        at = np.arange(n_out, dtype=np.float64) * ((length - 1) / (n_out - 1) if n_out > 1 else 0.0)
-        return taps_at(at + start, start, start + length - 1)
+    if corners:
+        step = (length - 1) / (n_out - 1) if n_out > 1 else 0.0
+        at = np.arange(n_out, dtype=np.float64) * step + start  # in the input's pixels
+        if crop:
+            return taps_at(at, start, start + length - 1)
+        return taps_at(at * ((n - 1) / (size - 1) if size > 1 else 0.0), 0, n - 1)
     position = (np.arange(n_out, dtype=np.float64) + 0.5) * (length / n_out)  # in the photo's part
     if crop:
         return taps_at(position - 0.5 + start, start, start + length - 1)

@@ -97,9 +97,10 @@ class SemanticConfig(DecodingSettings):
             raise ArgumentError("shape", f"semantic has shape {shape}; expected {expected}")
 
     def read_heads(self, arrays: Mapping[str, NDArray[Any]]) -> SemanticHeads:
-        """See :meth:`DecodingSettings.read_heads`."""
+        """See :meth:`DecodingSettings.read_heads`. Labels may be of any type, of floats the nearest
+        whole number counts, and may have a channel axis of 1."""
         if self.input == "labels" and "semantic" in arrays:
-            arrays = {"semantic": np.asarray(arrays["semantic"]).astype(np.int64)}
+            arrays = {"semantic": _labels(np.asarray(arrays["semantic"]))}
         return SemanticHeads.from_arrays(arrays)
 
     def decode(
@@ -112,6 +113,21 @@ class SemanticConfig(DecodingSettings):
     ) -> PanopticMap:
         """See :meth:`DecodingSettings.decode`."""
         return Semantic(taxonomy, transform, self).decode(heads, explain=explain)
+
+
+def _labels(array: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels as whole numbers without a channel axis; ``HeadError`` if one is none."""
+    if array.ndim >= 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.dtype.kind == "f":
+        given, array = array, np.floor(array.astype(np.float64) + 0.5)
+        is_label = np.abs(array) < 2**31  # NaN is none
+        if not is_label.all():
+            index = tuple(int(i) for i in np.argwhere(~is_label)[0])
+            at = index[-2:]  # without the batch axis
+            expected = f"expected labels of 32 bits, got {given[index]} at {at}"
+            raise HeadError("semantic", expected, at)
+    return array.astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,17 @@ from __future__ import annotations
 
 from panokit.vectors.check import CaseCheck, check_suite
 from panokit.vectors.golden import FRAMEWORKS, GoldenLimits, write_golden_tests
-from panokit.vectors.suite import FORMAT, all_cases, compute, read_case, write_suite
+from panokit.vectors.suite import (
+    CONTRACTS,
+    FORMAT,
+    all_cases,
+    compute,
+    read_case,
+    write_suite,
+)
 
 __all__ = [
+    "CONTRACTS",
     "FORMAT",
     "FRAMEWORKS",
     "CaseCheck",

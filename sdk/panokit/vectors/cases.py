@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.bundle import TensorSpec
-from panokit.decoding import PostprocessConfig
+from panokit.decoding import DecodingSettings, PostprocessConfig
 from panokit.preprocessing import TransformRecord, letterbox
 from panokit.taxonomy import Category, Taxonomy
 
-__all__ = ["DecodeCase", "PreprocessCase"]
+__all__ = ["Case", "ContractCase", "DecodeCase", "PreprocessCase"]
 
 PERSON, SKY, DOG, ROAD = range(4)
 
@@ -73,6 +73,25 @@ class PreprocessCase:
     quantization: tuple[str, float, int] = ("int8", 1.0, -128)
 
 
+@dataclass(frozen=True)
+class ContractCase:
+    """Raw heads of another contract than ``center-offset``, and all that decoding them takes.
+
+    ``raw``: tensors by the names of ``settings.head_names()``, channels last, anchors first, with
+    or without a batch axis.
+    """
+
+    name: str
+    about: str
+    raw: dict[str, Array]
+    transform: TransformRecord
+    settings: DecodingSettings
+    taxonomy: Taxonomy = TOY
+
+
+Case = DecodeCase | PreprocessCase | ContractCase
+
+
 def raw_bits(seed: int, shape: tuple[int, ...], bits: int) -> NDArray[np.int64]:
     """Whole numbers from 0 below 2^bits."""
     n = int(np.prod(shape))
@@ -114,6 +133,11 @@ def full_frame(h: int, w: int | None = None, stride: int = 4) -> TransformRecord
     """A photo that fills the input of an h×w head."""
     size = (w or h) * stride, h * stride
     return letterbox(size, size)
+
+
+def whole_input(w: int, h: int) -> TransformRecord:
+    """A photo of the input's own size: no resize, no padding."""
+    return letterbox((w, h), (w, h))
 
 
 def config(**changes: Any) -> PostprocessConfig:
