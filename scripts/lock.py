@@ -26,6 +26,8 @@ EXTRAS = ("train", "export", "demo", "dev")
 HEADER = """\
 # Made by `make lock` from pyproject.toml; installed by `make setup`. PyTorch comes before it.
 """
+# What the resolver must not take: it does not heed a package's upper bound of Python, and pip does.
+BOUNDS = ("backports-strenum<1.3",)
 # What PyTorch needs of other people's packages beside those for GPUs.
 TORCH_NEEDS = ("filelock", "typing-extensions", "sympy", "networkx", "jinja2", "fsspec")
 
@@ -58,11 +60,13 @@ def resolve(torch: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "uv.toml"
         settings.write_text(config, encoding="utf-8")
+        bounds = Path(folder) / "bounds.txt"
+        bounds.write_text("\n".join(BOUNDS), encoding="utf-8")
         extras = [part for extra in EXTRAS for part in ("--extra", extra)]
         return _output(
             ["uv", "pip", "compile", "pyproject.toml", *extras, "--config-file", str(settings),
              "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--upgrade",
-             "--no-emit-package", "torch", "--quiet"]
+             "--no-emit-package", "torch", "--constraint", str(bounds), "--quiet"]
         )  # fmt: skip
 
 
