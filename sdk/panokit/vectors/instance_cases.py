@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.decoding import INSTANCE_PRESETS, InstancesConfig
+from panokit.decoding.kernels import resize_planes
 from panokit.preprocessing import Fit, letterbox
 from panokit.vectors.cases import (
     DOG,
@@ -44,6 +45,7 @@ def instance_cases() -> Iterator[ContractCase]:
     yield from _scores()
     yield from _nan()
     yield from _suppression()
+    yield from _rounding()
     yield from _masks()
     yield from _rows()
     yield from _pairs()
@@ -114,6 +116,9 @@ def _scores() -> Iterator[ContractCase]:
     ]  # fmt: skip
     about = "Objectness equal to the threshold; a product below it; two above."
     yield _case("objectness", about, _joined(found), settings)
+    found = [(A, (0.5, 1.5, 0), (1,)), (B, (0.75, 1.5, 0), (1,))]
+    about = "An objectness equal to the threshold drops the anchor, whatever the product."
+    yield _case("objectness-met", about, _joined(found), settings)
     found = [(A, (1.5, 0.4, 0), (1,)), (B, (0.4, 1.5, 0), (1,))]
     about = "The objectness alone must be above the threshold as well."
     yield _case("objectness-alone", about, _joined(found), settings)
@@ -157,6 +162,7 @@ def _suppression() -> Iterator[ContractCase]:
     for name, part, limit in (
         ("met-7-of-10", (0, 0, 7, 1), 0.7), ("met-half", (0, 0, 5, 1), 0.5),
         ("above-8-of-10", (0, 0, 8, 1), 0.7), ("below-6-of-10", (0, 0, 6, 1), 0.7),
+        ("met-6-of-10", (0, 0, 6, 1), 0.6),
         ("zero-limit", (9.5, 0, 12, 1), 0.0), ("one-limit", tall, 1.0),
     ):  # fmt: skip
         raw = _joined([(tall, (0.9, 0), (1,)), (part, (0.8, 0), (1,))])
@@ -191,6 +197,81 @@ def _suppression() -> Iterator[ContractCase]:
     raw["detections"][:2, :4] = 0, 0, 1e9, 1e9
     about = "Boxes of the largest size."
     yield _case("huge-boxes", about, raw)
+
+
+def _rounding() -> Iterator[ContractCase]:
+    """What only float32 decides: numbers of 24 bits, at the limit."""
+    split = replace(INSTANCE_PRESETS["yolo-seg-split"], columns=COLUMNS)
+    shares = ((7, 10, 0.7), (3, 5, 0.6), (1, 3, 1 / 3), (9, 10, 0.9))
+    for i, (part, whole, limit) in enumerate(shares):
+        for form in ("corners", "center"):
+            count = 40
+            side = (raw_bits(5600 + 10 * i, (count, 2), 24) / 2.0**24 + 1).astype(np.float32)
+            start = (raw_bits(5604 + 10 * i, (count, 2), 24) / 2.0**19).astype(np.float32)
+            long, short = side * np.float32(whole), side * np.float32(part)
+            long[:, 1] = short[:, 1] = side[:, 1]
+            pairs = np.stack([long, short], 1)  # two boxes from one corner, of equal heights
+            corner = np.repeat(start, 2, 0)
+            size = pairs.reshape(-1, 2)
+            ends = [corner, corner + size] if form == "corners" else [corner + size / 2, size]
+            ends = [np.where(np.arange(2 * count)[:, None] % 4 < 2, e, e[:, ::-1]) for e in ends]
+            # Each pair has scores of its own, so that the pairs follow each other.
+            scores = np.zeros((2 * count, 2), np.float32)
+            scores[np.arange(2 * count), np.arange(2 * count) // 2 % 2] = (
+                1 - np.arange(2 * count) / 256
+            )
+            raw = {
+                "boxes": np.concatenate(ends, 1).astype(np.float32), "scores": scores,
+                "coefficients": np.ones((2 * count, 1), np.float32),
+                "prototypes": np.ones((8, 8, 1), np.float32),
+            }  # fmt: skip
+            about = f"Boxes of 24 bits ({form}) whose IoU is {part}/{whole} but for roundings."
+            settings = replace(split, box="corners" if form == "corners" else "center", nms=limit)
+            name = f"i21-iou-rounded-{part}-of-{whole}-{form}"
+            yield _case(name, about, raw, settings, transform=whole_input(64, 64))
+    columns, rows = np.arange(6) * (39 / 5), np.arange(8) * (26 / 7)
+    found: list[Found] = [
+        ((columns[i], rows[j], columns[i + 1], rows[j + 2]), (0.9 - (6 * i + j) / 64, 0), (1,))
+        for i in range(5)
+        for j in range(6)
+    ]
+    raw = _joined(found, np.ones((7, 5, 1), np.float32))
+    about = "Boxes on the borders of cells that are no whole pixels: which cells are cut off."
+    settings = replace(YOLO, crop="before", nms=None)
+    yield _case("crop-before-borders", about, raw, settings, transform=whole_input(39, 26))
+    sizes = raw_bits(5660, (12, 4), 24) / 2.0**23
+    raw = {
+        "boxes": sizes.astype(np.float32), "scores": np.full((12, 2), 0.5, np.float32),
+        "coefficients": np.ones((12, 1), np.float32), "prototypes": np.ones((4, 6, 1), np.float32),
+    }  # fmt: skip
+    raw["scores"][:, 1] += np.float32(0.25)
+    about = "Distances of 24 bits, and strides that are no powers of two."
+    settings = replace(split, strides=(6, 12), nms=None)
+    count = 4 * 2 + 2 * 1
+    raw = {k: v[:count] if k != "prototypes" else v for k, v in raw.items()}
+    yield _case("distances-rounded", about, raw, settings, transform=whole_input(24, 12))
+    shared = raw_bits(5670, (12, 4), 24) / 2.0**24
+    raw = raw | {"boxes": shared[:count].astype(np.float32)}
+    about = "Shares of 24 bits of an input whose sides are no powers of two."
+    settings = replace(split, box="center", box_unit="input", nms=None)
+    yield _case("shares-rounded", about, raw, settings, transform=whole_input(23, 11))
+    for i in range(16):
+        cells = (raw_bits(5700 + 2 * i, (3, 4, 1), 24) - 2**23) / 2.0**22
+        mask: Array = (cells / 2.0 ** raw_bits(5701 + 2 * i, (3, 4, 1), 2)).astype(np.float32)
+        whole_mask = resize_planes(mask, (11, 13), slice(0, 11), slice(0, 13))[0]
+        at = (2 * i - 1) % 11, (5 * i + 3) % 13
+        least = float(whole_mask[at])
+        if i % 2:
+            least = float(np.nextafter(whole_mask[at], np.float32(-9)))
+        how = "just passes" if i % 2 else "equals"
+        about = f"A mask threshold that the resized value at {at} {how}."
+        raw = _direct([A], [(3, -9)], mask)
+        yield _case(f"mask-resize-rounded-{i}", about, raw, replace(DETR, mask_threshold=least),
+                    transform=whole_input(13, 11))  # fmt: skip
+    raw = _direct([A, B], [(3, -9), (2, -9)])
+    raw["masks"][..., 0], raw["masks"][..., 1] = 0.6, 0.60000008
+    about = "A mask value equal to the threshold in float32 is not above it."
+    yield _case("mask-threshold-rounded", about, raw, replace(DETR, mask_threshold=0.6))
 
 
 def _masks() -> Iterator[ContractCase]:

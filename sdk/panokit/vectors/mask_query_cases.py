@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.decoding import MASK_QUERY_PRESETS, MaskQueriesConfig
+from panokit.decoding.kernels import sigmoid
 from panokit.preprocessing import Fit, letterbox
 from panokit.vectors.cases import (
     DOG,
@@ -44,6 +45,7 @@ def mask_query_cases() -> Iterator[ContractCase]:
     yield from _kept()
     yield from _class_ties()
     yield from _pixels()
+    yield from _rounding()
     yield from _overlaps()
     yield from _ids()
     yield from _first()
@@ -201,6 +203,32 @@ def _pixels() -> Iterator[ContractCase]:
     raw = _heads([(PERSON, 0.9, _mask(LEFT, inside=1.0)), (SKY, 0.9, _mask(RIGHT, inside=2.0))])
     about = "A mask threshold of its own, met by one query."
     yield _case("mask-threshold", about, raw, replace(PLAIN, mask_threshold=0.75))
+
+
+def _rounding() -> Iterator[ContractCase]:
+    """What only float32 decides."""
+    everywhere = np.ones((8, 8), np.float32)
+    low = np.nextafter(np.float32(0.9), np.float32(1))
+    high = np.nextafter(low, np.float32(1))
+    raw = _heads([(PERSON, float(low), everywhere), (DOG, float(high), everywhere)])
+    about = "Two scores that differ by one unit: their products with 0.731 tie in float32."
+    yield _case("product-tie-rounded", about, raw)
+    settings = replace(KMAX, activation="sigmoid")
+    about = "The same where queries come by score times mean probability: in their order."
+    yield _case("first-tie-rounded", about, raw, settings)
+    p = float(sigmoid(np.ones(1))[0])
+    raw = _heads([(PERSON, 0.9, _mask(LEFT, inside=1.0)), (SKY, 0.9, _mask(RIGHT, inside=2.0))])
+    about = "A mask threshold that is a probability only after it is rounded to float32."
+    above, below = p * (1 + 2.0**-30), p * (1 - 2.0**-30)
+    yield _case("mask-threshold-rounded", about, raw, replace(PLAIN, mask_threshold=above))
+    settings = replace(settings, mask_threshold=below)
+    yield _case("first-mask-threshold-rounded", about, raw, settings)
+    for own, of in ((13, 22), (7, 23), (3, 37)):
+        raw = _heads([(PERSON, 0.95, _cells(0, of - own)), (DOG, 0.9, _cells(0, of, 20.0))])
+        for rule in RULES:
+            about = f"{own} of {of} pixels, least {own}/{of}, by the rule {rule}."
+            settings = replace(PLAIN, overlap=own / of, overlap_rule=rule)
+            yield _case(f"m7-{own}-of-{of}-{rule}", about, raw, settings)
 
 
 def _overlaps() -> Iterator[ContractCase]:
@@ -378,7 +406,7 @@ def _grids() -> Iterator[ContractCase]:
             settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, grid=grid)
             transform = letterbox((30, 17), (32, 24), fit=fit)
             yield _case(f"place-{name}-{grid}", about, raw, settings, transform=transform)
-    for i, grid_wh in enumerate(((12, 12), (7, 19), (32, 24))):
+    for i, grid_wh in enumerate(((12, 12), (7, 19), (32, 24), (8, 15), (13, 6))):
         raw = _logits(1300 + 10 * i, 6, 8)
         about = f"Masks go to a grid of {grid_wh[0]}x{grid_wh[1]} first."
         settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, mask_grid=grid_wh,
@@ -403,6 +431,13 @@ def _grids() -> Iterator[ContractCase]:
                                      mask_grid=mask_grid, crop_first=False)  # fmt: skip
         transform = letterbox((50, 31), (33, 25))
         yield _case(f"corners-33-not-cropped-{name}", about, raw, settings, transform=transform)
+    raw = _logits(1450, 3, 3, 4)
+    about = "Aligned corners of an input of one pixel, with and without cutting first."
+    for mask_between in (None, "head"):
+        changes = {"mask_grid": "head", "crop_first": False} if mask_between else {}
+        settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, align_corners=True, **changes)
+        name = f"corners-one-pixel-{'not-cropped' if mask_between else 'cropped'}"
+        yield _case(name, about, raw, settings, transform=whole_input(1, 1))
     raw = _logits(1460, 7, 9)
     about = "Aligned corners on a photo of one row."
     settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, align_corners=True, grid="photo")
@@ -448,6 +483,9 @@ def _noise() -> Iterator[ContractCase]:
 
 
 def _errors() -> Iterator[ContractCase]:
+    settings = MaskQueriesConfig(columns=(0, 1, 2, 4))
+    about = "An error that names head 'classes': a column is of a class that there is not."
+    yield _case("error-columns", about, _logits(2999, 6, 8), settings)
     bad = {
         "inf-classes": ("classes", (2, 1), np.inf), "nan-masks": ("masks", (3, 4, 1), np.nan),
         "minus-inf-masks": ("masks", (0, 0, 2), -np.inf),

@@ -18,12 +18,14 @@ from panokit.decoding import (
     SemanticConfig,
 )
 from panokit.preprocessing import Fit, letterbox
+from panokit.taxonomy import Taxonomy
 from panokit.vectors.cases import (
     DOG,
     ONLY_THINGS,
     PERSON,
     ROAD,
     SKY,
+    TOY,
     ContractCase,
     noise,
     raw_bits,
@@ -116,6 +118,9 @@ def _things() -> Iterator[ContractCase]:
         raw = _raw([(LEFT, score, 0), (RIGHT, 0.9, 1)])
         about = "A score equal to the merge's threshold stays (as float32), unlike a detection's."
         yield _case(f"p35-score-{name}", about, raw, _settings(replace(SMALL, threshold=0.3)))
+    raw = _raw([(LEFT, 0.7, 0), (RIGHT, 0.9, 1)])
+    about = "The same where the threshold is rounded down to float32."
+    yield _case("p35-score-met-rounded", about, raw, _settings(replace(SMALL, threshold=0.7)))
     raw = _raw([(LEFT, 0.25, 0), (RIGHT, 0.9, 1)])
     about = "A detection of exactly its own threshold does not come to the merge."
     yield _case("score-of-detections", about, raw, _settings(replace(SMALL, threshold=0.25)))
@@ -184,6 +189,10 @@ def _stuff() -> Iterator[ContractCase]:
     yield _case("columns", about, raw, settings)
     raw = _raw([((0, 0, 16, 16), 0.9, 0)])
     yield _case("all-covered", "An instance covers everything: no stuff.", raw)
+    raw = _raw([(LEFT, 0.9, 0)], 0)
+    turned = Taxonomy("turned", (TOY.categories[SKY], TOY.categories[PERSON]))
+    settings = _settings(instances=replace(ROWS, columns=(1, 1)))
+    yield _case("stuff-first", "A taxonomy that begins with stuff.", raw, settings, taxonomy=turned)
     raw = _raw([(LEFT, 0.9, 0)], 1)
     yield _case("only-things", "A taxonomy without stuff.", raw, taxonomy=ONLY_THINGS,
                 settings=_settings(instances=replace(ROWS, columns=())))  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.decoding import SemanticConfig
+from panokit.decoding.kernels import resize_planes
 from panokit.preprocessing import Fit, letterbox
 from panokit.vectors.cases import (
     DOG,
@@ -37,6 +38,7 @@ PROBABILITIES = SemanticConfig(input="probabilities")
 def semantic_cases() -> Iterator[ContractCase]:
     """All of them."""
     yield from _ties()
+    yield from _rounding()
     yield from _labels()
     yield from _tables()
     yield from _grids()
@@ -85,6 +87,31 @@ def _ties() -> Iterator[ContractCase]:
     for least in (6, 7):
         about = f"Classes of 6 pixels, least area {least}."
         yield _case(f"min-area-{least}", about, head, replace(LOGITS, min_area=least))
+
+
+def _rounding() -> Iterator[ContractCase]:
+    """Every row has a pixel where a constant class ties with one that was resized: any rounding
+    left out of ``a + (b - a)·f`` decides otherwise."""
+    for axis in ("x", "y"):
+        for first in (True, False):
+            count = 210
+            cells = (raw_bits(5020, (count, 2), 24) - 2**23) / 2.0**21
+            given: NDArray[np.float32] = (cells / 2.0 ** raw_bits(5021, (count, 2), 3)).astype(
+                np.float32
+            )
+            wide = resize_planes(given[..., None], (count, 7), slice(0, count), slice(0, 7))[0]
+            tied = wide[np.arange(count), np.arange(count) % 3 + 2]
+            head = np.full((count, 2, 4), -99, np.float32)
+            head[..., PERSON if first else SKY] = given
+            head[..., SKY if first else PERSON] = tied[:, None]
+            size = (7, count)
+            if axis == "y":
+                head, size = np.ascontiguousarray(head.transpose(1, 0, 2)), (count, 7)
+            about = (
+                f"Logits of 24 bits, resized along {axis}, tie with constants: roundings decide."
+            )
+            name = f"s33-tie-rounded-{axis}-{'first' if first else 'second'}"
+            yield _case(name, about, head, transform=whole_input(*size))
 
 
 def _labels() -> Iterator[ContractCase]:
@@ -150,6 +177,7 @@ def _grids() -> Iterator[ContractCase]:
         "one-cell": (1, 1, 8, 8), "one-row": (1, 6, 24, 4), "one-column": (6, 1, 4, 24),
         "odd": (5, 7, 29, 18), "corner-aligned": (5, 5, 33, 33), "larger-than-input": (9, 11, 5, 4),
         "one-pixel": (3, 3, 1, 1), "same": (6, 8, 8, 6),
+        "same-width": (6, 8, 8, 13), "same-height": (6, 8, 19, 6),
     }  # fmt: skip
     kinds: tuple[Kind, ...] = ("logits", "probabilities")
     for i, (name, (h, w, width, height)) in enumerate(sizes.items()):
