@@ -562,6 +562,10 @@ def _errors() -> Iterator[ContractCase]:
         raw[head][at] = value
         about = f"An error that names a head and a position: {head!r} is wrong at {at}."
         yield _case(f"error-{name}", about, raw, settings, transform=whole_input(32, 16))
+    uneven = replace(split, strides=(10,))
+    raw = noisy_instances(4970, uneven, (30, 16), 3)
+    about = "An error that names head 'boxes': the stride divides one side of the input alone."
+    yield _case("error-uneven-stride", about, raw, uneven, transform=whole_input(30, 16))
     shapes: dict[str, tuple[InstancesConfig, str, tuple[int, ...]]] = {
         "batch-of-two": (YOLO, "detections", (2, 12, 9)),
         "batch-of-two-prototypes": (YOLO, "prototypes", (2, 4, 8, 3)),
@@ -569,6 +573,7 @@ def _errors() -> Iterator[ContractCase]:
         "other-classes": (YOLO, "detections", (12, 10)),
         "row-numbers": (ROWS, "detections", (12, 10)),
         "other-anchors": (split, "coefficients", (7, 3)),
+        "other-scores": (split, "scores", (7, 2)),
         "other-prototypes": (split, "prototypes", (4, 8, 2)),
         "anchors-of-no-grid": (replace(split, strides=(16,)), "boxes", (8, 4)),
         "stride-of-no-grid": (replace(split, strides=(7,)), "boxes", (8, 4)),
