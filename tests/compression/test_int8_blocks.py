@@ -129,7 +129,7 @@ def worst(expected: list[Heads], found: list[Heads]) -> float:
     return min(decibels)
 
 
-@pytest.mark.parametrize("name", some(KINDS, 9))
+@pytest.mark.parametrize("name", some(KINDS, 20))
 def test_tflite(name: str) -> None:
     least, note = KINDS[name]
     with quiet(onnx.log):
@@ -138,7 +138,7 @@ def test_tflite(name: str) -> None:
     assert [note in said for said in made.notes] == ([True] if note else [])
 
 
-@pytest.mark.parametrize("name", some(KINDS, 9))
+@pytest.mark.parametrize("name", some(KINDS, 20))
 def test_onnx(name: str) -> None:
     least, note = KINDS[name]
     made = quantize_onnx_noted(convert_onnx(given(name), (SIZE, SIZE)), "int8", varied())

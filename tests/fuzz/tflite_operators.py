@@ -149,6 +149,10 @@ class _Draft:
         return getattr(schema.BuiltinOptions, kind), made
 
 
+RESULTS = {"TOPK_V2": 2, "NON_MAX_SUPPRESSION_V4": 2, "NON_MAX_SUPPRESSION_V5": 3}
+"""Results of operators that have not one."""
+
+
 def draw(rng: np.random.Generator, name: str) -> bytes:
     """A file of the operator ``name``; its result's shape is right where the check tells it."""
     draft = _Draft(rng, name)
@@ -162,11 +166,12 @@ def draw(rng: np.random.Generator, name: str) -> bytes:
     rule = RULES.get(name)
     count = int(rng.integers(0, 5))
     if rule is not None and rng.random() < 0.9:
-        count = int(rng.integers(rule.least, min(rule.most, 4) + 1)) - 1
+        most = max(rule.least, min(rule.most, 4))
+        count = int(rng.integers(rule.least, most + 1)) - 1
     rest = [draft.operand(place + 1) for place in range(count)]
     at = rule.first if rule is not None and rng.random() < 0.9 else int(rng.integers(0, 2))
     operator.inputs = np.array([*rest[:at], first, *rest[at:]], np.int32)
-    many = 2 if name == "TOPK_V2" else 1
+    many = RESULTS.get(name, 1)
     results = [
         draft.tensor(
             draft.one_of(_SHAPES), draft.type if rng.random() < 0.7 else draft.one_of(_TYPES)

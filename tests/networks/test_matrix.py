@@ -33,9 +33,9 @@ def _taken(format: str) -> list[tuple[str, ...]]:
     lists = []
     for group in GROUPS.values():
         taken = [name for name in group if EXPECTED[format].get(name, "ok") == "ok"]
-        names = some(taken, 3)
+        names = some(taken, 6)
         lists += [tuple(names[i : i + TOGETHER]) for i in range(0, len(names), TOGETHER)]
-    return some(lists, 9)
+    return some(lists, 20)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_equals_the_module_as_given(format: str, names: tuple[str, ...], tmp_pat
 
 @pytest.mark.parametrize(
     ("format", "name"),
-    [(format, name) for format in FORMATS for name in some(EXPECTED[format], 9)],
+    [(format, name) for format in FORMATS for name in some(EXPECTED[format], 20)],
 )
 def test_is_refused_in_a_sentence_or_not_checked(format: str, name: str, tmp_path: Path) -> None:
     outcome = convert_kinds([name], format, tmp_path)[name]

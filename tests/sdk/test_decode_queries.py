@@ -72,7 +72,7 @@ def test_the_decoding_is_its_plain_twin(name: str, grid: Any) -> None:
     if isinstance(preset.mask_grid, tuple):
         preset = replace(preset, mask_grid=(24, 20))  # 384 is long in plain loops
     segments = 0
-    for seed in range(6):
+    for seed in some(range(6), 2):
         rng = np.random.default_rng(100 + seed)
         classes, masks, input_wh = case(seed, 3, odd=name == "kmax" and seed % 2 == 0)
         photo_wh = (int(rng.integers(9, 40)), int(rng.integers(9, 40)))
@@ -86,7 +86,7 @@ def test_the_decoding_is_its_plain_twin(name: str, grid: Any) -> None:
         assert {s.id: (s.channel, s.area) for s in found.segments} == expected
         assert np.count_nonzero(found.ids) == np.count_nonzero(ids)  # the padding is void
         segments += len(expected)
-    assert segments > 10
+    assert segments > 4
 
 
 @pytest.mark.slow
