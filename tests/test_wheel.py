@@ -10,6 +10,7 @@ import pytest
 
 from panokit.bundle import shipped_bundle_path
 from tests.toys.scripts import load_script
+from tests.toys.shares import some
 
 check_wheel = load_script("check_wheel")
 
@@ -32,7 +33,7 @@ def test_the_wheel_and_the_sdist_are_whole(root: Path, tmp_path: Path) -> None:
 
 @needs_bundle
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["checkout", "wheel"])
+@pytest.mark.parametrize("kind", some(["wheel", "checkout"], 2))
 def test_a_plain_install_segments_a_photo(
     root: Path, tmp_path: Path, kind: str, installs_packages: None
 ) -> None:
