@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from panokit.errors import ArgumentError, BundleError, DataError, MissingExtraEr
 from panokit.families import FAMILIES, Family
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
-from panokit.runtime import RUNTIMES, dequantize
+from panokit.runtime import RUNTIMES, channels_last, dequantize
 from panokit.taxonomy import Taxonomy
 from panokit.tflite.check import check_tflite
 from panokit_lab.bundle_writer import BundlePart, write_bundle
@@ -79,7 +78,6 @@ class Guess:
 
     family: str
     heads: dict[str, tuple[str, str]]  # head: tensor, layout
-    decoding: DecodingSettings
     why: str
 
 
@@ -218,18 +216,16 @@ def _read_onnx(path: Path) -> ModelTensors:
         shape = tuple(n if isinstance(n, int) else 0 for n in node.shape)
         return FileTensor(node.name, shape, {"float": "float32"}.get(kind, kind))
 
-    names: Any = session.get_modelmeta().custom_metadata_map.get("names", "")
-    try:
-        names = _class_names(json.loads(names.replace("'", '"'))) if len(names) < 1e6 else ()
-    except ValueError:
-        names = _python_names(names)
+    names = _python_names(session.get_modelmeta().custom_metadata_map.get("names", ""))
     return ModelTensors(path, "onnx", tensor(inputs[0]), tuple(map(tensor, outputs)), names)
 
 
 def _python_names(text: str) -> tuple[str, ...]:
-    """``{0: 'person', …}``, which Ultralytics writes."""
+    """``{0: 'person', …}`` as Ultralytics writes it, or the same as JSON."""
     import ast
 
+    if len(text) > MAX_METADATA_BYTES:
+        return ()
     try:
         data = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -270,11 +266,11 @@ def guess_family(model: ModelTensors) -> Guess:
         (one,) = pictures
         heads = {"semantic": (one.name, _picture_layout(one.shape))}
         why = f"one output of {_channels(one.shape)} channels"
-        return Guess("semantic", heads, FAMILIES["semantic"].decoding, why)
+        return Guess("semantic", heads, why)
     if len(model.outputs) == 1 and whole:
         heads = {"semantic": (whole[0].name, "rows")}
         why = "one output of whole numbers, a class for each pixel"
-        return Guess("semantic-labels", heads, FAMILIES["semantic-labels"].decoding, why)
+        return Guess("semantic-labels", heads, why)
     if len(pictures) == 3 and not rows:
         counts = {_channels(t.shape): t for t in pictures}
         if {1, 2} < counts.keys() and len(counts) == 3:
@@ -283,10 +279,7 @@ def guess_family(model: ModelTensors) -> Guess:
                 names.get(n, "semantic"): (t.name, _picture_layout(t.shape, n))
                 for n, t in counts.items()
             }
-            return Guess(
-                "center-offset", heads, FAMILIES["center-offset"].decoding,
-                "three outputs, of 1, 2 and more channels",
-            )  # fmt: skip
+            return Guess("center-offset", heads, "three outputs, of 1, 2 and more channels")
     if rows and len(pictures) == 1:
         found = _guess_queries(rows, pictures[0], (width, height))
         if found is None and len(rows) == 1:
@@ -310,14 +303,14 @@ def _guess_yolo(rows: FileTensor, prototypes: FileTensor, anchors: int) -> Guess
         heads = {"detections": (rows.name, way), "prototypes": (prototypes.name, layout)}
         if count == anchors and numbers > 4 + mixed:
             why = f"{count} anchors of {numbers} numbers, and {mixed} prototypes"
-            return Guess("yolo-seg", heads, FAMILIES["yolo-seg"].decoding, why)
+            return Guess("yolo-seg", heads, why)
         if count == 3 * anchors and numbers > 5 + mixed:
             why = f"3 x {anchors} anchors of {numbers} numbers, and {mixed} prototypes"
-            return Guess("yolo-seg-v5", heads, FAMILIES["yolo-seg-v5"].decoding, why)
+            return Guess("yolo-seg-v5", heads, why)
     if b == 6 + mixed and a <= 1000:
         heads = {"detections": (rows.name, "rows"), "prototypes": (prototypes.name, layout)}
         why = f"{a} finished detections of {b} numbers, and {mixed} prototypes"
-        return Guess("yolo-seg-end2end", heads, FAMILIES["yolo-seg-end2end"].decoding, why)
+        return Guess("yolo-seg-end2end", heads, why)
     return None
 
 
@@ -337,13 +330,13 @@ def _guess_queries(
         heads = {"boxes": (boxes[0].name, "rows"), "scores": (others[0].name, "rows"),
                  "masks": (masks.name, layout)}  # fmt: skip
         why = f"{queries} queries with boxes, {columns} classes and masks"
-        return Guess("rf-detr-seg", heads, FAMILIES["rf-detr-seg"].decoding, why)
+        return Guess("rf-detr-seg", heads, why)
     heads = {"classes": (others[0].name, "rows"), "masks": (masks.name, layout)}
     side = masks.shape[2]
     odd = side == (input_wh[0] - 1) // 4 + 1 and input_wh[0] % 2 == 1
     family = "kmax" if odd or queries == 128 else "mask2former"
     why = f"{queries} queries of {columns} classes with masks; say which with --contract"
-    return Guess(family, heads, FAMILIES[family].decoding, why)
+    return Guess(family, heads, why)
 
 
 def adopt(request: AdoptRequest, photos: Mapping[str, Photo], notice: Notice) -> Adopted:
@@ -362,15 +355,13 @@ def adopt(request: AdoptRequest, photos: Mapping[str, Photo], notice: Notice) ->
         preprocessing = _preprocessing(request, family, model.input, size_wh)
         spec = _input_spec(model.input, layout, preprocessing)
         outputs = {head: _spec(model, name, way) for head, (name, way) in guess.heads.items()}
-        taxonomy = _taxonomy(request, model, guess, outputs)
+        taxonomy = _taxonomy(request, model)
         runner = _open(model, spec, outputs, preprocessing)
         raw = {
-            name: _as_rows(runner.run(preprocess(photo, preprocessing)[0]), outputs)
+            name: channels_last(runner.run(preprocess(photo, preprocessing)[0]), outputs)
             for name, photo in photos.items()
         }
-        decoding = _seen(
-            guess.decoding, raw, outputs, size_wh, request.decoding is not None, notice
-        )
+        decoding = request.decoding or _seen(family.decoding, raw, outputs, notice)
         own = Manifest(
             name=request.out.stem,
             taxonomy=taxonomy,
@@ -401,12 +392,12 @@ def _settled(request: AdoptRequest, model: ModelTensors) -> Guess:
         guess = guess_family(model)
     else:
         guess = _told(request, model)
-    decoding = request.decoding or guess.decoding
+    decoding = request.decoding or FAMILIES[guess.family].decoding
     missing = [h for h in decoding.head_names() if h not in guess.heads]
     if missing:
         names = ", ".join(f"{t.name} {t.shape}" for t in model.outputs)
         raise UsageError(f"--map lacks {', '.join(missing)}; {model.path.name} has {names}.")
-    return replace(guess, decoding=decoding)
+    return guess
 
 
 def _told(request: AdoptRequest, model: ModelTensors) -> Guess:
@@ -430,7 +421,7 @@ def _told(request: AdoptRequest, model: ModelTensors) -> Guess:
         tensor = by_name[name]
         flat = len(tensor.shape) == 3
         heads[head] = (name, "rows" if flat else _picture_layout(tensor.shape))
-    return Guess(family, heads, settings, "as told")
+    return Guess(family, heads, "as told")
 
 
 def _preprocessing(
@@ -462,9 +453,7 @@ def _stride(outputs: Mapping[str, TensorSpec], size_wh: tuple[int, int]) -> int:
     return max(1, round(size_wh[0] / max(widths))) if widths else 1
 
 
-def _taxonomy(
-    request: AdoptRequest, model: ModelTensors, guess: Guess, outputs: Mapping[str, TensorSpec]
-) -> Taxonomy:
+def _taxonomy(request: AdoptRequest, model: ModelTensors) -> Taxonomy:
     if request.taxonomy is not None:
         return request.taxonomy
     if model.names:
@@ -494,29 +483,14 @@ def _open(
     return RUNTIMES[model.format](model.path, artifact, 2, preprocessing)
 
 
-def _as_rows(
-    raw: Mapping[str, NDArray[Any]], outputs: Mapping[str, TensorSpec]
-) -> dict[str, NDArray[Any]]:
-    """Raw heads with the channels last."""
-    first = ("nchw", "columns")
-    return {
-        name: np.moveaxis(values, 0, -1) if outputs[name].layout in first else values
-        for name, values in raw.items()
-    }
-
-
 def _seen(
     decoding: DecodingSettings,
     raw: Mapping[str, Mapping[str, NDArray[Any]]],
     outputs: Mapping[str, TensorSpec],
-    size_wh: tuple[int, int],
-    is_told: bool,
     notice: Notice,
 ) -> DecodingSettings:
     """Settings that shapes do not show but numbers do: whether boxes are shares of the input, and
     whether scores are probabilities already."""
-    if is_told:
-        return decoding
     real = [dequantize(r, outputs) for r in raw.values()]
     if isinstance(decoding, InstancesConfig) and decoding.box != "distances":
         head = "detections" if "detections" in outputs else "boxes"

@@ -72,12 +72,15 @@ class TensorSpec:
     zero_point: int | None = None
 
     @property
+    def is_channels_first(self) -> bool:
+        """Whether the channels are the first axis after the batch."""
+        return self.layout in ("nchw", "columns")
+
+    @property
     def channels_last(self) -> tuple[int, ...]:
         """The shape without the batch axis, channels last."""
         sides = self.shape[1:]
-        if self.layout == "nchw":
-            return (*sides[1:], sides[0])
-        return sides[::-1] if self.layout == "columns" else sides
+        return (*sides[1:], sides[0]) if self.is_channels_first else sides
 
     def __post_init__(self) -> None:
         what = f"tensor {self.name!r:.60}"

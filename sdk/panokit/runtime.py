@@ -61,22 +61,26 @@ def dequantize(
     return out
 
 
+def channels_last(
+    raw: Mapping[str, NDArray[Any]], specs: Mapping[str, TensorSpec]
+) -> dict[str, NDArray[Any]]:
+    """Heads in the artifact's layout, without the batch axis, with their channels last."""
+    return {
+        name: np.moveaxis(values, 0, -1) if specs[name].is_channels_first else values
+        for name, values in raw.items()
+    }
+
+
 def read_heads(
     raw: Mapping[str, NDArray[Any]], artifact: Artifact, settings: DecodingSettings
 ) -> Any:
     """The typed heads of an artifact's raw outputs, as the contract of ``settings`` has them."""
-    real = dequantize(raw, artifact.outputs)
-    return settings.read_heads({k: _channels_last(v, artifact.outputs[k]) for k, v in real.items()})
+    return settings.read_heads(channels_last(dequantize(raw, artifact.outputs), artifact.outputs))
 
 
 def heads_from_raw(raw: Mapping[str, NDArray[Any]], artifact: Artifact) -> Heads:
     """The :class:`Heads` of an artifact's raw outputs; of contract center-offset only."""
-    real = dequantize(raw, artifact.outputs)
-    return Heads.from_arrays({k: _channels_last(v, artifact.outputs[k]) for k, v in real.items()})
-
-
-def _channels_last(values: NDArray[np.float32], spec: TensorSpec) -> NDArray[np.float32]:
-    return np.moveaxis(values, 0, -1) if spec.layout in ("nchw", "columns") else values
+    return Heads.from_arrays(channels_last(dequantize(raw, artifact.outputs), artifact.outputs))
 
 
 def quantize_image(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from panokit import Bundle, Segmenter
-from panokit.decoding import InstancesConfig, MaskQueriesConfig, SemanticConfig
+from panokit.decoding import InstancesConfig, MaskQueriesConfig, QueryHeads, SemanticConfig
 from panokit.errors import BundleError, PanokitError, UsageError
 from panokit.photo import Photo
+from panokit.preprocessing import letterbox
 from panokit.taxonomy import Taxonomy
 from panokit_lab.adopt import AdoptRequest, FileTensor, ModelTensors, adopt, guess_family
 from panokit_validation.contracts import simulate_contract
@@ -157,6 +159,23 @@ def test_a_class_in_the_wrong_segment_fails(queries: Segmenter) -> None:
     segments = json.loads(dump.metadata["segments"])
     segments[0]["channel"] = 1
     dump.metadata["segments"] = json.dumps(segments)
+    assert validate_dump(dump, queries).verdict is Verdict.FAIL
+
+
+def test_a_dump_without_its_photo_is_not_believed_where_the_photo_lies(queries: Segmenter) -> None:
+    """A map of a photo laid into the input the wrong way fails, though the dump says so itself."""
+    healthy = simulate_contract(photos()["photo0"], queries)
+    del healthy.tensors["photo"]
+    assert validate_dump(healthy, queries).verdict is Verdict.PASS
+    manifest, right = queries.bundle.manifest, healthy.transform
+    assert right is not None
+    told = letterbox(right.photo_wh, right.input_wh, fit="stretch")
+    assert told != right
+    masks = np.moveaxis(healthy.tensors["masks"], 0, -1)  # the file's queries come first
+    heads = QueryHeads(healthy.tensors["classes"], masks)
+    wrong = manifest.postprocessing.decode(heads, manifest.taxonomy, told)
+    tensors = {**healthy.tensors, "panoptic": wrong.ids}
+    dump = replace(healthy, transform=told, tensors=tensors)
     assert validate_dump(dump, queries).verdict is Verdict.FAIL
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.agreement import TensorAgreement, compare_tensors
-from panokit.bundle import TensorSpec
+from panokit.bundle import Artifact, TensorSpec
 from panokit.decoding import PanopticMap
-from panokit.dump import HEADS
+from panokit.dump import HEADS, Dump
 from panokit.errors import ArgumentError, DumpError
 from panokit.runtime import dequantize
 from panokit_validation.effects import reference_effect
@@ -26,7 +26,7 @@ from panokit_validation.margins import Tolerances
 from panokit_validation.reference import ReferenceStages
 from panokit_validation.ties import Explanation, explain_map
 
-__all__ = ["Comparison", "StageComparison", "compare_dump"]
+__all__ = ["Comparison", "StageComparison", "compare_dump", "foreign_artifact", "head_step"]
 
 RawHeads = dict[str, NDArray[Any]]
 
@@ -86,15 +86,8 @@ def compare_dump(
     nothing can be compared raises ``DumpError``.
     """
     stages: list[StageComparison] = []
-    warnings: list[str] = []
     dump = reference.dump
-    sha, expected = dump.metadata.get("artifact_sha256"), reference.artifact.sha256
-    if sha is not None and sha != expected:
-        name = reference.artifact.name
-        warnings.append(
-            f"the device ran another file than the bundle's {name} "
-            f"({sha[:12]}… instead of {expected[:12]}…)"
-        )
+    warnings = foreign_artifact(dump, reference.artifact)
     if reference.device_image is not None and reference.image is not None:
         a = compare_tensors(
             reference.device_image, reference.image, tolerance=input_tolerance, data_range=255
@@ -113,6 +106,17 @@ def compare_dump(
     if not stages:
         raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
     return Comparison(tuple(stages), tuple(warnings))
+
+
+def foreign_artifact(dump: Dump, artifact: Artifact) -> list[str]:
+    """A warning if the device ran another file than the bundle's."""
+    sha, expected = dump.metadata.get("artifact_sha256"), artifact.sha256
+    if sha is None or sha == expected:
+        return []
+    return [
+        f"the device ran another file than the bundle's {artifact.name} "
+        f"({sha[:12]}… instead of {expected[:12]}…)"
+    ]
 
 
 def _unlisted(reference: ReferenceStages) -> list[str]:

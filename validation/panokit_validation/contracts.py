@@ -7,7 +7,6 @@ after the other: those that give the device's result are named.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -24,7 +23,7 @@ from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
 from panokit.runtime import dequantize, open_runtime
 from panokit.segmenter import Segmenter
-from panokit_validation.compare import StageComparison, head_step
+from panokit_validation.compare import StageComparison, foreign_artifact, head_step
 from panokit_validation.diagnosis import Cause
 from panokit_validation.diagnosis.hypotheses import unknown
 from panokit_validation.faults.contracts import (
@@ -34,6 +33,7 @@ from panokit_validation.faults.contracts import (
     network_faults,
 )
 from panokit_validation.maps import MapAgreement, compare_maps
+from panokit_validation.reference import place_of, told_classes
 
 __all__ = ["ContractReference", "compare_contract", "find_contract_causes", "simulate_contract"]
 
@@ -62,7 +62,7 @@ class ContractReference:
     def _prepared(self) -> tuple[NDArray[np.uint8] | None, TransformRecord | None]:
         if self.photo is not None:
             return preprocess(self.photo, self.manifest.preprocessing)
-        return None, self.dump.transform
+        return None, place_of(self.dump, self.manifest.preprocessing)
 
     @property
     def image(self) -> NDArray[np.uint8] | None:
@@ -145,14 +145,7 @@ class ContractReference:
     @cached_property
     def classes(self) -> dict[int, int] | None:
         """Channel by segment id of the device's map; None if the dump does not tell."""
-        text = self.dump.metadata.get("segments")
-        if text is None:
-            return None
-        try:
-            return {int(s["id"]): int(s["channel"]) for s in json.loads(text)}
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            reason = f"metadata 'segments': expected a JSON list of id and channel, but {error!r}"
-            raise DumpError(self.dump.path or "dump", reason) from None
+        return told_classes(self.dump)
 
     def map_agreement(self, decoded: PanopticMap) -> MapAgreement:
         """How near the device's map is to a map of ours."""
@@ -167,15 +160,8 @@ class ContractReference:
 def compare_contract(reference: ContractReference) -> tuple[tuple[StageComparison, ...], list[str]]:
     """Every stage that the dump holds and the reference can compute, and warnings."""
     stages: list[StageComparison] = []
-    warnings: list[str] = []
-    dump, expected = reference.dump, reference.artifact.sha256
-    sha = dump.metadata.get("artifact_sha256")
-    if sha is not None and sha != expected:
-        name = reference.artifact.name
-        warnings.append(
-            f"the device ran another file than the bundle's {name} "
-            f"({sha[:12]}… instead of {expected[:12]}…)"
-        )
+    dump = reference.dump
+    warnings = foreign_artifact(dump, reference.artifact)
     if reference.device_image is not None and reference.image is not None:
         a = compare_tensors(
             reference.device_image, reference.image, tolerance=INPUT_NOISE, data_range=255

@@ -14,12 +14,12 @@ from panokit.decoding import Heads, PanopticMap, postprocess
 from panokit.dump import HEADS, Dump
 from panokit.errors import ArgumentError, DumpError
 from panokit.photo import Photo
-from panokit.preprocessing import TransformRecord, letterbox, preprocess
+from panokit.preprocessing import PreprocessConfig, TransformRecord, letterbox, preprocess
 from panokit.runtime import dequantize, heads_from_raw
 from panokit.segmenter import Segmenter
 from panokit_validation.device import DeviceNoise, device_of
 
-__all__ = ["ReferenceStages", "same_heads"]
+__all__ = ["ReferenceStages", "place_of", "same_heads", "told_classes"]
 
 RawHeads = dict[str, NDArray[Any]]
 
@@ -51,11 +51,7 @@ class ReferenceStages:
     def _prepared(self) -> tuple[NDArray[np.uint8] | None, TransformRecord | None]:
         if self.photo is not None:
             return preprocess(self.photo, self.manifest.preprocessing)
-        if self.dump.transform is None:
-            return None, None
-        # The transform that the photo's size calls for; the dump's word is not enough.
-        size = self.manifest.preprocessing.size_wh
-        return None, letterbox(self.dump.transform.photo_wh, size)
+        return None, place_of(self.dump, self.manifest.preprocessing)
 
     @property
     def image(self) -> NDArray[np.uint8] | None:
@@ -238,14 +234,28 @@ class ReferenceStages:
     @cached_property
     def device_classes(self) -> dict[int, int] | None:
         """Channel by segment id of the device's map; None if the dump does not tell."""
-        text = self.dump.metadata.get("segments")
-        if text is None:
-            return None
-        try:
-            return {int(s["id"]): int(s["channel"]) for s in json.loads(text)}
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            reason = f"metadata 'segments': expected a JSON list of id and channel, but {error!r}"
-            raise DumpError(self.dump.path or "dump", reason) from None
+        return told_classes(self.dump)
+
+
+def told_classes(dump: Dump) -> dict[int, int] | None:
+    """Channel by segment id as a dump's metadata tell them; None if they do not, ``DumpError`` if
+    they are no list of ids and channels."""
+    text = dump.metadata.get("segments")
+    if text is None:
+        return None
+    try:
+        return {int(s["id"]): int(s["channel"]) for s in json.loads(text)}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = f"metadata 'segments': expected a JSON list of id and channel, but {error!r}"
+        raise DumpError(dump.path or "dump", reason) from None
+
+
+def place_of(dump: Dump, config: PreprocessConfig) -> TransformRecord | None:
+    """Where the photo of a dump without it lies in the input: where its size calls for. The dump's
+    own word is not enough."""
+    if dump.transform is None:
+        return None
+    return letterbox(dump.transform.photo_wh, config.size_wh, fit=config.fit)
 
 
 JITTERS = 3

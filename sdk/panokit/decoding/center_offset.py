@@ -127,16 +127,9 @@ class PostprocessConfig(DecodingSettings):
         """See :meth:`DecodingSettings.read_heads`."""
         return Heads.from_arrays(arrays)
 
-    def decode(
-        self,
-        heads: Heads,
-        taxonomy: Taxonomy,
-        transform: TransformRecord,
-        *,
-        explain: bool = False,
-    ) -> PanopticMap:
-        """See :meth:`DecodingSettings.decode`."""
-        return CenterOffset(taxonomy, transform, self).decode(heads, explain=explain)
+    def decoder(self, taxonomy: Taxonomy, transform: TransformRecord) -> CenterOffset:
+        """See :meth:`DecodingSettings.decoder`."""
+        return CenterOffset(taxonomy, transform, self)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from panokit.decoding.kernels import Taps, axis_taps, sigmoid, softmax
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
-from panokit.decoding.settings import DecodingSettings
+from panokit.decoding.settings import DecodingSettings, check_columns
 from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import VOID, Taxonomy
@@ -163,11 +163,7 @@ class InstancesConfig(DecodingSettings):
                 "rows hold one score and its class; expected classes 'probabilities', "
                 "background 'none' and choice 'best'",
             )
-        if len(self.columns) > 65_536 or any(not -1 <= c < 65_536 for c in self.columns):
-            expected = "channels of the taxonomy from 0, or -1"
-            raise ArgumentError(
-                "columns", f"columns are {self.columns[:8]!r}…; expected {expected}"
-            )
+        check_columns(self.columns)
 
     def head_names(self) -> tuple[str, ...]:
         """See :meth:`DecodingSettings.head_names`."""
@@ -221,16 +217,9 @@ class InstancesConfig(DecodingSettings):
         """See :meth:`DecodingSettings.read_heads`: anchors are the first axis."""
         return InstanceHeads.from_arrays(arrays, settings=replace(self, anchors_last=False))
 
-    def decode(
-        self,
-        heads: InstanceHeads,
-        taxonomy: Taxonomy,
-        transform: TransformRecord,
-        *,
-        explain: bool = False,
-    ) -> PanopticMap:
-        """See :meth:`DecodingSettings.decode`."""
-        return Instances(taxonomy, transform, self).decode(heads, explain=explain)
+    def decoder(self, taxonomy: Taxonomy, transform: TransformRecord) -> Instances:
+        """See :meth:`DecodingSettings.decoder`."""
+        return Instances(taxonomy, transform, self)
 
 
 _CHOICES = {

@@ -3,7 +3,7 @@
 Networks such as MaskFormer, Mask2Former, EoMT and kMaX-DeepLab answer with Q queries: logits over
 the classes, and a mask over the picture. How these become a map differs from family to family in a
 dozen small ways. Each is a field of :class:`MaskQueriesConfig`; :data:`MASK_QUERY_PRESETS` holds
-the families. Every comparison and tie has one answer (``docs/port.md``).
+the families. Every comparison and tie has one answer (``docs/contracts.md``).
 
 :class:`MaskQueries` has a method for each stage::
 
@@ -35,7 +35,7 @@ from panokit.decoding.kernels import (
     taps_at,
 )
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
-from panokit.decoding.settings import DecodingSettings
+from panokit.decoding.settings import DecodingSettings, check_columns
 from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import VOID, Taxonomy
@@ -138,11 +138,7 @@ class MaskQueriesConfig(DecodingSettings):
             )
         if self.owner == "first" and self.weighted:
             raise ArgumentError("weighted", "weighted goes with owner 'best'; owner is 'first'")
-        if len(self.columns) > 65_536 or any(not -1 <= c < 65_536 for c in self.columns):
-            expected = "channels of the taxonomy from 0, or -1"
-            raise ArgumentError(
-                "columns", f"columns are {self.columns[:8]!r}…; expected {expected}"
-            )
+        check_columns(self.columns)
 
     def class_count(self, taxonomy: Taxonomy) -> int:
         """Columns of the class head that are classes."""
@@ -169,16 +165,9 @@ class MaskQueriesConfig(DecodingSettings):
         """See :meth:`DecodingSettings.read_heads`."""
         return QueryHeads.from_arrays(arrays)
 
-    def decode(
-        self,
-        heads: QueryHeads,
-        taxonomy: Taxonomy,
-        transform: TransformRecord,
-        *,
-        explain: bool = False,
-    ) -> PanopticMap:
-        """See :meth:`DecodingSettings.decode`."""
-        return MaskQueries(taxonomy, transform, self).decode(heads, explain=explain)
+    def decoder(self, taxonomy: Taxonomy, transform: TransformRecord) -> MaskQueries:
+        """See :meth:`DecodingSettings.decoder`."""
+        return MaskQueries(taxonomy, transform, self)
 
 
 _MASK2FORMER = MaskQueriesConfig()

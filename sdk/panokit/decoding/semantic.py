@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from panokit.decoding.kernels import Taps, aligned_taps, axis_taps, classify
 from panokit.decoding.panoptic_map import DecodedSegment, PanopticMap
-from panokit.decoding.settings import DecodingSettings
+from panokit.decoding.settings import DecodingSettings, check_columns
 from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import VOID, Taxonomy
@@ -72,11 +72,7 @@ class SemanticConfig(DecodingSettings):
         if not 0 <= self.min_area <= MAX_AREA:
             expected = f"a number of pixels from 0 to {MAX_AREA}"
             raise ArgumentError("min_area", f"min_area is {self.min_area!r}; expected {expected}")
-        if len(self.columns) > 65_536 or any(not -1 <= c < 65_536 for c in self.columns):
-            expected = "channels of the taxonomy from 0, or -1"
-            raise ArgumentError(
-                "columns", f"columns are {self.columns[:8]!r}…; expected {expected}"
-            )
+        check_columns(self.columns)
 
     def check_shapes(
         self,
@@ -103,16 +99,9 @@ class SemanticConfig(DecodingSettings):
             arrays = {"semantic": _labels(np.asarray(arrays["semantic"]))}
         return SemanticHeads.from_arrays(arrays)
 
-    def decode(
-        self,
-        heads: SemanticHeads,
-        taxonomy: Taxonomy,
-        transform: TransformRecord,
-        *,
-        explain: bool = False,
-    ) -> PanopticMap:
-        """See :meth:`DecodingSettings.decode`."""
-        return Semantic(taxonomy, transform, self).decode(heads, explain=explain)
+    def decoder(self, taxonomy: Taxonomy, transform: TransformRecord) -> Semantic:
+        """See :meth:`DecodingSettings.decoder`."""
+        return Semantic(taxonomy, transform, self)
 
 
 def _labels(array: NDArray[Any]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ tensors a network must give, makes the typed heads of them, and decodes those to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,22 @@ from panokit.taxonomy import Taxonomy
 
 S = TypeVar("S", bound="DecodingSettings")
 
-__all__ = ["DEFAULT_CONTRACT", "DecodingSettings"]
+__all__ = ["DEFAULT_CONTRACT", "Decoder", "DecodingSettings", "check_columns"]
 
 DEFAULT_CONTRACT = "center-offset"
 """The contract of settings that name none: all there was before there were others."""
 
+MAX_COLUMNS = 65_536
+
 _CONTRACTS: dict[str, type[DecodingSettings]] = {}
+
+
+class Decoder(Protocol):
+    """Decodes the heads of one contract."""
+
+    def decode(self, heads: Any, *, explain: bool = False) -> PanopticMap:
+        """All stages; with ``explain`` the map carries every intermediate."""
+        ...
 
 
 class DecodingSettings:
@@ -92,8 +102,19 @@ class DecodingSettings:
         ``HeadError`` names what does not fit."""
         raise NotImplementedError
 
+    def decoder(self, taxonomy: Taxonomy, transform: TransformRecord) -> Decoder:
+        """What decodes heads of inputs that were made as ``transform`` says, stage by stage."""
+        raise NotImplementedError
+
     def decode(
         self, heads: Any, taxonomy: Taxonomy, transform: TransformRecord, *, explain: bool = False
     ) -> PanopticMap:
         """The map of heads of an input that was made as ``transform`` says."""
-        raise NotImplementedError
+        return self.decoder(taxonomy, transform).decode(heads, explain=explain)
+
+
+def check_columns(columns: tuple[int, ...]) -> None:
+    """``ArgumentError`` unless these can be the taxonomy's channels of class columns."""
+    if len(columns) > MAX_COLUMNS or any(not -1 <= c < MAX_COLUMNS for c in columns):
+        expected = "channels of the taxonomy from 0, or -1"
+        raise ArgumentError("columns", f"columns are {columns[:8]!r}…; expected {expected}")

@@ -71,8 +71,9 @@ def _with(
         yield ContractFault(name, label.replace("_", "-"), title, advice, changed)
 
 
-def _shifted(count: int, by: int) -> tuple[int, ...]:
-    return tuple(c + by if 0 <= c + by < count else -1 for c in range(count))
+def _values(field: str, *values: float, prefix: str = "", **also: Any) -> dict[str, dict[str, Any]]:
+    """A variant for each value of a field."""
+    return {f"{prefix}{v:g}".replace(".", "_"): {field: v, **also} for v in values}
 
 
 def _columns(settings: Any, taxonomy: Taxonomy) -> Iterator[ContractFault]:
@@ -106,16 +107,36 @@ def _queries(s: MaskQueriesConfig, taxonomy: Taxonomy) -> Iterator[ContractFault
         "the column 'no object' taken for a class, or a class for it",
         "The last column is 'no object': leave its queries out, and give it no class.",
         as_class={"no_object": False, "columns": (*_own(s, taxonomy), -1)},
-        dropped_before={"owner": "first", "weighted": False},
+    )
+    yield from _with(
+        s,
+        "owner",
+        "pixels given to the surest query first, or to the strongest at each pixel, the wrong way",
+        "Give pixels to queries as the manifest says: `best` at each pixel, or `first` in order.",
+        first={"owner": "first", "weighted": False},
+        best={"owner": "best"},
     )
     yield from _with(
         s,
         "threshold",
         "another score threshold",
         "Use the manifest's threshold, and > rather than ≥.",
-        **{f"{v:g}".replace(".", "_"): {"threshold": v, "stuff_threshold": None}
-           for v in (0.0, 0.05, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9)},
-    )  # fmt: skip
+        **_values(
+            "threshold",
+            0.0,
+            0.05,
+            0.25,
+            0.3,
+            0.4,
+            0.5,
+            0.6,
+            0.7,
+            0.8,
+            0.85,
+            0.9,
+            stuff_threshold=None,
+        ),
+    )
     yield from _with(
         s,
         "mask-resize",
@@ -147,14 +168,14 @@ def _queries(s: MaskQueriesConfig, taxonomy: Taxonomy) -> Iterator[ContractFault
         "mask-threshold",
         "another mask threshold",
         "Use the manifest's mask threshold.",
-        **{f"{v:g}".replace(".", "_"): {"mask_threshold": v} for v in (0.3, 0.4, 0.5, 0.6)},
+        **_values("mask_threshold", 0.3, 0.4, 0.5, 0.6),
     )
     yield from _with(
         s,
         "overlap",
         "another overlap rule",
         "Divide what a query owns by what its mask holds, over all pixels, and compare as told.",
-        **{f"{v:g}".replace(".", "_"): {"overlap": v} for v in (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)},
+        **_values("overlap", 0.0, 0.5, 0.6, 0.7, 0.8, 0.9),
         weighted={"weighted": True},
         plain={"weighted": False},
     )
@@ -195,16 +216,15 @@ def _instances(s: InstancesConfig, taxonomy: Taxonomy) -> Iterator[ContractFault
         "threshold",
         "another score threshold",
         "Use the manifest's threshold.",
-        **{f"{v:g}".replace(".", "_"): {"threshold": v}
-           for v in (0.0, 0.001, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7)},
-    )  # fmt: skip
+        **_values("threshold", 0.0, 0.001, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7),
+    )
     yield from _with(
         s,
         "nms",
         "non-maximum suppression left out, done twice, or with other limits",
         "Suppress once, per class, at the manifest's IoU; files with suppression inside need none.",
         missing={"nms": None},
-        **{f"iou_{v:g}".replace(".", "_"): {"nms": v} for v in (0.3, 0.45, 0.5, 0.6, 0.65, 0.7)},
+        **_values("nms", 0.3, 0.45, 0.5, 0.6, 0.65, 0.7, prefix="iou_"),
         across_classes={"class_wise": False, "nms": s.nms if s.nms is not None else 0.7},
     )
     yield from _with(
@@ -265,12 +285,12 @@ def _semantic(s: SemanticConfig, taxonomy: Taxonomy) -> Iterator[ContractFault]:
 
 def _merge(s: InstancesSemanticConfig) -> Iterator[ContractFault]:
     merges = {
-        **{f"overlap_{v:g}".replace(".", "_"): {"overlap": v} for v in (0.0, 0.3, 0.5, 0.8, 1.0)},
+        **_values("overlap", 0.0, 0.3, 0.5, 0.8, 1.0, prefix="overlap_"),
         "given_order": {"order": "given"},
         "no_least_area": {"min_stuff_area": 0},
     }
     for label, changes in merges.items():
-        merge = replace(s.merge, **changes)  # type: ignore[arg-type]
+        merge = replace(s.merge, **changes)
         if merge != s.merge:
             yield ContractFault(
                 "merge",
