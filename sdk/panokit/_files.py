@@ -8,6 +8,7 @@ terminal or another open file gets the content written to it. Where nothing can 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
@@ -61,6 +62,8 @@ UNLOCKED_SECONDS = 0.2
 
 _NAME_BYTES = 120  # of a name that goes into a temporary one, which must not get too long
 _LONGEST_SUFFIX = 20
+_own: set[tuple[int, Path, Path]] = set()
+"""Temporary files and folders in use: the process that made each, its name, and its place."""
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.(part(\..*)?|old)", re.DOTALL)
 
 
@@ -99,20 +102,17 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         place = Path(os.path.realpath(path))
         _sweep(str(place.parent))
         partial = _beside(place, place.name, "part")
-        old = partial.with_suffix(".old")
         about(partial)
+        _own.add((os.getpid(), partial, place))
         partial.mkdir()
         lock = _locked(partial)
         try:
             yield partial
             if place.exists():
-                os.replace(place, old)
+                os.replace(place, partial.with_suffix(".old"))
             os.replace(partial, place)
         finally:
-            if old.exists() and not place.exists():  # interrupted between the two
-                os.replace(old, place)
-            shutil.rmtree(old, ignore_errors=True)
-            shutil.rmtree(partial, ignore_errors=True)
+            _clear(partial, place)
             _unlock(lock)
 
 
@@ -127,6 +127,7 @@ def _temporary_file(partial: Path, place: Path) -> Iterator[None]:
     """An empty file ``partial``, locked as long as it is in use, with the mode that ``place`` has.
     It is gone at the end."""
     mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else None
+    _own.add((os.getpid(), partial, place))
     number = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666 if mode is None else mode)
     lock = _lock(number)
     try:
@@ -136,7 +137,31 @@ def _temporary_file(partial: Path, place: Path) -> Iterator[None]:
     finally:
         _unlock(lock)
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+            _clear(partial, place)
+
+
+def _clear(partial: Path, place: Path) -> None:
+    """Take away a temporary file, or a temporary folder and the old version beside it, which goes
+    back if an interrupt came between the two renames."""
+    old = partial.with_suffix(".old")
+    if old.is_dir():
+        if not place.exists():
+            os.replace(old, place)
+        shutil.rmtree(old, ignore_errors=True)
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)
+    _own.discard((os.getpid(), partial, place))
+
+
+@atexit.register
+def _clear_all() -> None:
+    """An interrupt may come between any two steps, before a ``try`` and in a ``finally`` too."""
+    for process, partial, place in list(_own):
+        if process == os.getpid():
+            with contextlib.suppress(OSError):
+                _clear(partial, place)
 
 
 def _locked(path: Path) -> int | None:

@@ -35,7 +35,7 @@ from panokit.effects.held import held_by, wearable
 from panokit.effects.ramp import ground_ramp
 from panokit.effects.recoloring import from_oklab, to_oklab
 from panokit.effects.redacting import head_mask
-from panokit.errors import ArgumentError, DataError
+from panokit.errors import ArgumentError, DataError, PhotoError
 from panokit.photo import Photo
 from panokit.preprocessing import letterbox
 from panokit.result import PanopticResult, Segment
@@ -428,6 +428,14 @@ def test_fill_photos_stay_inside_their_folder(tmp_path: Path) -> None:
             EditList((ReplaceSky(Fill(photo=name)),)).replay(photo, result, folder=tmp_path)
     with pytest.raises(ArgumentError, match="that folder to be given"):
         edits.replay(photo, result)
+
+
+def test_a_fill_photo_is_read_before_work_even_where_nothing_needs_it(tmp_path: Path) -> None:
+    photo, result = scene()
+    (tmp_path / "beach.png").write_bytes(b"no picture")
+    no_sky = replace(result, segments=tuple(s for s in result if s.category.name != "sky"))
+    with pytest.raises(PhotoError, match=r"beach\.png"):
+        EditList((ReplaceSky(Fill(photo="beach.png")),)).replay(photo, no_sky, folder=tmp_path)
 
 
 # Portraits

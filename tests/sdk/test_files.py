@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,6 +275,8 @@ def test_errors_of_other_files_stay_what_they_are(tmp_path: Path) -> None:
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 import numpy as np
 from PIL import Image
 from panokit.errors import OutputError
@@ -365,3 +370,48 @@ def test_a_picture_comes_back(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", Image.fromarray(pixels), "PNG", optimize=True)
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image), pixels)
+
+
+@pytest.mark.parametrize("is_folder", [False, True], ids=["file", "folder"])
+def test_an_interrupt_at_any_line_leaves_old_or_new_and_nothing_else(
+    tmp_path: Path, is_folder: bool
+) -> None:
+    place = tmp_path / "result"
+    texts: dict[str, int] = {}
+    for line in itertools.count(1):
+        _put(place, is_folder, "old")
+        seen = 0
+
+        def interrupt(frame: FrameType, event: str, argument: object, line: int = line) -> Any:
+            nonlocal seen
+            if frame.f_code.co_filename != _files.__file__:
+                return None
+            seen += event == "line"
+            if seen == line and event == "line":
+                raise KeyboardInterrupt
+            return interrupt
+
+        sys.settrace(interrupt)
+        try:
+            _put(place, is_folder, "new")
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        _files._clear_all()  # what happens at the end of the process
+        assert os.listdir(tmp_path) == ["result"], f"line {line}"
+        text = (place / "a" if is_folder else place).read_text()
+        assert text in ("old", "new"), f"line {line}"
+        texts[text] = texts.get(text, 0) + 1
+        if seen < line:
+            break
+    assert texts["old"] > 10
+    assert texts["new"] >= 1
+
+
+def _put(place: Path, is_folder: bool, text: str) -> None:
+    if not is_folder:
+        _files.write_text(place, text)
+        return
+    with _files.replacing_folder(place) as partial:
+        (partial / "a").write_text(text)

@@ -53,6 +53,10 @@ class Edit:
         """The parameters of this kind of edit, in the order of the fields."""
         return parameters_of(cls)  # type: ignore[arg-type]  # a class can be hashed
 
+    def check_files(self, folder: Path | None) -> None:
+        """An error for a photo that is named and cannot be read from ``folder``, whether or not
+        this photo will need it."""
+
     def apply(
         self,
         photo: Photo,

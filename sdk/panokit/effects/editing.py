@@ -106,6 +106,8 @@ class EditList:
         if not self.edits:
             return unchanged(photo, "There are no edits, so the photo was left as it is.")
         inside = None if folder is None else Path(folder)
+        for edit in self.edits:
+            edit.check_files(inside)
         steps: list[EffectResult] = []
         lifted: EffectResult | None = None
         for edit in self.edits:

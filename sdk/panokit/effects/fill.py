@@ -76,6 +76,11 @@ class Fill:
                 f"fill photo is {self.photo!r:.80}; expected a path without control characters",
             )
 
+    def check(self, folder: Path | None) -> None:
+        """An error if the photo it names cannot be read from ``folder``."""
+        if isinstance(self.photo, str):
+            self._opened(folder)
+
     def light(self, size_wh: tuple[int, int], space: ColorSpace, folder: Path | None) -> FloatArray:
         """The fill in linear light of ``space``, float32 ``[H,W,3]``; ``[1,1,3]`` or ``[H,1,3]``
         where that says it all. A photo covers the whole size, its middle is kept."""

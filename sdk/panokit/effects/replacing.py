@@ -33,7 +33,17 @@ EVENING = Fill(gradient=("#2a5298", "#f5c9a3"))
 
 
 @dataclass(frozen=True)
-class ReplaceBackground(Edit):
+class _Filled(Edit):
+    """What puts a fill behind something."""
+
+    fill: Fill = field(metadata=about("What comes behind.", basic=True, start=EVENING))
+
+    def check_files(self, folder: Path | None) -> None:
+        self.fill.check(folder)
+
+
+@dataclass(frozen=True)
+class ReplaceBackground(_Filled):
     """Put the picked objects, or all persons, before another background.
 
     What persons wear or hold comes with them. With ``match_light`` 0 pixels whose matte is 1 stay
@@ -77,7 +87,7 @@ class ReplaceBackground(Edit):
 
 
 @dataclass(frozen=True)
-class ReplaceSky(Edit):
+class ReplaceSky(_Filled):
     """Put another sky above the land.
 
     ``alpha_hw`` of the result is the land's matte. A photo without sky stays as it is.
