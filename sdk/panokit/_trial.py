@@ -16,19 +16,24 @@ from panokit.errors import BundleError
 
 __all__ = ["Ended", "run_elsewhere", "try_onnx"]
 
-LIMIT_BYTES = 6 << 30  # address space
+ROOM_BYTES = 3 << 29
+"""What a network may take beside its file, which the runtime holds up to four times."""
+
 SECONDS = 60
 REFUSED = 9  # exit code of a trial that the runtime ended with an error
 
 _ONNX = """
-import sys
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))
-except (ImportError, ValueError, OSError):
-    pass
+import os, sys
 import numpy as np
 import onnxruntime
+try:
+    import resource
+    with open("/proc/self/statm") as sizes:
+        held = int(sizes.read().split()[0]) * resource.getpagesize()
+    limit = held + {room} + 4 * os.path.getsize(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+except (ImportError, ValueError, OSError):
+    pass
 options = onnxruntime.SessionOptions()
 options.log_severity_level = 4
 options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -89,7 +94,7 @@ def try_onnx(path: Path) -> None:
     if key in _tried:
         return
     try:
-        ended = run_elsewhere(_ONNX.format(limit=LIMIT_BYTES, refused=REFUSED), path, SECONDS)
+        ended = run_elsewhere(_ONNX.format(room=ROOM_BYTES, refused=REFUSED), path, SECONDS)
     except subprocess.TimeoutExpired:
         raise BundleError(path, f"did not run one image in {SECONDS} s") from None
     if ended.code == REFUSED:

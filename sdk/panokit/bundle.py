@@ -182,6 +182,11 @@ class Manifest:
             if artifact.bytes < 0:
                 raise ArgumentError("bytes", f"bytes is {artifact.bytes!r}; expected 0 or more")
             self._check_shapes(artifact)
+        for vector in self.vectors:
+            for name in ("artifact", "file", "origin"):
+                _check_text(f"vector {name}", getattr(vector, name))
+            if vector.photo:
+                _check_text("vector photo", vector.photo)
 
     def _check_shapes(self, artifact: Artifact) -> None:
         """The tensors of an artifact are those of this input size, stride and taxonomy."""
@@ -334,8 +339,11 @@ def _check_file(root: Path, name: str, sha256: str, size: int | None, verify: bo
     if not name or relative.is_absolute() or ".." in relative.parts or "\\" in name:
         raise BundleError(root / MANIFEST, f"expected a path inside the bundle, got {name!r}")
     path = root / relative
-    if not path.exists():
-        raise BundleError(path, "is listed in the manifest but missing")
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # also a name that is too long, or none
+        how = "missing" if isinstance(error, FileNotFoundError) else f"no file: {error}"
+        raise BundleError(path, f"is listed in the manifest but {how}") from None
     inside = path.resolve().is_relative_to(root.resolve())
     if not inside or (path.is_dir() and any(p.is_symlink() for p in path.rglob("*"))):
         raise BundleError(path, "leads out of the bundle through a link")

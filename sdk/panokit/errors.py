@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._install import install_advice, install_command
+from panokit._text import shown
 
 __all__ = [
     "ArgumentError",
@@ -41,11 +42,27 @@ __all__ = [
 ]
 
 
+LONGEST_SENTENCE = 2000
+_KEPT_FIRST, _KEPT_LAST = 500, 300
+
+
 class PanokitError(Exception):
-    """Base of all errors raised on purpose by Panokit. They travel between processes whole."""
+    """Base of all errors raised on purpose by Panokit. They travel between processes whole. A value
+    from a file may be endless, or steer a terminal: a sentence is one line of bounded length."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_bounded(a) if isinstance(a, str) else a for a in args))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (type(self), self.args, self.__dict__)
+
+
+def _bounded(sentence: str) -> str:
+    sentence = shown(sentence, len(sentence))
+    if len(sentence) <= LONGEST_SENTENCE:
+        return sentence
+    left_out = len(sentence) - _KEPT_FIRST - _KEPT_LAST
+    return f"{sentence[:_KEPT_FIRST]} … ({left_out} characters) … {sentence[-_KEPT_LAST:]}"
 
 
 def _again(kind: type[PanokitError], args: tuple[Any, ...], fields: dict[str, Any]) -> PanokitError:

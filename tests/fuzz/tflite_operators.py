@@ -8,10 +8,6 @@ over from the check's own message.
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -22,14 +18,13 @@ from panokit.errors import BundleError
 from panokit.tflite.check import check_tflite_bytes
 from panokit.tflite.rules import RULES
 
-__all__ = ["CODES", "LIMIT_BYTES", "draw", "run_all"]
+__all__ = ["CODES", "draw"]
 
 CODES = {
     name: code
     for name, code in vars(schema.BuiltinOperator).items()
     if not name.startswith("_") and code < 206  # StableHLO follows
 }
-LIMIT_BYTES = 4 << 30
 _KINDS = {k.lower(): k for k in vars(schema.BuiltinOptions) if not k.startswith("_")}
 _TYPES = ("FLOAT32", "INT8", "INT32", "UINT8", "INT16", "INT64", "BOOL", "FLOAT16", "INT4")
 _WIDTH = {"FLOAT32": 4, "INT8": 1, "INT32": 4, "UINT8": 1, "INT16": 2, "INT64": 8, "BOOL": 1,
@@ -211,41 +206,3 @@ def _told_shape(content: bytes) -> list[int] | None:
         found = re.search(r"computes the shape \(([\d, ]*)\)", str(error))
         return [int(n) for n in found[1].replace(",", " ").split()] if found else None
     return None
-
-
-_CHILD = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))
-import numpy as np
-from pathlib import Path
-from ai_edge_litert.interpreter import Interpreter
-for path in sys.stdin.read().split():
-    print(path, flush=True)
-    for values in (0, 1, -1, 127):
-        try:
-            runner = Interpreter(model_path=path, num_threads=1)
-            runner.allocate_tensors()
-            for detail in runner.get_input_details():
-                full = np.full(detail["shape"], values).astype(detail["dtype"])
-                runner.set_tensor(detail["index"], full)
-            runner.invoke()
-        except (ValueError, RuntimeError):
-            break
-print("end")
-"""
-
-
-def run_all(files: list[Path], seconds: float = 300) -> Iterator[tuple[Path, str]]:
-    """Run files by LiteRT in child processes; those that ended theirs, and how."""
-    waiting = [str(path) for path in files]
-    while waiting:
-        done = subprocess.run(
-            [sys.executable, "-c", _CHILD.format(limit=LIMIT_BYTES)], input="\n".join(waiting),
-            capture_output=True, text=True, timeout=seconds, check=False,
-        )  # fmt: skip
-        said = done.stdout.split()
-        if done.returncode == 0 and said[-1:] == ["end"]:
-            return
-        dead = said[-1] if said else waiting[0]
-        yield Path(dead), f"exit code {done.returncode}: {done.stderr[-200:]}"
-        waiting = waiting[waiting.index(dead) + 1 :]

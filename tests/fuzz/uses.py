@@ -9,10 +9,13 @@ from __future__ import annotations
 import faulthandler
 import os
 import resource
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,10 +23,13 @@ from panokit._text import has_controls
 from panokit.errors import PanokitError
 from panokit.photo import Photo
 
+if TYPE_CHECKING:
+    from panokit.segmenter import Segmenter
+
 __all__ = ["COMES", "PEAK", "RAN", "REFUSED", "UNFORESEEN"]
 
 COMES, RAN, REFUSED, UNFORESEEN, PEAK = "file", "ran", "refused", "unforeseen", "peak"
-LONGEST_SENTENCE = 2000
+LONGEST_SENTENCE = 3000
 
 _photo = Photo.from_array(
     np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8), "fuzz"
@@ -49,13 +55,21 @@ def tflite(path: Path) -> None:
             return  # what panokit.runtime makes a sentence of
 
 
+def _held_bytes() -> int:
+    """The address space of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 def onnx(path: Path) -> None:
     """onnxruntime runs what the check lets through, in this process."""
     import onnxruntime
 
+    from panokit._trial import ROOM_BYTES
     from panokit.onnx_check import check_onnx
 
     check_onnx(path)
+    bound = _held_bytes() + ROOM_BYTES + 4 * path.stat().st_size  # as in the trial
+    resource.setrlimit(resource.RLIMIT_AS, (bound, resource.RLIM_INFINITY))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -71,7 +85,7 @@ def onnx(path: Path) -> None:
             for node in session.get_inputs()
         }
         session.run(None, given)
-    except Exception as error:  # noqa: BLE001 - onnxruntime's own have no common base
+    except Exception as error:
         if isinstance(error, MemoryError):
             raise
         return  # what panokit._trial makes a sentence of
@@ -87,24 +101,40 @@ def coreml(path: Path) -> None:
     )
 
 
-def bundle(path: Path) -> None:
-    """Whatever a bundle's manifest says, a small photo is segmented by it."""
-    from panokit.bundle import Bundle
+def manifest(path: Path) -> None:
+    """A small photo is segmented by the bundle beside the file, whose manifest it becomes."""
+    from panokit.bundle import MANIFEST, Bundle
     from panokit.segmenter import Segmenter
 
-    opened = Bundle.open(path)
+    (root,) = path.parent.glob("*.panokit")
+    shutil.copyfile(path, root / MANIFEST)
+    opened = Bundle.open(root)
     Segmenter.open(opened, threads=1).segment(_photo)
     opened.manifest.to_json()
 
 
+def bundle(path: Path) -> None:
+    """A small photo is segmented by a bundle."""
+    from panokit.segmenter import Segmenter
+
+    Segmenter.open(path, threads=1).segment(_photo)
+
+
+@lru_cache(maxsize=1)
+def _segmenter(root: Path) -> Segmenter:
+    from panokit.segmenter import Segmenter
+
+    return Segmenter.open(root, threads=1)
+
+
 def dump(path: Path) -> None:
-    """A dump is read, and judged by the bundle that lies beside it."""
-    from panokit.bundle import Bundle
+    """A dump is read, judged by the bundle that lies beside it, and its cause looked for."""
     from panokit.dump import read_dump
     from panokit_validation import validate_dump
 
     read = read_dump(path)
-    validate_dump(read, Bundle.open(path.parent / "toy.panokit"), diagnose=False)
+    (root,) = path.parent.glob("*.panokit")
+    validate_dump(read, _segmenter(root), diagnose=True)
 
 
 def photo(path: Path) -> None:
@@ -113,7 +143,7 @@ def photo(path: Path) -> None:
 
 
 USES: dict[str, Callable[[Path], None]] = {
-    use.__name__: use for use in (tflite, onnx, coreml, bundle, dump, photo)
+    use.__name__: use for use in (tflite, onnx, coreml, manifest, bundle, dump, photo)
 }
 
 
@@ -125,14 +155,14 @@ def _ending(use: Callable[[Path], None], path: Path) -> tuple[str, str]:
         if has_controls(told) or not 10 <= len(told) <= LONGEST_SENTENCE:
             return UNFORESEEN, f"no sentence: {told[:300]!r}"
         return REFUSED, told[:200]
-    except Exception:  # noqa: BLE001 - finding these is what the fuzzers are for
+    except Exception:
         return UNFORESEEN, " / ".join(traceback.format_exc().split("\n")[-5:])
     return RAN, ""
 
 
 def main(kind: str, seconds: float, limit_bytes: int) -> None:
     """Use the files that standard input names."""
-    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, resource.RLIM_INFINITY))
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is nobody's
     for line in sys.stdin:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._reading import parse_json
 from panokit.decoding import Heads, PanopticMap, postprocess
 from panokit.dump import HEADS, Dump
 from panokit.errors import ArgumentError, DumpError
@@ -244,7 +244,10 @@ def told_classes(dump: Dump) -> dict[int, int] | None:
     if text is None:
         return None
     try:
-        return {int(s["id"]): int(s["channel"]) for s in json.loads(text)}
+        told = {int(s["id"]): int(s["channel"]) for s in parse_json(text.encode(), strict=True)}
+        if any(abs(number) >= 1 << 63 for pair in told.items() for number in pair):
+            raise ValueError("a number beyond 64 bits")
+        return told
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f"metadata 'segments': expected a JSON list of id and channel, but {error!r}"
         raise DumpError(dump.path or "dump", reason) from None

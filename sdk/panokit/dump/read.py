@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -166,12 +167,16 @@ def _read_npz(path: Path, label: str) -> Dump:
 
 def _npy_header(member: IO[bytes], label: str, name: str) -> tuple[tuple[int, ...], bool, Any]:
     version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(member)
-    else:
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
         raise DumpError(label, f"tensor {name[:80]!r}: npy version {version} is not known")
+    try:
+        shape, fortran, dtype = readers[version](member)
+    except TokenError:  # NumPy reads what Python 2 wrote, too
+        raise DumpError(label, f"tensor {name[:80]!r}: its npy header is damaged") from None
     if dtype.hasobject:
         reason = f"tensor {name[:80]!r} holds pickled objects, which are never loaded"
         raise DumpError(label, reason)
@@ -219,7 +224,7 @@ def _raw(name: str, entry: Any, label: str, open_part: OpenPart) -> NDArray[Any]
     try:
         dtype, shape, file = str(entry["dtype"]), list(entry["shape"]), str(entry["file"])
         offset = int(entry.get("offset", 0))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = f"tensor {name[:80]!r}: expected dtype, shape and file, but {error!r}"
         raise DumpError(label, reason) from None
     expected = check_declared(label, name, shape, dtype if dtype in _RAW_DTYPES else f"{dtype!r}")
@@ -241,15 +246,16 @@ def _raw(name: str, entry: Any, label: str, open_part: OpenPart) -> NDArray[Any]
 
 def _neighbour(path: Path, name: str, label: str) -> tuple[IO[bytes], int]:
     target = path.parent / name
-    if not target.exists():  # Windows makes no difference between capitals and small letters
-        alike = [p for p in target.parent.glob("*") if p.name.casefold() == target.name.casefold()]
-        target = alike[0] if len(alike) == 1 else target
-    if not target.resolve().is_relative_to(path.parent.resolve()):
-        raise DumpError(label, f"file {name[:80]!r} leads out of the folder through a link")
     try:
+        if not target.exists():  # Windows makes no difference between capitals and small letters
+            wanted, there = target.name.casefold(), target.parent.glob("*")
+            alike = [p for p in there if p.name.casefold() == wanted]
+            target = alike[0] if len(alike) == 1 else target
+        if not target.resolve().is_relative_to(path.parent.resolve()):
+            raise DumpError(label, f"file {name[:80]!r} leads out of the folder through a link")
         return plain_file(target).open("rb"), target.stat().st_size
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, ValueError) as error:  # also a name that no file can have
+        reason = getattr(error, "strerror", None) or error
         raise DumpError(label, f"file {name[:80]!r} cannot be read: {reason}") from None
 
 
