@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ import numpy as np
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from panokit.errors import PanokitError
 from panokit_demo.jobs import Picture, Segmented, WorkingPhoto
@@ -30,6 +32,12 @@ __all__ = ["GONE", "add_handlers", "describe", "describe_session", "picture_resp
 
 NO_STORE = {"Cache-Control": "no-store"}
 GONE = HTTPException(404, "This photo is no longer kept here; choose it again.")
+WORDS = {
+    400: "The request cannot be read; send it again.",
+    404: "There is nothing at this address; /docs lists what there is.",
+    405: "This address is asked in another way; /docs tells how.",
+}
+"""Sentences in place of a status's own name."""
 
 
 def describe(found: Segmented) -> dict[str, Any]:
@@ -78,6 +86,10 @@ def picture_response(picture: Picture, file_name: str | None = None) -> Response
     return Response(picture.data, media_type=picture.media_type, headers=headers)
 
 
+def _phrase(error: StarletteHTTPException) -> str:
+    return HTTPStatus(error.status_code).phrase
+
+
 def add_handlers(app: Any, limits: DemoLimits) -> None:
     """Every error is ``{"detail": sentence}`` with a status that fits."""
 
@@ -121,6 +133,12 @@ def add_handlers(app: Any, limits: DemoLimits) -> None:
         text = "; ".join(parts) or "it is malformed"
         return sentence(422, f"The request cannot be used: {text}."[:500])
 
+    async def by_status(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, StarletteHTTPException)
+        text = WORDS.get(error.status_code) if error.detail == _phrase(error) else error.detail
+        return sentence(error.status_code, text or str(error.detail), **(error.headers or {}))
+
+    app.add_exception_handler(StarletteHTTPException, by_status)
     app.add_exception_handler(JobBusyError, busy)
     app.add_exception_handler(ClientBusyError, many)
     app.add_exception_handler(JobTooSlowError, slow)

@@ -27,6 +27,7 @@ from safetensors.torch import save
 from torch import nn
 
 from panokit._files import write_bytes
+from panokit._safetensors import in_order
 from panokit.bundle import hash_path
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, DataError
@@ -266,7 +267,7 @@ def save_state(
         "folded": json.dumps(folded),
         "steps_done": json.dumps(list(steps)),
     }
-    write_bytes(path, save(state, metadata))
+    write_bytes(path, in_order(save(state, metadata)))
 
 
 def load_state(path: Path, module: nn.Module) -> nn.Module:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from panokit._files import write_bytes
 from panokit._reading import parse_json
+from panokit._safetensors import in_order
 from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, DataError, MissingExtraError
 from panokit.taxonomy import Taxonomy
@@ -85,7 +86,7 @@ def save_weights(
         metadata["widths"] = json.dumps(widths)
     if folded:
         metadata["folded"] = "true"
-    write_bytes(path, save(tensors, metadata))
+    write_bytes(path, in_order(save(tensors, metadata)))
 
 
 def load_weights(path: str | Path) -> tuple[PanopticNetwork, WeightsInfo]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,15 @@ def _changed(header: Any, rng: np.random.Generator, values: list[str]) -> list[s
     """The header with a hostile value in each field, also inside texts that are JSON."""
     found = []
     metadata = header.get("metadata", header.get("__metadata__"))
-    wheres = [(header, lambda made: made)]
+    wheres: list[tuple[Any, Callable[[Any], Any]]] = [(header, lambda made: made)]
     for name, text in metadata.items():
         if text.startswith(("{", "[")):
 
-            def put(made: Any, name: str = name) -> Any:
+            def within(made: Any, name: str = name) -> Any:
                 key = "metadata" if "metadata" in header else "__metadata__"
                 return {**header, key: {**metadata, name: made}}
 
-            wheres.append((json.loads(text), put))
+            wheres.append((json.loads(text), within))
     for number, (data, put) in enumerate(wheres):
         for place in places(data):
             inside = json.dumps(changed_json(data, place, "@@"))

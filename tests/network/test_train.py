@@ -323,3 +323,28 @@ def test_validator_counts_what_is_invented_where_a_class_is_absent(tmp_path: Pat
         cache = PhotoCache.build(load_split(folder, "toy_train"), folder.taxonomy, tmp_path / "c")
         figures = Validator({"toy": cache}, folder.taxonomy, size=96)(says_sky())["toy"]
         assert figures["iou"]["sky"] == expected
+
+
+def test_a_killed_run_tells_each_step_once_and_validates_where_it_would_have(
+    photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
+) -> None:
+    config = replace(SMALL, save_every=9, validate_every=11, record_every=1)
+
+    def steps(out: Path) -> list[tuple[int, bool]]:
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        return [(f["step"], "validation" in f) for f in map(json.loads, lines)]
+
+    alone, _ = trainer(photos, tmp_path / "alone", config, validate=lambda network: {})
+    alone.run()
+    killed, _ = trainer(photos, tmp_path / "killed", config, validate=lambda network: {})
+    killed.loop.save = lambda: None  # type: ignore[method-assign]  # as if killed before it
+    killed.run(stop_after=7)
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "sam')
+    for _ in range(2):  # the second finds that all is done
+        again, _ = trainer(photos, tmp_path / "killed", config, validate=lambda network: {})
+        again.resume()
+        again.run()
+        assert steps(tmp_path / "killed") == steps(tmp_path / "alone")
+    files = [(tmp_path / n / "weights.safetensors").read_bytes() for n in ("alone", "killed")]
+    assert files[0] == files[1]

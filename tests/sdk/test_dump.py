@@ -48,6 +48,18 @@ def test_the_file_names_the_photo_if_nothing_else_does(tmp_path: Path, form: str
     assert read_dump(path).name == "IMG.7"
 
 
+def test_the_same_dump_is_the_same_file(tmp_path: Path) -> None:
+    metadata = {name: "x" for name in "qwertyuiop"}
+    dump = Dump({"input": np.zeros((2, 3, 3), np.uint8)}, metadata)
+    data = write_dump(dump, tmp_path / "a.safetensors").read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    texts = json.loads(data[8 : 8 + length])["__metadata__"]
+    assert list(texts) == sorted(texts)
+    assert (length % 8, len(data)) == (0, 8 + length + 18)
+    read = read_dump(tmp_path / "a.safetensors").metadata
+    assert read == {**metadata, "format": texts["format"]}
+
+
 def test_big_endian_arrays_are_written_little(tmp_path: Path) -> None:
     values = np.arange(8, dtype=">f4").reshape(2, 2, 2)
     for form in FORMS:

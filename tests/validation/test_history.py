@@ -21,6 +21,7 @@ from panokit_validation.worker import Outcome
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra history)")
 
 from panokit_validation.history import History, RunInfo, _named, history_url
+from tests.fuzz.rounds import rounds
 from tests.toys.history_start import start
 
 
@@ -97,16 +98,17 @@ def test_dumps_of_one_photo_are_told_apart() -> None:
     assert _named("cat", "C:\\dumps\\cat.dump.json") == "cat"
 
 
-def test_many_runs_start_a_new_history_at_once(url: str) -> None:
+@pytest.mark.parametrize("turn", range(rounds(1, 60)))
+def test_many_runs_start_a_new_history_at_once(url: str, turn: int) -> None:
     context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(5), context.Queue()
-    runs = [context.Process(target=start, args=(url, barrier, answers)) for _ in range(5)]
+    barrier, answers = context.Barrier(6), context.Queue()
+    runs = [context.Process(target=start, args=(url, barrier, answers)) for _ in range(6)]
     for run in runs:
         run.start()
     numbers = [answers.get(timeout=60) for _ in runs]
     for run in runs:
         run.join(30)
-    assert sorted(numbers) == [1, 2, 3, 4, 5]
+    assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but long enough to look", b"\0" * 4096])

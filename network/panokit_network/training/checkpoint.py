@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from panokit._files import write_bytes
 from panokit._places import plain_file
+from panokit._safetensors import in_order
 from panokit.errors import DataError
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
@@ -37,7 +38,7 @@ def save_checkpoint(
             tensors[f"optimizer.{key}.{names[id(parameter)]}"] = value
     tensors = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
     metadata = {"format": FORMAT, "step": str(step), "config": json.dumps(config)}
-    write_bytes(path, save(tensors, metadata))
+    write_bytes(path, in_order(save(tensors, metadata)))
 
 
 def load_checkpoint(

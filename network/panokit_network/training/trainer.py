@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from panokit._files import make_folder
+from panokit._files import make_folder, write_bytes
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
 from panokit_network.backbone import Conv
@@ -51,6 +52,12 @@ log = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.jsonl"
+
+
+def _is_due(every: int, before: int, now: int) -> bool:
+    """Whether a multiple of ``every`` samples was passed: so it depends on nothing else where a
+    run that was stopped goes on."""
+    return now // every > before // every
 
 
 def learning_rate_at(config: TrainConfig, samples: int) -> float:
@@ -179,6 +186,7 @@ class Trainer:
             config=config.to_json(),
         )
         self._phase: Phase | None = None
+        self._validated_at = -1  # the step after which it was last done
 
     def _relative_rate(self, parameter: str) -> float:
         return self.config.backbone_rate if parameter.startswith("backbone.") else 1.0
@@ -222,28 +230,27 @@ class Trainer:
         first step."""
         end = min(self.config.total_steps, stop_after or self.config.total_steps)
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        due_save = due_validate = self.samples
         first = self.step
+        self._forget_what_comes_again()
         with interruptible() as stopped:
             for batch in loader(self.stream, self.step, self.workers):
                 late = time.monotonic() >= deadline and self.step > first
                 stop = stopped.is_set() or late
                 if any_rank(stop, self.device) or self.step >= end:
                     break
+                before = self.samples
                 figures = self.train_step(batch)
                 if self.on_step:
                     self.on_step(figures)
                 if self.step % self.config.record_every == 0:
                     self._record(figures)
-                if self.samples - due_validate >= self.config.validate_every:
-                    due_validate = self.samples
+                if _is_due(self.config.validate_every, before, self.samples):
                     self._validate()
-                if self.samples - due_save >= self.config.save_every:
-                    due_save = self.samples
+                if _is_due(self.config.save_every, before, self.samples):
                     self.save()
         self.save()
         finished = self.step >= self.config.total_steps
-        if finished:
+        if finished and self._validated_at < self.step:
             self._validate()
         return TrainResult(
             self.step, self.samples, finished, self.out / WEIGHTS, stopped.is_set() and not finished
@@ -307,12 +314,28 @@ class Trainer:
     def _validate(self) -> None:
         if self.validate is None or self.rank:
             return
-        network = self.averaged()
+        network, self._validated_at = self.averaged(), self.step
         figures = self.validate(network)
         self._record({"step": self.step, "samples": self.samples, "validation": figures})
         if self.board and isinstance(self.validate, Validator):
             self.board.pictures(self.validate.pictures(network), self.samples)
         log.info("after %d samples: %s", self.samples, figures)
+
+    def _forget_what_comes_again(self) -> None:
+        """Take the lines after the current step out of the figures: a run that was killed wrote
+        them after its last checkpoint, and this one will."""
+        path = self.out / METRICS
+        if self.rank or not path.is_file():
+            return
+        kept = []
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # the last may be half a line
+                figures = json.loads(line)
+                if figures["step"] <= self.step:
+                    kept.append(line + b"\n")
+                    if "validation" in figures:
+                        self._validated_at = figures["step"]
+        write_bytes(path, b"".join(kept))
 
     def _record(self, figures: dict[str, Any]) -> None:
         if self.rank:

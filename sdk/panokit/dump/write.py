@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from panokit._files import replacing, write_bytes, write_json
+from panokit._safetensors import in_order
 from panokit._text import encodable
 from panokit.dump.model import FORMAT, Dump, check_names
 from panokit.errors import ArgumentError
@@ -32,7 +33,7 @@ def write_dump(dump: Dump, path: str | os.PathLike[str]) -> Path:
         metadata["transform"] = json.dumps(dump.transform.to_json())
     tensors = {k: _little(v) for k, v in dump.tensors.items()}
     if path.name.endswith(".safetensors"):
-        write_bytes(path, save(tensors, metadata))
+        write_bytes(path, in_order(save(tensors, metadata)))
     elif path.name.endswith(".npz"):
         named: dict[str, Any] = {**tensors, "metadata": np.array(json.dumps(metadata))}
         with replacing(path) as partial:
