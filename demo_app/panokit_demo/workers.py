@@ -44,6 +44,9 @@ ATTEMPTS, AGAIN_AFTER_A_KILL = 4, 1
 LOOK_SECONDS = 0.5
 """So often idle workers are looked after."""
 
+READY_SECONDS = 120.0
+"""What a worker may take to load its network."""
+
 _TAKEN = "taken"
 
 
@@ -147,18 +150,23 @@ class WorkerPool:
         self._all: set[_Worker] = set()
         self._inside: Counter[str] = Counter()
         self._watching: asyncio.Task[None] | None = None
+        self._warming: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Start all workers and wait until they have loaded the network."""
         for _ in range(self._limits.workers):
             self._add()
-        await asyncio.gather(*(self.run("ready", timeout=120.0) for _ in range(len(self._all))))
+        await asyncio.gather(
+            *(self.run("ready", timeout=READY_SECONDS) for _ in range(len(self._all)))
+        )
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
         """End all workers."""
         if self._watching is not None:
             self._watching.cancel()
+        for task in self._warming:
+            task.cancel()
         workers, self._all = list(self._all), set()
         for worker in workers:
             await asyncio.to_thread(worker.stop)
@@ -275,7 +283,20 @@ class WorkerPool:
 
     async def _stop_and_add(self, worker: _Worker) -> None:
         await asyncio.to_thread(worker.stop)
-        self._add()
+        new = _Worker(self._limits, self._arguments)
+        self._all.add(new)
+        task = asyncio.create_task(self._warm(new))
+        self._warming.add(task)
+        task.add_done_callback(self._warming.discard)
+
+    async def _warm(self, worker: _Worker) -> None:
+        """Let a new worker load its network before a job is given to it: another worker is sooner.
+        One that cannot is given all the same, so that a job learns of it."""
+        try:
+            with contextlib.suppress(Exception):
+                await self._answer(worker, "ready", (), READY_SECONDS)
+        finally:
+            self._give_back(worker)
 
 
 def _work(pipe: Connection, *arguments: Any) -> None:

@@ -260,14 +260,21 @@ def _judge(crowd: Crowd, kills: int, last: int, log: str) -> None:
     assert kills == KILLS
     assert last == 200
     assert "Traceback" not in log, log[-2000:]
-    worked = {"photo", "edit", "session", "effect", "dump"}
+    worked = {"photo", "edit", "session", "effect", "dump", "garbage"}
     done = [(b, e) for kind, b, e, status in crowd.answers if kind in worked and status == 200]
     waits = [e - b for b, e in done]
     span = max(e for _, e in done) - min(b for b, _ in done)
     inside = LIMITS.workers + LIMITS.waiting
     fair = max(inside * span / len(done), statistics.median(waits))
+    ends = np.sort([e for _, e in done])
+    passed_by = [int(np.searchsorted(ends, e) - np.searchsorted(ends, b)) for b, e in done]
+    overtaken = [sum(b2 > b + 0.05 and e2 < e for b2, e2 in done) for b, e in done]
     early, late = crowd.held[len(crowd.held) // 3], crowd.held[-1]
     print(f"{len(done)} done; longest wait {max(waits):.1f} s, in a fair queue {fair:.1f} s")
+    print(f"overtaken by at most {max(overtaken)}; at most {max(passed_by)} answers in one's wait")
     print(f"kilobytes and files: {early} -> {late}")
-    assert max(waits) < 2 * fair + 2, f"{max(waits):.1f} s, fair {fair:.1f} s"
+    # In answers, not seconds: while a killed worker is replaced, all wait longer. A wait begins at
+    # the client, before the server has read the upload; a job may be done twice.
+    assert max(passed_by) <= 2.5 * inside
+    assert max(overtaken) <= inside
     assert late[0] < GROWTH * early[0], f"kilobytes {early[0]} -> {late[0]}"

@@ -49,7 +49,7 @@ def test_the_file_names_the_photo_if_nothing_else_does(tmp_path: Path, form: str
 
 
 def test_the_same_dump_is_the_same_file(tmp_path: Path) -> None:
-    metadata = {name: "x" for name in "qwertyuiop"}
+    metadata = dict.fromkeys("qwertyuiop", "x")
     dump = Dump({"input": np.zeros((2, 3, 3), np.uint8)}, metadata)
     data = write_dump(dump, tmp_path / "a.safetensors").read_bytes()
     length = struct.unpack("<Q", data[:8])[0]

@@ -245,3 +245,17 @@ def test_dumps_may_end_in_capitals(folder: Path) -> None:
     (folder / "p0.safetensors").rename(folder / "P0.SAFETENSORS")
     (folder / "b" / "p1.npz").rename(folder / "b" / "P1.NPZ")
     assert sorted(values(folder)) == [0, 1, 2]
+
+
+def test_names_hold_nobodys_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("phone/a.safetensors", "phone/more/b.npz", "tablet/c.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [r.label for r in find_dumps([tmp_path / "phone"])]
+    assert found == ["phone/a.safetensors", "phone/more/b.npz"]
+    found = [r.label for r in find_dumps([tmp_path / "phone" / "a.safetensors"])]
+    assert found == ["a.safetensors"]
+    two = [tmp_path / "phone" / "more", tmp_path / "tablet"]
+    assert [r.label for r in find_dumps(two)] == ["phone/more/b.npz", "tablet/c.npz"]
+    monkeypatch.chdir(tmp_path)
+    assert [r.label for r in find_dumps(["tablet"])] == ["tablet/c.npz"]

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -45,17 +45,20 @@ MAX_ARCHIVE_BYTES = 4_000_000_000
 class DumpRef:
     """One dump to be opened: a file or URL, and in an archive the ``member``.
 
-    ``problem`` is why it cannot be opened, where that was seen when it was found.
+    ``problem`` is why it cannot be opened, where that was seen when it was found. ``name`` stands
+    for the container where people read it: reports are passed on, and nobody's folders are in them.
     """
 
     container: str
     member: str = ""
     problem: str = ""
+    name: str = ""
 
     @property
     def label(self) -> str:
         """Its name for people, unique within a run."""
-        return f"{self.container}/{self.member}" if self.member else self.container
+        name = self.name or self.container
+        return f"{name}/{self.member}" if self.member else name
 
 
 def find_dumps(sources: Iterable[str | os.PathLike[str]]) -> Iterator[DumpRef]:
@@ -63,18 +66,26 @@ def find_dumps(sources: Iterable[str | os.PathLike[str]]) -> Iterator[DumpRef]:
 
     In folders and archives files ending in ``.safetensors``, ``.npz`` and ``.dump.json`` (in any
     capitals) count; hidden ones do not.
-    What is wrong becomes a reference with a ``problem``, so that the others go on.
+    What is wrong becomes a reference with a ``problem``, so that the others go on. Of absolute
+    paths the names begin where they differ.
     """
-    for source in sources:
-        text = os.fspath(source)
+    texts = [os.fspath(source) for source in sources]
+    absolute = [os.path.dirname(t.rstrip("/\\")) for t in texts if os.path.isabs(t)]
+    try:
+        common = os.path.commonpath(absolute) if absolute else ""
+    except ValueError:  # two drives of Windows
+        common = ""
+    for text in texts:
         if is_web(text):
             yield from _find_on_web(text)
         elif _is_url(text):
             yield from _find_remote(text)
-        elif os.path.isdir(text):
-            yield from _find_in_folder(Path(text))
         else:
-            yield from _expand(text)
+            found = _find_in_folder(Path(text)) if os.path.isdir(text) else _expand(text)
+            for ref in found:
+                inside = common and os.path.isabs(text)
+                name = os.path.relpath(ref.container, common) if inside else ""
+                yield replace(ref, name=name)
 
 
 def _is_url(text: str) -> bool:
