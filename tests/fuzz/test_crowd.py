@@ -12,14 +12,13 @@ import json
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,17 +58,18 @@ class Crowd:
     held: list[tuple[int, int]] = field(default_factory=list)
 
 
-def _children(pid: int) -> list[int]:
-    """The worker processes: those that hold a network."""
-    found = []
+def _workers(pid: int) -> list[int]:
+    """The worker processes: what descends from the server and nothing descends from."""
+    parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and f"PPid:\t{pid}\n" in (entry / "status").read_text():
-                line = (entry / "cmdline").read_bytes()
-                found += [int(entry.name)] if b"resource_tracker" not in line else []
-        except OSError:
-            continue
-    return found
+        with suppress(OSError):
+            if entry.name.isdigit() and b"resource_tracker" not in (entry / "cmdline").read_bytes():
+                found = re.search(r"PPid:\s+(\d+)", (entry / "status").read_text())
+                parents[int(entry.name)] = int(found[1]) if found else 0
+    family = {pid}
+    for _ in range(3):
+        family |= {child for child, parent in parents.items() if parent in family}
+    return sorted(family - {pid} - {parents.get(member, 0) for member in family})
 
 
 def _held(pid: int) -> tuple[int, int]:
@@ -243,7 +243,7 @@ def test_a_crowd_of_every_kind(tmp_path: Path) -> None:
             time.sleep(1)
             crowd.held.append(_held(pid))
             due = (time.monotonic() - began) / SECONDS * (KILLS + 1) > kills + 1
-            if due and kills < KILLS and (workers := _children(pid)):
+            if due and kills < KILLS and (workers := _workers(pid)):
                 os.kill(int(rng.choice(workers)), signal.SIGKILL)
                 kills += 1
         for thread in threads:
@@ -260,23 +260,25 @@ def _judge(crowd: Crowd, kills: int, last: int, log: str) -> None:
     assert kills == KILLS
     assert last == 200
     assert "Traceback" not in log, log[-2000:]
-    worked = {"photo", "edit", "session", "effect", "dump", "garbage"}
-    done = [(b, e) for kind, b, e, status in crowd.answers if kind in worked and status == 200]
-    waits = [e - b for b, e in done]
-    span = max(e for _, e in done) - min(b for b, _ in done)
+    worked = {"photo", "edit", "session", "effect", "dump"}
+    done = [(k, b, e) for k, b, e, s in crowd.answers if s == 200 or (k == "garbage" and s == 422)]
     inside = LIMITS.workers + LIMITS.waiting
-    fair = max(inside * span / len(done), statistics.median(waits))
-    ends = np.sort([e for _, e in done])
-    passed_by = [int(np.searchsorted(ends, e) - np.searchsorted(ends, b)) for b, e in done]
-    overtaken = [sum(b2 > b + 0.05 and e2 < e for b2, e2 in done) for b, e in done]
+    span = max(e for _, _, e in done) - min(b for _, b, _ in done)
+    fair = inside * span / len(done)
+    ends = np.sort([e for _, _, e in done])
+    # Garbage is worked on, too, for longer: a dump that differs has its cause looked for.
+    waits = [(b, e) for k, b, e in done if k in worked]
+    longest = max(e - b for b, e in waits)
+    passed_by = max(int(np.searchsorted(ends, e) - np.searchsorted(ends, b)) for b, e in waits)
+    overtaken = max(sum(b2 > b + 0.05 and e2 < e for b2, e2 in waits) for b, e in waits)
     early, late = crowd.held[len(crowd.held) // 3], crowd.held[-1]
-    print(f"{len(done)} done; longest wait {max(waits):.1f} s, in a fair queue {fair:.1f} s")
-    print(f"overtaken by at most {max(overtaken)}; at most {max(passed_by)} answers in one's wait")
+    print(f"{len(done)} done; longest wait {longest:.1f} s, in a fair queue {fair:.1f} s")
+    print(f"overtaken by at most {overtaken}; at most {passed_by} answers in one's wait")
     print(f"kilobytes and files: {early} -> {late}")
     if not IS_LONG:  # the rest depends on how busy the machine is
         return
     # In answers, not seconds: while a killed worker is replaced, all wait longer. A wait begins at
     # the client, before the server has read the upload; a job may be done twice.
-    assert max(passed_by) <= 2.5 * inside
-    assert max(overtaken) <= inside
+    assert passed_by <= 2 * inside
+    assert overtaken <= inside
     assert late[0] < GROWTH * early[0], f"kilobytes {early[0]} -> {late[0]}"
