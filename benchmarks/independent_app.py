@@ -27,6 +27,7 @@ from panokit import Photo, Segmenter
 from panokit.dump import Dump
 from panokit.dump.model import mend
 from panokit.photo import photo_paths
+from panokit_converters.tflite.inspect import tflite_specs
 from panokit_validation import validate_dump
 from panokit_validation.verdict import Verdict
 
@@ -57,6 +58,9 @@ class App:
     keep_padding: bool = False
     on_heads: bool = False
     finish: Callable[[Array], Array] = lambda ids: ids
+    buffer: int = 0  # side of the input that the app believes in; 0: the right one
+    unwritten: float = 0.0  # the last share of the input's bytes, which are still 0
+    previous: bool = False  # the model of the last release
 
 
 def triangle(rgb: Array, size_wh: tuple[int, int]) -> Any:
@@ -74,6 +78,13 @@ def triangle(rgb: Array, size_wh: tuple[int, int]) -> Any:
 
 def picture(app: App, rgb: Any, size_wh: tuple[int, int]) -> tuple[Any, tuple[int, ...]]:
     """The input picture, and top, left, height and width of the photo in it."""
+    if app.buffer:
+        own, _ = picture(replace(app, buffer=0), rgb, (app.buffer, app.buffer))
+        filled = bytearray(size_wh[0] * size_wh[1] * 3)
+        data = own.tobytes()[: len(filled)]
+        filled[: len(data)] = data
+        _, place = picture(replace(app, buffer=0), rgb, size_wh)
+        return np.frombuffer(bytes(filled), np.uint8).reshape(*size_wh[::-1], 3), place
     (w_in, h_in), (h, w) = size_wh, rgb.shape[:2]
     scale = min(w_in / w, h_in / h)
     if app.grid == "stretch":
@@ -99,13 +110,16 @@ def picture(app: App, rgb: Any, size_wh: tuple[int, int]) -> tuple[Any, tuple[in
 
 
 class Network:
-    """The artifact in LiteRT, by its own interpreter."""
+    """The artifact, or another ``file`` of the same heads, in LiteRT by its own interpreter."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, file: Path | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self.artifact = segmenter.artifact
-        path = str(segmenter.bundle.path(self.artifact))
+        path = str(file or segmenter.bundle.path(self.artifact))
+        if file is not None:
+            image, heads = tflite_specs(file.read_bytes())
+            self.artifact = replace(self.artifact, input=image, outputs=heads)
         engine = Interpreter(path, num_threads=1)
         engine.allocate_tensors()
         self.run_signature = engine.get_signature_runner()
@@ -259,6 +273,34 @@ def sheared(pixels: int) -> Callable[[Array], Array]:
     return change
 
 
+def middle(long: int, short: int) -> Callable[[Array], Array]:
+    """The camera's crop rectangle: the middle, along the photo's longer side."""
+
+    def change(rgb: Array) -> Array:
+        h, w = rgb.shape[:2]
+        aspect = long / short if w >= h else short / long
+        keep_w, keep_h = min(w, round(h * aspect)), min(h, round(w / aspect))
+        x, y = (w - keep_w) // 2, (h - keep_h) // 2
+        return rgb[y : y + keep_h, x : x + keep_w]
+
+    return change
+
+
+def one_scale(heads: dict[str, Array]) -> dict[str, Array]:
+    """All outputs through one 8-bit scale."""
+    every = np.concatenate([v.ravel() for v in heads.values()])
+    step = (every.max() - every.min()) / 255
+    return {n: np.rint(v / step) * step for n, v in heads.items()}
+
+
+def arg_max(heads: dict[str, Array]) -> dict[str, Array]:
+    """The classes decided in the graph."""
+    found = dict(heads)
+    top = heads["semantic"].max(-1, keepdims=True)
+    found["semantic"] = (heads["semantic"] == top).astype(np.float32)
+    return found
+
+
 def planes(heads: dict[str, Array]) -> dict[str, Array]:
     """``[h,w,C]`` written in planes."""
     return {n: v.transpose(2, 0, 1).reshape(v.shape) for n, v in heads.items()}
@@ -329,6 +371,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "map upside down": ({"finish": lambda m: cv2.flip(m, 0)}, {"map-turned"}),
     "map mirrored": ({"finish": lambda m: cv2.flip(m, 1)}, {"map-turned"}),
     "map transposed": ({"finish": lambda m: cv2.transpose(m)}, {"map-transposed"}),
+    "crop 4:3": ({"photo": middle(4, 3)}, {"photo-cropped"}),
+    "crop 16:9": ({"photo": middle(16, 9)}, {"photo-cropped"}),
+    "buffer of 224": ({"buffer": 224}, {"input-other-size"}),
+    "buffer of 512": ({"buffer": 512}, {"input-other-size"}),
+    "empty buffer": ({"unwritten": 1.0}, {"input-never-written"}),
+    "half a buffer": ({"unwritten": 0.5}, {"input-never-written"}),
+    "one scale": ({"heads": one_scale}, {"head-joined-scale"}),
+    "argmax in the graph": ({"heads": arg_max}, {"head-one-hot"}),
+    "previous model": ({"previous": True}, {"other-artifact"}),
     "BGR and label + 1": (
         {"photo": lambda rgb: rgb[..., ::-1], "labels": lambda c, n: (c + 1) % n}, {"bgr"},
     ),
@@ -356,15 +407,22 @@ class Score:
     named: Counter[str] = field(default_factory=Counter)
 
 
-def dump_of(app: App, network: Network, segmenter: Segmenter, photo: Photo) -> Dump:
-    """What the app dumps of a photo."""
+def dump_of(app: App, networks: list[Network], segmenter: Segmenter, photo: Photo) -> Dump:
+    """What the app dumps of a photo; ``networks``: this release's, and the last one's."""
+    network = networks[app.previous]
     manifest = segmenter.bundle.manifest
     size = manifest.preprocessing.size_wh
     rgb = np.ascontiguousarray(app.photo(photo.rgb_hwc))
     image, place = picture(app, rgb, size)
     values = app.tensor(image)
+    if app.unwritten:
+        spec = network.artifact.input
+        values = values.astype(np.float32)
+        first = round(values.size * (1 - app.unwritten))
+        values.reshape(-1)[first:] = -(spec.zero_point or 0) * (spec.scale or 0)
     raw = network.run(values.astype(np.float32))
-    read = app.heads(raw if app.heads is App.heads else dict(network.real(raw)))
+    plain = app.heads is App.heads and not app.previous
+    read = app.heads(raw if plain else dict(network.real(raw)))
     same = read is raw
     kept = read if same else {n: v.astype(np.float32) for n, v in read.items()}
     taxonomy = segmenter.taxonomy
@@ -376,7 +434,7 @@ def dump_of(app: App, network: Network, segmenter: Segmenter, photo: Photo) -> D
     tensors, defects = mend({"photo": photo.rgb_hwc, "input": stored, **kept, "panoptic": ids})
     metadata = {
         "artifact": segmenter.artifact.name,
-        "artifact_sha256": segmenter.artifact.sha256,
+        **({} if app.previous else {"artifact_sha256": segmenter.artifact.sha256}),
         "photo": photo.name,
         "segments": json.dumps([{"id": i, "channel": c} for i, c in classes.items()]),
     }
@@ -402,13 +460,16 @@ def main() -> None:
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--artifact")
+    parser.add_argument("--previous", type=Path, help="the last release's model, a .tflite file")
     parser.add_argument("--limit", type=int, default=8)
     parser.add_argument("--only", help="mistakes whose name contains this")
     parser.add_argument("--views", default=",".join(VIEWS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     segmenter = Segmenter.open(args.bundle, args.artifact, threads=1)
-    network = Network(segmenter)
+    networks = [Network(segmenter)]
+    if args.previous:
+        networks.append(Network(segmenter, args.previous))
     paths = list(photo_paths(args.photos).values())
     chosen = [
         paths[i] for i in np.linspace(0, len(paths) - 1, min(args.limit, len(paths))).astype(int)
@@ -417,15 +478,17 @@ def main() -> None:
     clean = Counter[str]()
     for number, path in enumerate(chosen, 1):
         photo = Photo.open(path)
-        right = dump_of(App(), network, segmenter, photo)
+        right = dump_of(App(), networks, segmenter, photo)
         for view, kept in VIEWS.items():
             dump = replace(right, tensors={k: v for k, v in right.tensors.items() if k in kept})
             bad = validate_dump(dump, segmenter).verdict is Verdict.FAIL
             clean[view] += bad
         for name, (change, faults) in MISTAKES.items():
-            if args.only and args.only not in name:
+            if (args.only and args.only not in name) or (
+                "previous" in change and not args.previous
+            ):
                 continue
-            wrong = dump_of(App(**change), network, segmenter, photo)
+            wrong = dump_of(App(**change), networks, segmenter, photo)
             for view in args.views.split(","):
                 kept = VIEWS[view]
                 tensors = {k: v for k, v in wrong.tensors.items() if k in kept}

@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.wrong_maps import WrongMap, wrong_maps
 from panokit import Photo, Segmenter, postprocess
-from panokit.dump import STAGES, Dump, dump_stages
+from panokit.dump import STAGES, Dump, dump_stages, read_dump
 from panokit.photo import photo_paths
 from panokit.runtime import heads_from_raw
 from panokit_validation import validate_dump
@@ -177,6 +177,23 @@ def measure_clean(
             )  # fmt: skip
 
 
+def measure_devices(segmenter: Segmenter, folder: Path, tally: Tally) -> None:
+    """Judge dumps that a device wrote with this artifact."""
+    for path in sorted(folder.rglob("*.safetensors")):
+        whole = read_dump(path)
+        if whole.metadata.get("artifact_sha256") != segmenter.artifact.sha256:
+            continue
+        for name, kept in KEPT.items():
+            dump = replace(whole, tensors={k: v for k, v in whole.tensors.items() if k in kept})
+            verdict = validate_dump(dump, segmenter)
+            bad = next((s for s in verdict.stages if s.verdict is Verdict.FAIL), None)
+            device = whole.metadata.get("device", "device")
+            tally.add(
+                f"{segmenter.artifact.precision}, {device}, {name}", bad is not None, verdict,
+                photo=whole.name, stage=bad and bad.stage, message=bad and bad.message,
+            )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -188,6 +205,7 @@ def main() -> None:
     parser.add_argument("--map-alone", action="store_true", help="wrong maps without heads")
     parser.add_argument("--no-clean", action="store_true")
     parser.add_argument("--no-wrong", action="store_true")
+    parser.add_argument("--device-dumps", type=Path, help="dumps of other machines")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     paths = list(photo_paths(args.photos).values())
@@ -198,6 +216,8 @@ def main() -> None:
     keep = KEPT["map alone"] if args.map_alone else KEPT["all stages"]
     started = time.perf_counter()
     for segmenter in opened(args.bundle or [None], {"float32", "float16", "int8"}):
+        if args.device_dumps:
+            measure_devices(segmenter, args.device_dumps, clean)
         makers = [Simulator(segmenter, noise) for noise in NOISES]
         for number, path in enumerate(chosen):
             photo = Photo.open(path)

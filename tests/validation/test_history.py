@@ -127,7 +127,14 @@ def test_a_history_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
         History(str(tmp_path / "runs.db"))
 
 
-CAUSE = {"name": "bgr", "title": "t", "advice": "Feed RGB.", "stage": "input", "alarm": True}
+CAUSE = {
+    "explained": 1.0,
+    "name": "bgr",
+    "title": "t",
+    "advice": "Feed RGB.",
+    "stage": "input",
+    "alarm": True,
+}
 
 
 def outcome(

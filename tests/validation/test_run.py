@@ -335,7 +335,7 @@ def test_the_command_writes_json_junit_and_page(folder: Path, tmp_path: Path, ro
         for name, value in attributes:
             assert not name.startswith("on"), tag
             if name in ("src", "href"):
-                assert str(value).startswith(("data:image/", "#card-")), tag
+                assert str(value).startswith(("data:image/", "#card-", "#cause-")), tag
     assert "http://" not in html.replace("http://www.w3.org", "")
     assert sum(tag == "img" for tag, _ in page.tags) > 10
 

@@ -21,6 +21,7 @@ from panokit.dump import HEADS, Dump
 from panokit.errors import ArgumentError, DumpError
 from panokit.runtime import dequantize
 from panokit_validation.effects import reference_effect
+from panokit_validation.evidence import joint_step
 from panokit_validation.maps import MapAgreement, compare_maps
 from panokit_validation.margins import Tolerances
 from panokit_validation.reference import ReferenceStages
@@ -94,6 +95,12 @@ def compare_dump(
         )
         stages.append(StageComparison("input", "photo", a, a))
     stages += _heads(reference, kernels_below_db)
+    step = joint_step(reference.device_raw)
+    if step is not None:
+        warnings.append(
+            f"all heads are multiples of {step:.4g}: they were quantised together, by the widest "
+            "of them; leave them outputs of their own"
+        )
     if "panoptic" in dump.tensors:
         warnings += _unlisted(reference)
         if reference.given_panoptic is not None:

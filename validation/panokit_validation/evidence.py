@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 __all__ = [
     "head_noise",
     "is_half_precision",
+    "joint_step",
     "looks_like_a_photo",
     "map_difference",
     "noise_to_signal",
+    "of_another_network",
     "row_padding",
     "same_colors",
     "same_scene",
@@ -140,6 +142,25 @@ def saturation(values: FloatArray, expected: FloatArray) -> float | None:
     return limit
 
 
+def joint_step(heads: Mapping[str, NDArray[Any]]) -> float | None:
+    """The step that all values of all heads are multiples of, if 8 bits hold them: the heads were
+    quantised together. None for integers, single heads, and heads with steps of their own."""
+    if len(heads) < 2 or any(v.dtype.kind != "f" for v in heads.values()):
+        return None
+    levels = [np.unique(v).astype(np.float64) for v in heads.values()]
+    if any(not 8 <= len(v) <= 256 for v in levels):
+        return None
+    every = np.unique(np.concatenate(levels))
+    gaps = np.diff(every)
+    step = float(gaps[gaps > 1e-4 * np.abs(every).max()].min(initial=np.inf))
+    if not np.isfinite(step) or every[-1] - every[0] > 256.5 * step:
+        return None
+    for own in levels:
+        if np.abs(own / step - np.rint(own / step)).max() > 0.02:
+            return None
+    return step
+
+
 def looks_like_a_photo(values_hwc: FloatArray) -> bool:
     """Whether values are those of a natural picture: 0..255, contrast, and smooth."""
     if values_hwc.min() < -0.5 or values_hwc.max() > 255.5 or values_hwc.std() < 8:
@@ -221,6 +242,37 @@ def _peak(a: FloatArray, b: FloatArray) -> float:
 _UNRELATED = {"semantic": (2.0, 0.5), "center": (2.0, 0.75), "offset": (8.0, 0.7)}
 """By which factor the spread of a head may differ from photo to photo, and how far two photos'
 heads correlate by chance: centres are rare everywhere, and offsets point inwards."""
+
+
+def of_another_network(
+    actual: Mapping[str, FloatArray], expected: Mapping[str, FloatArray]
+) -> bool:
+    """Whether heads are those of another network that saw the same: each as spread and as smooth as
+    the expected one and like it, in every channel a little otherwise, and not by a factor."""
+    for name, a in actual.items():
+        b = expected[name]
+        ratio = float(a.std() / max(float(b.std()), 1e-9))
+        if not 0.4 < ratio < 2.5 or not 0.3 < _correlation(a, b) < 0.998:
+            return False
+        for channel in range(a.shape[-1]):
+            own, other = a[..., channel], b[..., channel]
+            if other.std() < 0.02 * b.std():
+                continue
+            if _correlation(own, other) > 0.9999 or _smoothness(own) < 0.6 * _smoothness(other):
+                return False
+        strongest = int(b.std((0, 1)).argmax())
+        if _shift(a[..., strongest], b[..., strongest]) > 1:
+            return False
+    return bool(actual)
+
+
+def _shift(a: FloatArray, b: FloatArray) -> int:
+    """By how many cells, in rows or columns, the one lies beside the other where they are alike the
+    most; they wrap round."""
+    spectra = [np.fft.rfft2(plane - plane.mean()) for plane in (a, b)]
+    likeness = np.fft.irfft2(spectra[0] * spectra[1].conj(), a.shape)
+    at = np.unravel_index(int(likeness.argmax()), a.shape)
+    return int(max(min(int(i), n - int(i)) for i, n in zip(at, likeness.shape, strict=True)))
 
 
 def unrelated_heads(actual: Mapping[str, FloatArray], expected: Mapping[str, FloatArray]) -> bool:

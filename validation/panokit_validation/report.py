@@ -15,6 +15,8 @@ from panokit import __version__
 from panokit._files import write_text
 from panokit.errors import MissingExtraError, PanokitError
 from panokit_validation.compare import compare_dump
+from panokit_validation.diagnosis import UNKNOWN
+from panokit_validation.faults import FAULTS
 from panokit_validation.pictures import Picture, pictures_of
 from panokit_validation.reference import ReferenceStages
 from panokit_validation.sources import find_dumps
@@ -79,6 +81,7 @@ def write_report(
         facets=_facets(rows[:MAX_ROWS]),
         failures=_failures(summary),
         glossary=GLOSSARY,
+        faults=_faults(summary, cards),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         percent=floor_percent,
     )
@@ -121,6 +124,20 @@ def _failures(summary: RunSummary) -> list[Failure]:
     )
     total = max(1, len(summary.rows))
     return [Failure(*key, n, 100 * n / total) for key, n in counted.most_common(20)]
+
+
+def _faults(summary: RunSummary, cards: Sequence[Card]) -> dict[str, dict[str, Any]]:
+    """What is known of the causes on the page, by name: title, stage, forms, advice."""
+    found = {
+        c["name"]: {**c, "forms": [c["variant"]] if c["variant"] else []}
+        for card in cards
+        for c in card.photo["causes"]
+        if c["name"] != UNKNOWN
+    }
+    for name in {*found, *(r.cause for r in summary.rows)} & FAULTS.keys():
+        data = FAULTS[name].to_json()
+        found[name] = {**data, "forms": [v for v in data["variants"] if v]}
+    return dict(sorted(found.items()))
 
 
 def _template() -> Template:

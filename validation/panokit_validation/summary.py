@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from panokit_validation.diagnosis import UNKNOWN
 from panokit_validation.units import UnitRun, unit_findings
 from panokit_validation.verdict import Verdict
 from panokit_validation.words import sentence_of
 from panokit_validation.worker import Outcome
 
-__all__ = ["GROUP_KEYS", "Group", "Row", "RunSummary", "group_of"]
+__all__ = ["GROUP_KEYS", "Group", "Row", "RunSummary", "Vote", "group_of"]
 
 GROUP_KEYS = ("device", "os", "runtime", "delegate", "compute_unit", "app", "build", "artifact")
 """The metadata that tells one group of dumps from another."""
 
 MAX_REFUSALS = 1000
+
+LEAST_VOTE = 0.5
+"""A cause that explains less of all differences is none for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,27 @@ class Row:
     sentence: str = ""
 
 
+@dataclass(frozen=True)
+class Vote:
+    """What explains the photos that fail first at ``stage`` best, together: ``cause`` was found,
+    or considered, for ``photos`` of the ``failing`` ones, and explains ``explained`` 0..1 of their
+    differences on average (nothing where it was not)."""
+
+    stage: str
+    cause: str
+    photos: int
+    failing: int
+    explained: float
+
+    @property
+    def sentence(self) -> str:
+        """It in words."""
+        return (
+            f"{self.cause} explains {self.photos} of the {self.failing} photos that fail at "
+            f"{self.stage}, {self.explained:.0%} of their differences on average"
+        )
+
+
 @dataclass
 class Group:
     """Dumps of one device, runtime and build."""
@@ -49,6 +74,40 @@ class Group:
     verdicts: Counter[str] = field(default_factory=Counter)
     first_bad: Counter[str] = field(default_factory=Counter)
     causes: Counter[str] = field(default_factory=Counter)
+    _support: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+
+    def count(self, photo: Mapping[str, Any], row: Row) -> None:
+        """Count one judged photo."""
+        self.verdicts[row.verdict.value] += 1
+        if row.first_bad_stage:
+            self.first_bad[row.first_bad_stage] += 1
+        if row.verdict is not Verdict.FAIL:
+            return
+        if row.cause:
+            self.causes[row.cause] += 1
+        stage = row.first_bad_stage or ""
+        best: dict[str, float] = {}
+        for cause in photo["causes"]:
+            if cause["alarm"] and cause["name"] != UNKNOWN:
+                share = float(cause["explained"])
+                best[cause["name"]] = max(share, best.get(cause["name"], 0.0))
+        for name, explained in best.items():
+            self._support.setdefault((stage, name), []).append(explained)
+
+    @property
+    def votes(self) -> list[Vote]:
+        """For each stage at which several photos fail: what explains most of all of them. One photo
+        may fit two mistakes equally well; another tells them apart."""
+        found = []
+        for stage, failing in self.first_bad.items():
+            shares = {n: v for (at, n), v in self._support.items() if at == stage}
+            if failing < 2 or not shares:
+                continue
+            name = max(shares, key=lambda n: sum(shares[n]))
+            vote = Vote(stage, name, len(shares[name]), failing, sum(shares[name]) / failing)
+            if vote.explained >= LEAST_VOTE:
+                found.append(vote)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -57,6 +116,7 @@ class Group:
             "verdicts": dict(self.verdicts),
             "first_bad_stages": dict(self.first_bad.most_common()),
             "causes": dict(self.causes.most_common()),
+            "votes": [asdict(vote) for vote in self.votes],
         }
 
 
@@ -84,12 +144,7 @@ class RunSummary:
         self._units.append(_unit_run(outcome.photo, row))
         if row.group not in self.groups:
             self.groups[row.group] = Group(group_of(outcome.photo["metadata"]))
-        group = self.groups[row.group]
-        group.verdicts[row.verdict.value] += 1
-        if row.first_bad_stage:
-            group.first_bad[row.first_bad_stage] += 1
-        if row.verdict is Verdict.FAIL and row.cause:
-            group.causes[row.cause] += 1
+        self.groups[row.group].count(outcome.photo, row)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -111,6 +166,16 @@ class RunSummary:
         if self.refusals:
             return 2
         return int(self.counts[Verdict.FAIL.value] > 0)
+
+    @property
+    def votes(self) -> list[str]:
+        """What explains several failing photos of a device best, in words."""
+        several = len(self.groups) > 1
+        return [
+            f"{group}: {vote.sentence}" if several else vote.sentence
+            for group, found in self.groups.items()
+            for vote in found.votes
+        ]
 
     @property
     def unit_findings(self) -> list[str]:

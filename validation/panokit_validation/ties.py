@@ -644,7 +644,7 @@ class _Search:
         for come in range(len(scene.cells)):
             if come in turns.active or self._rivals(turns, come):
                 continue
-            level = int(scene.level(scene.margins[come], scene.tolerances.center))
+            level = self._center_level(float(scene.margins[come]))
             if level < ERROR:
                 yield -1, come, level, f"a centre more at {self._place(come)}"
 
@@ -652,12 +652,16 @@ class _Search:
         scene, logits = self.scene, self.scene.heads.center
         gate = gate_of(scene.settings.threshold)
         for gone in turns.active:
-            margin = float(logits[tuple(scene.cells[gone])]) - gate
-            # The same number on both sides is no matter of arithmetic, however often int8 has it.
-            same = margin == 0 and not scene.tolerances.rounds
-            level = int(scene.level(margin, scene.tolerances.center))
-            if level < ERROR and not same:
+            level = self._center_level(float(logits[tuple(scene.cells[gone])]) - gate)
+            if level < ERROR:
                 yield gone, -1, level, f"no centre at {self._place(gone)}"
+
+    def _center_level(self, margin: float) -> int:
+        """What it is called if a cell of this margin is a centre against the norm, or none. The same
+        number on both sides is no matter of arithmetic, however often int8 has it."""
+        if margin == 0 and not self.scene.tolerances.rounds:
+            return ERROR
+        return int(self.scene.level(margin, self.scene.tolerances.center))
 
     def _rivals(self, turns: _Turns, cell: int) -> set[int]:
         """Centres in the window of a cell."""

@@ -331,6 +331,8 @@ def _print(summary: RunSummary, changes: list[Change] | None) -> None:
     failed = Counter(r.sentence for r in rows if r.verdict is Verdict.FAIL)
     for sentence, count in failed.most_common(SENTENCES):
         say(sentence, label="1 dump:" if count == 1 else f"{count} dumps:", style="red")
+    for finding in summary.votes[:SENTENCES]:
+        say(finding, label="all together:", style="bold")
     for finding in summary.unit_findings[:SENTENCES]:
         say(finding, label="compute units:", style="bold")
     for text, count in summary.warnings.most_common(5):

@@ -93,6 +93,10 @@ def explain_heads(x: Replay) -> Finding | None:
             return half
     if evidence.unrelated_heads(x.device_heads, judge.references[0]):
         return stale("heads", difference, 1.0)
+    if x.values is not None and evidence.of_another_network(x.device_heads, judge.references[0]):
+        fault = FAULTS["other-artifact"]
+        cause = Cause(fault.name, "heads", fault.title, fault.advice, 1.0, "concluded")
+        return Finding("heads", difference, (cause,), finding.considered)
     return finding
 
 

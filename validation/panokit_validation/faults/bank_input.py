@@ -9,6 +9,7 @@ import numpy as np
 from panokit_validation.faults import color, tensor
 from panokit_validation.faults.model import Fault, Step, Variant
 from panokit_validation.faults.orientation import (
+    crop_to,
     ignore_exif,
     mirror,
     padded_rows,
@@ -79,6 +80,14 @@ _SOURCE = (
             Variant("rgb-16", padded_rows(16, 3)),
             Variant("rgb-64", padded_rows(64, 3)),
         ),
+    ),
+    Fault(
+        "photo-cropped",
+        "the middle of the photo reaches the network, of another aspect",
+        Step.ORIENTATION,
+        "Take the same part of the camera's picture for the network and for the screen: the "
+        "buffer's crop rectangle.",
+        (Variant("4-3", crop_to(4, 3)), Variant("16-9", crop_to(16, 9))),
     ),
     Fault(
         "bgr",
@@ -241,6 +250,16 @@ _LAYOUT = (
         _fields(down={"rounding": "down"}, up={"rounding": "up"}),
     ),
     Fault(
+        "input-other-size",
+        "the buffer is laid out for an input of another size",
+        Step.LAYOUT,
+        "Take the input's width and height from the manifest, not from another network.",
+        tuple(
+            Variant(str(side), {"buffer_side": side})
+            for side in (224, 256, 192, 300, 320, 384, 416, 512, 513, 640)
+        ),
+    ),
+    Fault(
         "padding-color",
         "letterbox padding of another colour",
         Step.LAYOUT,
@@ -278,6 +297,18 @@ _LAYOUT = (
 )  # fmt: skip
 
 _TENSOR = (
+    Fault(
+        "input-never-written",
+        "the input buffer is empty, or its end is",
+        Step.TENSOR,
+        "Rewind the buffer before it is handed over (ByteBuffer.rewind()), and fill it to its end.",
+        (
+            Variant("all", tensor.never_written(1)),
+            Variant("half", tensor.never_written(0.5)),
+            Variant("three-quarters", tensor.never_written(0.75)),
+            Variant("a-quarter", tensor.never_written(0.25)),
+        ),
+    ),
     Fault(
         "normalise-twice",
         "normalised by the app although the artifact does it",

@@ -101,6 +101,20 @@ _HEADS = (
         precision="integer",
     ),
     Fault(
+        "head-joined-scale",
+        "all heads share one scale of 8 bits",
+        Step.HEADS,
+        "Leave the heads outputs of their own: in one tensor they are quantised by the widest.",
+        _one(heads.joined_scale),
+    ),
+    Fault(
+        "head-one-hot",
+        "the semantic head went through the argmax in the graph",
+        Step.HEADS,
+        "Export the raw scores of the classes; the decoding takes the argmax, after upsampling.",
+        _one(heads.one_hot),
+    ),
+    Fault(
         "head-signed",
         "signed heads read as unsigned bytes",
         Step.HEADS,

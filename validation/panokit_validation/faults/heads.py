@@ -24,9 +24,11 @@ __all__ = [
     "constant",
     "fp16_overflow",
     "fp16_rounding",
+    "joined_scale",
     "nchw_as_nhwc",
     "nhwc_as_nchw",
     "not_finite",
+    "one_hot",
     "padded_rows",
     "raw_integers",
     "reread",
@@ -222,6 +224,24 @@ def signed_as_unsigned(heads: HeadSet) -> Heads:
 def raw_integers(heads: HeadSet) -> Heads:
     """The integers taken for logits and pixels."""
     return heads.integers()
+
+
+def joined_scale(heads: HeadSet) -> Heads:
+    """All heads in 8 bits of one scale, that of the widest: what a quantizer makes of outputs that
+    were joined to one tensor."""
+    low = min(float(v.min()) for v in heads.real.values())
+    high = max(float(v.max()) for v in heads.real.values())
+    step = np.float32(max((high - low) / 255, 1e-12))
+    return heads.each(lambda v: np.round(v / step) * step)
+
+
+def one_hot(heads: HeadSet) -> Heads:
+    """A semantic head that went through the argmax inside the graph: 1 for the class, else 0."""
+    out = dict(heads.real)
+    if "semantic" in out:
+        best = out["semantic"].argmax(-1)
+        out["semantic"] = np.eye(out["semantic"].shape[-1], dtype=np.float32)[best]
+    return out
 
 
 def sigmoid_twice(heads: HeadSet) -> Heads:

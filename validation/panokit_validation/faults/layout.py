@@ -28,6 +28,8 @@ class Layout:
     letterbox ``"centre"`` or ``"top-left"``; ``rounding`` of the photo's sides in it ``"nearest"``,
     ``"down"`` or ``"up"``; ``light`` is what is averaged, ``"codes"`` or ``"linear"`` light;
     ``padding`` its colour RGB 0..255; ``shift_yx`` moves the finished picture by whole pixels.
+    ``buffer_side`` is that of a square buffer which the picture is laid into and the network reads
+    as its own input; 0: its own.
     """
 
     kernel: str = "pillow-bilinear"
@@ -37,6 +39,7 @@ class Layout:
     light: str = "codes"
     padding: tuple[int, int, int] = (0, 0, 0)
     shift_yx: tuple[int, int] = (0, 0)
+    buffer_side: int = 0
 
 
 def lay_out(
@@ -44,6 +47,8 @@ def lay_out(
 ) -> tuple[Pixels, TransformRecord]:
     """The input picture, uint8 ``[H,W,3]``, and the record of where the app believes it put the
     photo (a shift by a pixel is a slip, so the record does not know it)."""
+    if layout.buffer_side:
+        return _through_buffer(rgb_hwc, size_wh, layout)
     h0, w0 = rgb_hwc.shape[:2]
     record = _rounded(letterbox((w0, h0), size_wh), layout.rounding)
     if layout.fit == "stretch":
@@ -65,6 +70,19 @@ def lay_out(
     clipped = clipped[: canvas.shape[0] - top, : canvas.shape[1] - left]
     canvas[top : top + clipped.shape[0], left : left + clipped.shape[1]] = clipped
     return canvas, record
+
+
+def _through_buffer(
+    rgb_hwc: Pixels, size_wh: tuple[int, int], layout: Layout
+) -> tuple[Pixels, TransformRecord]:
+    """The first bytes of a buffer of another size; what it lacks is 0. The app believes in its own
+    size, so the record is the right one."""
+    side = layout.buffer_side
+    own, _ = lay_out(rgb_hwc, (side, side), replace(layout, buffer_side=0))
+    canvas = np.zeros((*size_wh[::-1], 3), np.uint8)
+    count = min(own.size, canvas.size)
+    canvas.reshape(-1)[:count] = own.reshape(-1)[:count]
+    return canvas, letterbox((rgb_hwc.shape[1], rgb_hwc.shape[0]), size_wh)
 
 
 def _rounded(record: TransformRecord, rounding: str) -> TransformRecord:

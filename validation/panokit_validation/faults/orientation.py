@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from panokit_validation.faults.buffers import rows_without_padding, to_multiple
 
-__all__ = ["ignore_exif", "mirror", "padded_rows", "rotate", "upside_down"]
+__all__ = ["crop_to", "ignore_exif", "mirror", "padded_rows", "rotate", "upside_down"]
 
 Pixels = NDArray[np.uint8]
 Change = Callable[[Pixels, int], Pixels]
@@ -47,6 +47,20 @@ def padded_rows(unit: int, channels: int) -> Change:
     def change(rgb_hwc: Pixels, orientation: int) -> Pixels:
         padding = to_multiple(rgb_hwc.shape[1] * channels, unit)
         return rows_without_padding(rgb_hwc, padding if channels == 3 else padding // 4 * 3)
+
+    return change
+
+
+def crop_to(long: int, short: int) -> Change:
+    """The middle of the photo, ``long`` to ``short`` along its own longer side; a photo that is of
+    that shape stays whole."""
+
+    def change(rgb_hwc: Pixels, orientation: int) -> Pixels:
+        h, w = rgb_hwc.shape[:2]
+        a, b = (long, short) if w >= h else (short, long)
+        cw, ch = min(w, max(1, round(h * a / b))), min(h, max(1, round(w * b / a)))
+        x, y = (w - cw) // 2, (h - ch) // 2
+        return np.ascontiguousarray(rgb_hwc[y : y + ch, x : x + cw])
 
     return change
 

@@ -27,6 +27,7 @@ __all__ = [
     "bytes_reversed",
     "imagenet",
     "less_mean",
+    "never_written",
     "padded_rows",
     "planar",
     "reread_rows",
@@ -107,6 +108,19 @@ def alpha_first(order: str) -> Change:
 def bytes_reversed(values: FloatArray, spec: TensorSpec) -> FloatArray:
     """Floats written with the highest byte first, as Java's buffers do unless they are told."""
     return np.nan_to_num(np.asarray(values, np.float32).byteswap(), nan=0.0)
+
+
+def never_written(share: float) -> Change:
+    """A buffer of which the last ``share`` still holds the bytes 0 that it was made with."""
+
+    def change(values: FloatArray, spec: TensorSpec) -> FloatArray:
+        out = as_stored(values, spec).copy()
+        empty = 0.0 if spec.scale is None else -(spec.zero_point or 0) * spec.scale
+        flat = out.reshape(-1)
+        flat[round(flat.size * (1 - share)) :] = np.float32(empty)
+        return out
+
+    return change
 
 
 def planar(values: FloatArray, spec: TensorSpec) -> FloatArray:
