@@ -26,7 +26,7 @@ from panokit_validation.faults.app import App
 from panokit_validation.faults.decode import AppDecoding, DecodingReplay
 from panokit_validation.faults.heads import HeadSet
 from panokit_validation.faults.layout import KERNELS, Layout, lay_out
-from panokit_validation.faults.orientation import ignore_exif
+from panokit_validation.faults.orientation import crop_to, ignore_exif
 from tests.toys.heads import full_frame
 
 INT8 = TensorSpec("image", (1, 32, 32, 3), "int8", "nhwc", 1.0, -128)
@@ -238,6 +238,23 @@ def test_layouts_by_hand() -> None:
     assert (record.left, record.top, record.content_wh) == (0, 0, (2, 2))
 
 
+def test_a_buffer_of_another_size_by_hand() -> None:
+    picture = np.full((4, 4, 3), 9, np.uint8)
+    seen, record = lay_out(picture, (4, 4), Layout(buffer_side=2))
+    assert seen[..., 0].tolist() == [[9] * 4, [0] * 4, [0] * 4, [0] * 4]
+    assert record.content_wh == (4, 4)
+    larger, _ = lay_out(picture, (2, 2), Layout(buffer_side=4, padding=(5, 5, 5)))
+    assert larger[..., 0].tolist() == [[9, 9], [9, 9]]
+
+
+def test_a_crop_rectangle_by_hand() -> None:
+    wide = np.arange(8, dtype=np.uint8)[None, :, None] * np.ones((3, 1, 3), np.uint8)
+    assert crop_to(4, 3)(wide, 1)[0, :, 0].tolist() == [2, 3, 4, 5]
+    tall = np.ascontiguousarray(wide.transpose(1, 0, 2))
+    assert crop_to(4, 3)(tall, 1)[:, 0, 0].tolist() == [2, 3, 4, 5]
+    assert crop_to(8, 3)(wide, 1).shape == wide.shape
+
+
 # Tensors and heads.
 
 
@@ -253,6 +270,8 @@ def test_tensors_by_hand() -> None:
     assert row(tensors.scaled(1 / 255)) == [0, 0, 0, 1, 1]
     assert row(tensors.scaled(1 / 127.5, -1), FLOAT) == [-1, -0.216, -0.004, 0.004, 1]
     assert row(tensors.imagenet, FLOAT)[:2] == [-2.118, -0.405]
+    assert row(tensors.never_written(0.4)) == [0, 100, 127, 128, 128]  # the byte 0 is 128
+    assert row(tensors.never_written(0.4), FLOAT) == [0, 100, 127, 0, 0]
 
 
 def test_planes_are_read_back_in_the_other_layout() -> None:
@@ -279,6 +298,11 @@ def test_heads_by_hand() -> None:
     assert row(head_faults.signed_as_unsigned) == [120, 5]
     assert row(head_faults.wrong_scale) == [-8, 5]
     assert row(head_faults.fp16_overflow(0.5)) == [-4, 4]
+    logits = HeadSet({}, {"semantic": np.array([[[3.0, 5.0, 4.0]]], np.float32)}, {})
+    assert head_faults.one_hot(logits)["semantic"].ravel().tolist() == [0, 1, 0]
+    pair = {"a": np.array([[[0.0], [25.5]]], np.float32), "b": np.array([[[0.26]]], np.float32)}
+    joined = head_faults.joined_scale(HeadSet({}, pair, {}))
+    assert joined["b"].item() == pytest.approx(0.3)
     logits = HeadSet({}, {"center": np.zeros((1, 1, 1), np.float32)}, {})
     assert head_faults.sigmoid_twice(logits)["center"].item() == 0.5
 

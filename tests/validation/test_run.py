@@ -393,3 +393,40 @@ def test_a_script_without_a_guard_is_told(folder: Path, tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]
+
+
+def test_photos_vote_for_what_explains_all_of_them() -> None:
+    """Each photo fits two mistakes equally well; only one fits both photos."""
+
+    def failing(photo: str, **explained: float) -> Outcome:
+        causes = [
+            {"name": n, "title": n, "advice": "", "stage": "panoptic", "alarm": True,
+             "explained": share, "variant": ""}
+            for n, share in explained.items()
+        ]  # fmt: skip
+        stage = {
+            "stage": "panoptic",
+            "verdict": "fail",
+            "figures": {},
+            "chain": None,
+            "message": "",
+        }
+        return Outcome(photo, {
+            "photo": photo, "dump": photo, "verdict": "fail", "first_bad_stage": "panoptic",
+            "warnings": [], "metadata": {}, "stages": [dict(stage)], "causes": causes,
+        })  # fmt: skip
+
+    summary = RunSummary()
+    summary.add(failing("a", top_k=0.99, threshold=0.98))
+    assert summary.votes == []
+    summary.add(failing("b", window=0.99, threshold=0.97))
+    (group,) = summary.to_json()["groups"]
+    assert group["causes"] == {"top_k": 1, "window": 1}
+    assert group["votes"] == [
+        {"stage": "panoptic", "cause": "threshold", "photos": 2, "failing": 2,
+         "explained": pytest.approx(0.975)}
+    ]  # fmt: skip
+    assert summary.votes == [
+        "threshold explains 2 of the 2 photos that fail at panoptic, 98% of their differences on "
+        "average"
+    ]

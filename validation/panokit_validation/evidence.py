@@ -28,6 +28,9 @@ MOST_PADDING = 4096
 LEAST_ROWS = 3
 """So many rows must lie where they should."""
 
+LEAST_LEVELS = 4
+"""Fewer values of a head are multiples of anything by chance."""
+
 FloatArray = NDArray[np.float32]
 Channels = Mapping[int, int] | None
 
@@ -148,7 +151,7 @@ def joint_step(heads: Mapping[str, NDArray[Any]]) -> float | None:
     if len(heads) < 2 or any(v.dtype.kind != "f" for v in heads.values()):
         return None
     levels = [np.unique(v).astype(np.float64) for v in heads.values()]
-    if any(not 8 <= len(v) <= 256 for v in levels):
+    if any(not LEAST_LEVELS <= len(v) <= 256 for v in levels):
         return None
     every = np.unique(np.concatenate(levels))
     gaps = np.diff(every)

@@ -657,8 +657,8 @@ class _Search:
                 yield gone, -1, level, f"no centre at {self._place(gone)}"
 
     def _center_level(self, margin: float) -> int:
-        """What it is called if a cell of this margin is a centre against the norm, or none. The same
-        number on both sides is no matter of arithmetic, however often int8 has it."""
+        """What it is called if a cell of this margin is a centre against the norm, or none.
+        Equal numbers are no matter of arithmetic, however often int8 has them."""
         if margin == 0 and not self.scene.tolerances.rounds:
             return ERROR
         return int(self.scene.level(margin, self.scene.tolerances.center))
