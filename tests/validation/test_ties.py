@@ -90,20 +90,24 @@ def moved_centre() -> PanopticMap:
     return decoded(replace(PLATEAU, center=center))
 
 
-def test_the_other_cell_of_a_plateau_is_a_tie() -> None:
+def test_the_other_cell_of_a_plateau_is_a_tie_only_where_the_heads_are_not_known() -> None:
+    """Of equal numbers the norm takes the first; what float32 or half precision had in their place
+    nobody knows."""
     norm, other = decoded(PLATEAU), moved_centre()
     differ = int((norm.ids != other.ids).sum())
     assert differ > 50
-    found = explained(other, PLATEAU)
+    found = explained(other, PLATEAU, exact=False)
     assert counts(found) == [SIDE * SIDE - differ, differ, 0, 0]
     assert found.turned == ("the centre at cell (8, 6) of its plateau",)
+    assert counts(explained(other, PLATEAU))[3] > 0.9 * differ
 
 
 def test_half_an_object_cannot_follow_the_other_cell() -> None:
     norm, other = decoded(PLATEAU), moved_centre()
     device = norm.ids.copy()
     device[:34] = other.ids[:34]
-    found = explained(device, PLATEAU, classes={s.id: s.channel for s in norm.segments})
+    classes = {s.id: s.channel for s in norm.segments}
+    found = explained(device, PLATEAU, classes=classes, exact=False)
     assert found.left_over >= 20
     assert found.worst_segment > 0.01
 

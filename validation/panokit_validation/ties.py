@@ -632,8 +632,7 @@ class _Search:
             for come in np.flatnonzero(scene.neighbours[gone]).tolist():
                 if come in turns.active or self._rivals(turns, come) != {gone}:
                     continue
-                margin = max(scene.margins[come], scene.margins[gone])
-                level = int(scene.level(margin, scene.tolerances.center))
+                level = self._center_level(float(max(scene.margins[come], scene.margins[gone])))
                 if level < ERROR:
                     yield gone, come, level, f"the centre at {self._place(come)} of its plateau"
 

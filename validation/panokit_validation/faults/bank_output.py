@@ -197,11 +197,11 @@ _DECODE = (
     ),
     Fault(
         "equal-centres",
-        "of equal centres in one window all are kept, as max-pooling finds them",
+        "of equal centres in one window all or the last are kept, not the first",
         Step.DECODE,
         "Keep the first of equal cells in raster order: a cell counts if no cell of its window is "
         "higher, and none that comes earlier is equal.",
-        _one({"equals": "all"}),
+        (Variant("all", {"equals": "all"}), Variant("last", {"equals": "last"})),
     ),
     Fault(
         "top-k",

@@ -30,7 +30,7 @@ class AppDecoding(PostprocessConfig):
     ``"xy"``; ``offset_factor`` scales the offsets, 0 standing for the stride (taken for head cells)
     and -1 for its inverse; ``upsample`` is ``"half-pixel"``, ``"corners"`` or ``"nearest"``;
     ``label_shift`` is added to every channel (what falls out is void); ``equals`` says whether of
-    equal centres in a window the first or all are kept; ``mask_padding`` makes the
+    equal centres in a window the first, the last or all are kept; ``mask_padding`` makes the
     letterbox padding void. Of the finished map ``transpose`` swaps rows and columns; ``turn`` flips
     its ``"rows"`` or ``"columns"`` or rotates it by ``"90"``, ``"180"`` or ``"270"`` degrees;
     ``row_padding`` values lie behind each of its rows and are read as ids (below 0: are stepped
@@ -45,7 +45,7 @@ class AppDecoding(PostprocessConfig):
     offset_factor: float = 1.0
     upsample: Literal["half-pixel", "corners", "nearest"] = "half-pixel"
     label_shift: int = 0
-    equals: Literal["first", "all"] = "first"
+    equals: Literal["first", "last", "all"] = "first"
     mask_padding: bool = True
     transpose: bool = False
     row_padding: int = 0
@@ -108,6 +108,9 @@ class _AppDecoder(CenterOffset):
         inside = np.zeros((h, w), bool)
         inside[cells.rows, cells.cols] = True
         highest = scores >= windows.max((-2, -1))
+        if self.app.equals == "last":
+            flat = windows.reshape(h, w, -1)
+            highest &= scores > flat[..., flat.shape[-1] // 2 + 1 :].max(-1, initial=-np.inf)
         at = np.argwhere(inside & highest & (scores >= np.float32(self.settings.threshold)))
         values = scores[tuple(at.T)]
         order = np.argsort(-values, kind="stable")[: self.settings.top_k]
