@@ -2,10 +2,12 @@
 
     python -m benchmarks.independent_app PHOTO… [--bundle DIR] [--artifact NAME] [--limit 8]
 
-Letterbox, colours and the rest are OpenCV's, the decoding is written again from docs/port.md in
-float64 with loops over segments; nothing here comes from the bank of faults, so that its
-definitions are not compared with themselves. Every mistake is dumped with all stages, with heads
-and map, and with the map alone.
+    python -m benchmarks.independent_app --docs docs/diagnosis.md RUN.json…
+
+The second line writes what runs found (``--json``) into a document. Letterbox, colours and the rest
+are OpenCV's, the decoding is written again from docs/port.md in float64 with loops over segments;
+nothing here comes from the bank of faults, so that its definitions are not compared with
+themselves. Every mistake is dumped with all stages, with heads and map, and with the map alone.
 """
 
 from __future__ import annotations
@@ -465,7 +467,11 @@ def main() -> None:
     parser.add_argument("--only", help="mistakes whose name contains this")
     parser.add_argument("--views", default=",".join(VIEWS))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--docs", type=Path, help="the arguments are runs; put them in here")
     args = parser.parse_args()
+    if args.docs:
+        write_into(args.docs, [json.loads(p.read_text()) for p in args.photos])
+        return
     segmenter = Segmenter.open(args.bundle, args.artifact, threads=1)
     networks = [Network(segmenter)]
     if args.previous:
@@ -504,7 +510,9 @@ def main() -> None:
     print(file=sys.stderr)
     report(scores, clean, len(chosen))
     if args.json:
-        args.json.write_text(json.dumps({" | ".join(k): vars(s) for k, s in scores.items()}))
+        found = [{"view": v, "mistake": n, **vars(s)} for (v, n), s in scores.items()]
+        data = {"artifact": segmenter.artifact.name, "photos": len(chosen), "clean": clean}
+        args.json.write_text(json.dumps({**data, "scores": found}))
 
 
 def acts(wrong: dict[str, Array], right: dict[str, Array], kept: tuple[str, ...]) -> bool:
@@ -519,6 +527,59 @@ def acts(wrong: dict[str, Array], right: dict[str, Array], kept: tuple[str, ...]
         elif a.shape != b.shape or np.abs(a.astype(float) - b.astype(float)).max() > 3:
             return True
     return False
+
+
+BEGIN, END = "<!-- independent app: begin -->", "<!-- independent app: end -->"
+
+
+def write_into(page: Path, runs: list[dict[str, Any]]) -> None:
+    """Put the figures of runs between their marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    text = "\n".join([*_totals(runs), "", *_by_mistake(runs)])
+    after = rest.partition(END)[2]
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def _totals(runs: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| artifact | dumps hold | dumps | named first | within three | wrong name first | "
+        "unknown | passed | clean that fail |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        for view in VIEWS:
+            rows = [r for r in run["scores"] if r["view"] == view]
+            total = sum(r["count"] for r in rows)
+            if not total:
+                continue
+            shares = [
+                f"{sum(r[k] for r in rows) / total:.1%}"
+                for k in ("first", "third", "wrong", "unknown", "passed")
+            ]
+            clean = f"{run['clean'].get(view, 0)} of {run['photos']}"
+            cells = [run["artifact"], view, str(total), *shares, clean]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _by_mistake(runs: list[dict[str, Any]]) -> list[str]:
+    """Each mistake: of how many dumps it was named first, by view, and what was said instead."""
+    lines = [f"| mistake | {' | '.join(VIEWS)} | said instead |", f"|{'---|' * (len(VIEWS) + 2)}"]
+    for mistake in MISTAKES:
+        rows = [r for run in runs for r in run["scores"] if r["mistake"] == mistake]
+        if not rows:
+            continue
+        cells, instead = [], Counter[str]()
+        for view in VIEWS:
+            seen = [r for r in rows if r["view"] == view]
+            first, count = (sum(r[k] for r in seen) for k in ("first", "count"))
+            cells.append(f"{first} of {count}" if count else "–")
+            for r in seen:
+                instead.update(r["named"])
+                instead["(passed)"] += r["passed"]
+        said = ", ".join(f"{n} × {name}" for name, n in instead.most_common(4) if n)
+        lines.append(f"| {mistake} | {' | '.join(cells)} | {said} |")
+    return lines
 
 
 def report(scores: dict[tuple[str, str], Score], clean: Counter[str], photos: int) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.toys.scripts import load_script
+
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 ROOMS = (
@@ -48,6 +50,11 @@ def _is_there(name: str) -> bool:
             found = getattr(found, part)
         return True
     return False
+
+
+def test_the_bank_of_faults_is_the_one_that_there_is() -> None:
+    page = (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    assert load_script("make_bank_table").with_bank(page) == page
 
 
 def test_every_command_has_its_help_in_the_docs() -> None:

@@ -404,13 +404,7 @@ def test_photos_vote_for_what_explains_all_of_them() -> None:
              "explained": share, "variant": ""}
             for n, share in explained.items()
         ]  # fmt: skip
-        stage = {
-            "stage": "panoptic",
-            "verdict": "fail",
-            "figures": {},
-            "chain": None,
-            "message": "",
-        }
+        stage: dict[str, Any] = {"stage": "panoptic", "figures": {}, "chain": None, "message": ""}
         return Outcome(photo, {
             "photo": photo, "dump": photo, "verdict": "fail", "first_bad_stage": "panoptic",
             "warnings": [], "metadata": {}, "stages": [dict(stage)], "causes": causes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from panokit.bundle import shipped_bundle_path
 from panokit.cli import app
 from panokit.dump import HEADS, read_dump
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.preprocessing import preprocess
 from panokit.segmenter import Segmenter
-from panokit_validation import confusion, confusion_report
-from panokit_validation.confusion import CLEAN, Case, Confusion, Plan
 from panokit_validation.device import Device, DeviceNoise, parse_noise
 from panokit_validation.diagnosis import diagnose
 from panokit_validation.faults import FAULTS, fault_names
@@ -166,95 +162,6 @@ def test_half_precision_noise_is_small_and_repeatable() -> None:
 
 
 # The confusion run.
-
-
-def case(injected: str, named: tuple[str, ...], view: str = "all", **other: object) -> Case:
-    values = {"variant": "", "photo": "p", "noise": "threads=1", "alarm": bool(named)}
-    explained = tuple(1.0 if i < 2 else 0.5 for i in range(len(named)))
-    return Case(view, "a", injected, **{**values, **other}, named=named, explained=explained)  # type: ignore[arg-type]
-
-
-def toy_confusion() -> Confusion:
-    return Confusion(
-        [
-            case("bgr", ("bgr", "gamma")),
-            case("bgr", ()),
-            case("gamma", ("top-k", "bgr", "gamma")),
-            case("top-k", ("threshold", "top-k")),
-            case("rotated", ("unknown",)),
-            case(CLEAN, ()),
-            case(CLEAN, ("bgr",)),
-        ]
-    )
-
-
-def test_figures_by_hand() -> None:
-    figures = confusion_report.summary(toy_confusion())
-    assert figures["all"]["cases"] == 4  # one had no effect
-    assert figures["all"]["first"] == 1 / 4
-    assert figures["all"]["first_three"] == 3 / 4
-    assert figures["all"]["tied"] == 1
-    assert figures["all"]["first_without_ties"] == 1 / 3
-    assert figures["clean"] == {"dumps": 2, "alarms": 1, "quiet": 0.5}
-
-
-def test_the_table_goes_between_its_marks(tmp_path: Path) -> None:
-    document = tmp_path / "d.md"
-    begin, end = confusion_report.BEGIN, confusion_report.END
-    document.write_text(f"before\n{begin}\nstale text\n{end}\nafter\n")
-    confusion_report.write_into(document, toy_confusion(), tmp_path / "c.png")
-    text = document.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert "stale text" not in text
-    assert "| `top-k` | 1 | 1 | 0 | 1 | 1 | 1 × threshold |" in text
-    assert "| All stages in the dump | 4 | 25.0 % | 75.0 % | 1 | 33.3 % |" in text
-    with Image.open(tmp_path / "c.png") as image:
-        assert image.width > 500
-    with pytest.raises(ArgumentError, match="lacks the lines"):
-        confusion_report.write_into(photos_free(tmp_path), toy_confusion())
-    with pytest.raises(ArgumentError, match="no cases with a fault"):
-        confusion_report.write_into(document, Confusion())
-
-
-def photos_free(folder: Path) -> Path:
-    path = folder / "no-marks.md"
-    path.write_text("nothing here")
-    return path
-
-
-def test_a_run_goes_on_where_it_stopped(photos: Path, tmp_path: Path) -> None:
-    files = tuple(str(p) for p in sorted(photos.iterdir()))
-    plan = Plan(str(shipped_bundle_path()), ("tflite-int8",), files, (("all", 1),), clean=1)
-    state = tmp_path / "cases.jsonl"
-    running = confusion.run(plan, state, jobs=2, faults=["bgr"])
-    assert next(running)[:2] == (0, 5)  # one fault and four kinds of noise
-    assert next(running)[:2] == (1, 5)
-    running.close()  # what is being worked on is finished and kept
-    assert next(confusion.run(plan, state, faults=["bgr"]))[0] == 2
-    *_, (done, tasks, found) = confusion.run(plan, state, faults=["bgr"])
-    assert (done, tasks, len(found.cases)) == (5, 5, 5)
-    with state.open("a") as file:
-        file.write('{"view": "all", "cut')  # a process that was killed while it wrote
-    done, tasks, found = next(confusion.run(plan, state, faults=["bgr"]))
-    assert (done, tasks) == (5, 5)
-    injected = found.select("all", injected="bgr")
-    assert [c.rank for c in injected] == [1]
-    assert not any(c.alarm for c in found.clean())
-    assert all(asdict(c)["artifact"] == "tflite-int8" for c in found.cases)
-    other = Plan(plan.bundle, plan.artifacts, files[:2], plan.counts, clean=1)
-    with pytest.raises(ArgumentError, match="same bundle and photos"):
-        next(confusion.run(other, state))
-
-
-@pytest.mark.parametrize(
-    "change", [{"photos": ("one",)}, {"counts": (("nonsense", 3),)}, {"counts": (("all", 0),)}],
-    ids=str,
-)  # fmt: skip
-def test_impossible_plans_are_refused(change: dict[str, object]) -> None:
-    values: dict[str, object] = {"bundle": "b", "artifacts": ("a",), "photos": ("x", "y")}
-    with pytest.raises(ArgumentError):
-        Plan(**{**values, **change})  # type: ignore[arg-type]
 
 
 def test_page_states_one_cause_a_photo_and_mentions_weaker_ones(
