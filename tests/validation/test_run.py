@@ -24,6 +24,7 @@ from panokit.cli import app
 from panokit.dump import dump_stages, read_dump, write_dump
 from panokit.errors import ArgumentError, BundleError, PhotoError
 from panokit.photo import Photo
+from panokit.samples import sample_photos
 from panokit.segmenter import Segmenter
 from panokit_validation import ValidationConfig, Verdict, validate_dump
 from panokit_validation import run as run_module
@@ -424,3 +425,20 @@ def test_photos_vote_for_what_explains_all_of_them() -> None:
         "threshold explains 2 of the 2 photos that fail at panoptic, 98% of their differences on "
         "average"
     ]
+
+
+def test_a_map_that_is_one_frame_late_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="scikit-image is not installed (extra demo)")
+    segmenter = Segmenter.open(threads=1)
+    photos = list(sample_photos().values())[:3]
+    made = [
+        dump_stages(segmenter.stages(Photo.open(p)), segmenter.artifact, "litert") for p in photos
+    ]
+    for name, earlier, dump in zip("abc", [made[0], *made], made, strict=False):
+        tensors = {**dump.tensors, "panoptic": earlier.tensors["panoptic"]}
+        metadata = {**dump.metadata, "photo": name, "segments": earlier.metadata["segments"]}
+        write_dump(replace(dump, tensors=tensors, metadata=metadata), tmp_path / f"{name}.npz")
+    found = [o.photo for o in validate_dumps([tmp_path], RunConfig())]
+    assert [p["verdict"] for p in found if p] == ["pass", "fail", "fail"]
+    named = [(p["causes"][0]["name"], p["causes"][0]["variant"]) for p in found[1:] if p]
+    assert named == [("stale-photo", "a"), ("stale-photo", "b")]

@@ -16,6 +16,7 @@ from panokit.dump import Dump
 from panokit.errors import PanokitError
 from panokit.photo import Photo, photo_paths
 from panokit.segmenter import Segmenter
+from panokit_validation.frames import Frames
 from panokit_validation.sources import DumpOpener, DumpRef
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
 from panokit_validation.verdict import validate_dump
@@ -72,6 +73,7 @@ class Worker:
         self.config = config
         self._opener = DumpOpener()
         self._segmenters: dict[str | None, Segmenter] = {}
+        self._frames = Frames()
 
     def __enter__(self) -> Worker:
         return self
@@ -113,6 +115,7 @@ class Worker:
             manifest = segmenter.bundle.manifest
             config, sources = thresholds_for(manifest, segmenter.artifact, self.config.thresholds)
             verdict = validate_dump(dump, segmenter, config, photo, diagnose=self.config.diagnose)
+            verdict = self._frames.seen(dump, segmenter, photo, verdict)
         except PanokitError as error:
             return Outcome(ref.label, reason=_reason(ref, error))
         except MemoryError:
