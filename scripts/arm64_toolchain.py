@@ -63,7 +63,7 @@ def fetch(folder: Path, architecture: str, release: str, packages: tuple[str, ..
     settings = {
         "Dir::Etc": folder / "etc",
         "Dir::Etc::sourcelist": folder / "etc/sources.list",
-        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::sourceparts": os.devnull,
         "Dir::State": folder / "state",
         "Dir::State::status": folder / "status",
         "Dir::Cache": folder / "cache",
