@@ -126,6 +126,9 @@ class Trainer:
     ``board``.
     """
 
+    _validated_at = -1
+    """The step after which it was last done."""
+
     def __init__(
         self,
         config: TrainConfig,
@@ -186,7 +189,6 @@ class Trainer:
             config=config.to_json(),
         )
         self._phase: Phase | None = None
-        self._validated_at = -1  # the step after which it was last done
 
     def _relative_rate(self, parameter: str) -> float:
         return self.config.backbone_rate if parameter.startswith("backbone.") else 1.0

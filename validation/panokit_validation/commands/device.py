@@ -83,35 +83,48 @@ def arm64(
     """
     python = python_arm64()
     opened = Bundle.open(bundle)
-    chosen = opened.manifest.artifact(artifact)
+    here = Segmenter.open(opened, artifact, threads=1)
     files = photo_paths(photos)
-    here = Segmenter.open(opened, chosen.name, threads=1)
-    runs = [(c, _known(k)) for c in cpu or ["cortex-a76"] for k in kernels or KERNELS[:1]]
     written: list[dict[str, Any]] = []
-    failures: list[PhotoError] = []
-    for processor, kind in runs:
-        emulated = EmulatedRuntime(opened, chosen.name, [str(python)], processor, kind)
-        with emulated as runtime:
-            segmenter = Segmenter(opened, chosen, runtime)
-            for name in tracked(files, f"{processor}, {kind}"):
-                try:
-                    stages = segmenter.stages(files[name])
-                except PhotoError as error:
-                    failures.append(error)
-                    continue
-                if kind == "fp16":
-                    _check_half(here, stages, processor)
-                metadata = {**runtime.metadata, "photo": name}
-                dump = dump_stages(stages, chosen, runtime.name, metadata)
-                target = write_dump(dump, out / f"{name}.{processor}.{kind}.safetensors")
-                written.append({"photo": str(files[name]), "dump": str(target), **metadata})
+    skipped: dict[str, str] = {}
+    for processor in cpu or ["cortex-a76"]:
+        for kind in kernels or KERNELS[:1]:
+            name = here.artifact.name
+            with EmulatedRuntime(opened, name, [str(python)], processor, _known(kind)) as runtime:
+                written += _dumps(here, runtime, files, out, skipped)
     say(f"{len(written)} dumps in {out}")
-    for failure in {str(f): f for f in failures}.values():
+    for failure in skipped.values():
         note(failure, label="skipped", style="red")
     if json:
-        write_json(json, {"results": written, "skipped": sorted({str(f) for f in failures})})
-    if failures:
+        write_json(json, {"results": written, "skipped": [*skipped.values()]})
+    if skipped:
         raise typer.Exit(2)
+
+
+def _dumps(
+    here: Segmenter,
+    runtime: EmulatedRuntime,
+    files: dict[str, Path],
+    out: Path,
+    skipped: dict[str, str],
+) -> list[dict[str, str]]:
+    """Dump what ``runtime`` computes of photos; those that cannot be read go to ``skipped``."""
+    segmenter = Segmenter(here.bundle, here.artifact, runtime)
+    written = []
+    for name in tracked(files, f"{runtime.cpu}, {runtime.kernels}"):
+        try:
+            stages = segmenter.stages(files[name])
+        except PhotoError as error:
+            skipped[name] = str(error)
+            continue
+        if runtime.kernels == "fp16":
+            _check_half(here, stages, runtime.cpu)
+        metadata = {**runtime.metadata, "photo": name}
+        dump = dump_stages(stages, here.artifact, runtime.name, metadata)
+        end = f"{runtime.cpu}.{runtime.kernels}.safetensors"
+        target = write_dump(dump, out / f"{name}.{end}")
+        written.append({"photo": str(files[name]), "dump": str(target), **metadata})
+    return written
 
 
 def _known(kernels: str) -> Kernels:
