@@ -41,7 +41,8 @@ def noise_to_signal(actual: NDArray[Any], expected: NDArray[Any]) -> float:
     Being relative it weighs a fault of values 0..1 like one of values 0..255. 1e6 at most.
     """
     difference = actual.astype(np.float32) - expected.astype(np.float32)
-    power = float(np.mean(np.square(difference), dtype=np.float64))
+    with np.errstate(over="ignore"):  # floats read as another type may be of any size
+        power = float(np.mean(np.square(difference), dtype=np.float64))
     variance = float(np.var(expected, dtype=np.float64))
     if power == 0:
         return 0.0

@@ -123,7 +123,7 @@ def _dumps(
         dump = dump_stages(stages, here.artifact, runtime.name, metadata)
         end = f"{runtime.cpu}.{runtime.kernels}.safetensors"
         target = write_dump(dump, out / f"{name}.{end}")
-        written.append({"photo": str(files[name]), "dump": str(target), **metadata})
+        written.append({**metadata, "photo": str(files[name]), "dump": str(target)})
     return written
 
 
