@@ -46,8 +46,9 @@ class StageComparison:
     (``"photo"``, ``"input"``, ``"heads"`` or ``"panoptic"``). ``chain``: against what the
     reference computes from the photo alone; None without a photo. For the map, ``pixels`` tells
     ties and rounding from errors, and ``adjusted`` is the agreement when those are excused.
-    ``kernels``, where a quantised artifact's head differs much: how far the runtime's plain
-    kernels lie from the reference's on the same photo.
+    ``kernels``, where a quantised artifact's head differs much: how far the heads lie that the
+    runtime's plain kernels give, and (of a dump without its input) those of an input that differs
+    by 1 of 255 here and there.
     """
 
     stage: str
@@ -83,7 +84,7 @@ def compare_dump(
     ``input_tolerance`` (8-bit steps) is what the input's ``outside`` counts beyond; for a head it
     is one quantisation step, or the rounding of float16. ``explain=False`` leaves the pixels of the
     map unsorted. Heads of a quantised artifact at less than ``kernels_below_db`` are compared with
-    the runtime's plain kernels too. A dump of which
+    what other healthy devices give, too. A dump of which
     nothing can be compared raises ``DumpError``.
     """
     stages: list[StageComparison] = []
@@ -160,9 +161,17 @@ def _heads(reference: ReferenceStages, kernels_below_db: float) -> list[StageCom
             b = a if own else compare_tensors(real, full, tolerance=step, shift=False)
         kernels: TensorAgreement | None = None
         near = _HOPELESS_DB < a.sqnr_db < kernels_below_db
-        if near and reference.kernel_raw is not None:
-            other = dequantize({name: reference.kernel_raw[name]}, specs)[name]
-            kernels = compare_tensors(other, expected, tolerance=step, shift=False)
+        if near:
+            others = [
+                compare_tensors(
+                    dequantize({name: raw[name]}, specs)[name],
+                    expected,
+                    tolerance=step,
+                    shift=False,
+                )
+                for raw in reference.other_raw
+            ]
+            kernels = min(others, key=lambda other: other.sqnr_db, default=None)
         stages.append(StageComparison(name, basis, a, b, kernels=kernels))
     return stages
 

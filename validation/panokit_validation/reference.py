@@ -193,6 +193,15 @@ class ReferenceStages:
         return self.segmenter.runtime.run(np.clip(image + step, 0, 255).astype(np.uint8))
 
     @cached_property
+    def other_raw(self) -> tuple[RawHeads, ...]:
+        """Heads that a healthy device may give in place of :attr:`given_raw`: those of the
+        runtime's other kernels, and, where nobody knows its input, of other resizes' roundings."""
+        found = [] if self.kernel_raw is None else [self.kernel_raw]
+        if self.device_image is None and self.image is not None:
+            found += [self._jittered(self.image, seed) for seed in range(JITTERS)]
+        return tuple(found)
+
+    @cached_property
     def panoptic(self) -> PanopticMap | None:
         """The map from :attr:`raw`."""
         return None if self.raw is None else self._decode(self.raw)

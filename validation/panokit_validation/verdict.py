@@ -245,7 +245,7 @@ def _input(a: TensorAgreement, config: ValidationConfig) -> tuple[Verdict, str]:
     return _grade(equal and within, within), "equals the reference's" if a.max_abs == 0 else message
 
 
-_AS_KERNELS = "; no more than the runtime's own kernels differ on this photo"
+_AS_KERNELS = "; no more than healthy devices differ on this photo"
 
 
 def _head(s: StageComparison, a: TensorAgreement, config: ValidationConfig) -> tuple[Verdict, str]:
