@@ -21,9 +21,10 @@ from typer.testing import CliRunner
 
 from panokit.bundle import shipped_bundle_path
 from panokit.cli import app
-from panokit.dump import dump_stages, read_dump, write_dump
+from panokit.dump import HEADS, dump_stages, read_dump, write_dump
 from panokit.errors import ArgumentError, BundleError, PhotoError
 from panokit.photo import Photo
+from panokit.runtime import dequantize
 from panokit.samples import sample_photos
 from panokit.segmenter import Segmenter
 from panokit_validation import ValidationConfig, Verdict, validate_dump
@@ -442,3 +443,18 @@ def test_a_map_that_is_one_frame_late_is_named(tmp_path: Path) -> None:
     assert [p["verdict"] for p in found if p] == ["pass", "fail", "fail"]
     named = [(p["causes"][0]["name"], p["causes"][0]["variant"]) for p in found[1:] if p]
     assert named == [("stale-photo", "a"), ("stale-photo", "b")]
+
+
+def test_heads_that_share_a_scale_fail_and_are_named(folder: Path) -> None:
+    """int8's own rounding is as large: no distance would tell."""
+    segmenter = Segmenter.open(threads=1)
+    dump = read_dump(folder / "a-good.safetensors")
+    real = dequantize({n: dump.tensors[n] for n in HEADS}, segmenter.artifact.outputs)
+    span = max(v.max() for v in real.values()) - min(v.min() for v in real.values())
+    step = np.float32(span / 255)
+    joined = {n: np.round(v / step) * step for n, v in real.items()}
+    kept = {n: dump.tensors[n] for n in ("photo", "input")}
+    found = validate_dump(replace(dump, tensors={**kept, **joined}), segmenter, diagnose=True)
+    assert found.verdict is Verdict.FAIL
+    assert [c.name for c in found.causes if c.alarm] == ["head-joined-scale"]
+    assert "quantised together" in found.stages[1].message

@@ -62,10 +62,12 @@ class StageComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All stages of a dump that could be compared, in the order of the pipeline."""
+    """All stages of a dump that could be compared, in the order of the pipeline. ``joint_step``:
+    what all values of all heads are multiples of, where they were quantised together."""
 
     stages: tuple[StageComparison, ...]
     warnings: tuple[str, ...] = ()
+    joint_step: float | None = None
 
     def get(self, stage: str) -> StageComparison | None:
         """A stage by name, or None."""
@@ -96,12 +98,6 @@ def compare_dump(
         )
         stages.append(StageComparison("input", "photo", a, a))
     stages += _heads(reference, kernels_below_db)
-    step = joint_step(reference.device_raw)
-    if step is not None:
-        warnings.append(
-            f"all heads are multiples of {step:.4g}: they were quantised together, by the widest "
-            "of them; leave them outputs of their own"
-        )
     if "panoptic" in dump.tensors:
         warnings += _unlisted(reference)
         if reference.given_panoptic is not None:
@@ -113,7 +109,7 @@ def compare_dump(
             _effect(reference, name, stages, warnings)
     if not stages:
         raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
-    return Comparison(tuple(stages), tuple(warnings))
+    return Comparison(tuple(stages), tuple(warnings), joint_step(reference.device_raw))
 
 
 def foreign_artifact(dump: Dump, artifact: Artifact) -> list[str]:

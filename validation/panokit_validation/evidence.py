@@ -148,7 +148,8 @@ def saturation(values: FloatArray, expected: FloatArray) -> float | None:
 
 def joint_step(heads: Mapping[str, NDArray[Any]]) -> float | None:
     """The step that all values of all heads are multiples of, if 8 bits hold them: the heads were
-    quantised together. None for integers, single heads, and heads with steps of their own."""
+    quantised together, or read wrongly. None for integers, single heads, and heads with steps of
+    their own."""
     if len(heads) < 2 or any(v.dtype.kind != "f" for v in heads.values()):
         return None
     levels = [np.unique(v).astype(np.float64) for v in heads.values()]

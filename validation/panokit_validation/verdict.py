@@ -190,6 +190,13 @@ def judge(comparison: Comparison, dump: Dump, config: ValidationConfig) -> Photo
         else s
         for s in stages
     ]
+    heads = [s for s in stages if s.stage in HEADS]
+    if comparison.joint_step is not None and worst([s.verdict for s in heads]) is not Verdict.FAIL:
+        # Near enough, but no artifact gives such heads by itself.
+        told = f"is a multiple of {comparison.joint_step:.4g}, as all heads: quantised together"
+        stages = [
+            replace(s, verdict=Verdict.FAIL, message=told) if s in heads else s for s in stages
+        ]
     seen = {s.stage for s in stages}
     stages += [
         StageVerdict(name, Verdict.FAIL, "itself", {}, None, defect.reason)

@@ -71,6 +71,11 @@ def explain_heads(x: Replay) -> Finding | None:
     base = judge.none()
     difference = max(evidence.head_noise(x.device_heads, judge.references[0]).values())
     if base.fits:
+        if (step := evidence.joint_step(x.device_heads)) is not None:
+            fault = FAULTS["head-joined-scale"]
+            title = f"{fault.title}: all values are multiples of {step:.4g}"
+            cause = Cause(fault.name, "heads", title, fault.advice, 1.0, certain=True)
+            return Finding("heads", difference, (cause,))
         return _half_precision(x, judge, difference, alarm=False)
     steps = [Step.NETWORK, Step.HEADS]
     if x.values is None:
