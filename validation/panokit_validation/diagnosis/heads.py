@@ -71,12 +71,8 @@ def explain_heads(x: Replay) -> Finding | None:
     base = judge.none()
     difference = max(evidence.head_noise(x.device_heads, judge.references[0]).values())
     if base.fits:
-        if (step := evidence.joint_step(x.device_heads)) is not None:
-            fault = FAULTS["head-joined-scale"]
-            title = f"{fault.title}: all values are multiples of {step:.4g}"
-            cause = Cause(fault.name, "heads", title, fault.advice, 1.0, certain=True)
-            return Finding("heads", difference, (cause,))
-        return _half_precision(x, judge, difference, alarm=False)
+        joined = _joined(x, difference)
+        return joined or _half_precision(x, judge, difference, alarm=False)
     steps = [Step.NETWORK, Step.HEADS]
     if x.values is None:
         steps += INPUT_STEPS
@@ -89,7 +85,7 @@ def explain_heads(x: Replay) -> Finding | None:
     finding = Finding("heads", difference, finding.causes, finding.considered)
     if finding.causes[0].name != UNKNOWN:
         return finding
-    other = _other_artifact(x, judge, base.residual, difference)
+    other = _joined(x, difference) or _other_artifact(x, judge, base.residual, difference)
     if other is not None:
         return other
     if difference < 1e-3:
@@ -103,6 +99,17 @@ def explain_heads(x: Replay) -> Finding | None:
         cause = Cause(fault.name, "heads", fault.title, fault.advice, 1.0, "concluded")
         return Finding("heads", difference, (cause,), finding.considered)
     return finding
+
+
+def _joined(x: Replay, difference: float) -> Finding | None:
+    """One scale of all heads, as their numbers show it."""
+    step = evidence.joint_step(x.device_heads)
+    if step is None:
+        return None
+    fault = FAULTS["head-joined-scale"]
+    title = f"{fault.title}: all values are multiples of {step:.4g}"
+    cause = Cause(fault.name, "heads", title, fault.advice, 1.0, certain=True)
+    return Finding("heads", difference, (cause,))
 
 
 def _saturated(x: Replay, judge: _Judge) -> list[Injected]:
