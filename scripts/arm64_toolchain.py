@@ -4,7 +4,8 @@
 
 Packages are fetched by an apt of its own and unpacked: qemu of Debian 13, which shows ARM's
 /proc/cpuinfo (LiteRT reads it; older ones end in a segmentation fault), Python of Debian 12 for
-arm64, and wheels for it. About 300 MB and a minute. Where something is missing, a line says what.
+arm64, and wheels for it. About 200 MB and half a minute. Where something is missing, a line says
+what.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import numpy as np
@@ -86,10 +86,6 @@ def picture_response(picture: Picture, file_name: str | None = None) -> Response
     return Response(picture.data, media_type=picture.media_type, headers=headers)
 
 
-def _phrase(error: StarletteHTTPException) -> str:
-    return HTTPStatus(error.status_code).phrase
-
-
 def add_handlers(app: Any, limits: DemoLimits) -> None:
     """Every error is ``{"detail": sentence}`` with a status that fits."""
 
@@ -134,9 +130,11 @@ def add_handlers(app: Any, limits: DemoLimits) -> None:
         return sentence(422, f"The request cannot be used: {text}."[:500])
 
     async def by_status(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, StarletteHTTPException)
-        text = WORDS.get(error.status_code) if error.detail == _phrase(error) else error.detail
-        return sentence(error.status_code, text or str(error.detail), **(error.headers or {}))
+        refusal = cast(StarletteHTTPException, error)
+        status, text = refusal.status_code, refusal.detail
+        if text == HTTPStatus(status).phrase:
+            text = WORDS.get(status, text)
+        return sentence(status, text, **(refusal.headers or {}))
 
     app.add_exception_handler(StarletteHTTPException, by_status)
     app.add_exception_handler(JobBusyError, busy)

@@ -273,9 +273,12 @@ class WorkerPool:
                     await self._replace(worker)
 
     def _add(self) -> None:
+        self._give_back(self._new())
+
+    def _new(self) -> _Worker:
         worker = _Worker(self._limits, self._arguments)
         self._all.add(worker)
-        self._give_back(worker)
+        return worker
 
     def _give_back(self, worker: _Worker) -> None:
         """The worker is free: for who waits longest, or for whoever comes next."""
@@ -296,9 +299,7 @@ class WorkerPool:
 
     async def _stop_and_add(self, worker: _Worker) -> None:
         await asyncio.to_thread(worker.stop)
-        new = _Worker(self._limits, self._arguments)
-        self._all.add(new)
-        task = asyncio.create_task(self._warm(new))
+        task = asyncio.create_task(self._warm(self._new()))
         self._warming.add(task)
         task.add_done_callback(self._warming.discard)
 

@@ -6,11 +6,19 @@ import copy
 import json
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["HOSTILE_VALUES", "changed_bytes", "changed_json", "hostile_text", "places"]
+__all__ = [
+    "HOSTILE_VALUES",
+    "changed_bytes",
+    "changed_files",
+    "changed_json",
+    "hostile_text",
+    "places",
+]
 
 Place = tuple[str | int, ...]
 
@@ -96,6 +104,20 @@ def hostile_text(data: Any, place: Place, rng: np.random.Generator) -> str:
         key = json.dumps(place[-1])
         return text.replace(f"{key}:", f"{key}: 1, {key}:", 1)
     return text[: int(rng.integers(1, len(text)))]
+
+
+def changed_files(
+    path: Path, head: int, count: int, rng: np.random.Generator, whole_each: int
+) -> list[Path]:
+    """The sound file at ``path``, and beside it ``count`` with other bytes: most among the first
+    ``head``, each ``whole_each``-th anywhere."""
+    content, files = path.read_bytes(), [path]
+    end = path.name.removeprefix("sound")
+    for number in range(count):
+        files.append(path.with_name(f"{number}{end}"))
+        front = changed_bytes(content[:head], rng) + content[head:]
+        files[-1].write_bytes(front if number % whole_each else changed_bytes(content, rng))
+    return files
 
 
 def changed_bytes(content: bytes, rng: np.random.Generator) -> bytes:

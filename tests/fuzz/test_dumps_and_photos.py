@@ -17,7 +17,7 @@ from PIL import Image, features
 from panokit.dump import Dump, dump_stages, write_dump
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
-from tests.fuzz.changes import HOSTILE_VALUES, changed_bytes, changed_json, places
+from tests.fuzz.changes import HOSTILE_VALUES, changed_files, changed_json, places
 from tests.fuzz.children import use_all
 from tests.fuzz.rounds import rounds
 from tests.toys.demo_bundles import toy_bundle
@@ -117,13 +117,8 @@ def test_numbers_of_dumps(dump: Dump, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".dump.json"])
 def test_bytes_of_dumps(dump: Dump, tmp_path: Path, suffix: str) -> None:
-    content = write_dump(dump, tmp_path / f"sound{suffix}").read_bytes()
-    rng = np.random.default_rng(5)
-    files = [tmp_path / f"sound{suffix}"]
-    for number in range(rounds(40, 600)):
-        files.append(tmp_path / f"{number}{suffix}")
-        front = changed_bytes(content[:3000], rng) + content[3000:]
-        files[-1].write_bytes(front if number % 2 else changed_bytes(content, rng))
+    sound = write_dump(dump, tmp_path / f"sound{suffix}")
+    files = changed_files(sound, 3000, rounds(40, 600), np.random.default_rng(5), 2)
     report = use_all("dump", files)
     report.check()
     assert report.ran > 0
@@ -155,14 +150,9 @@ def _photos() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", sorted(_photos()))
 def test_photos(kind: str, tmp_path: Path) -> None:
-    content = _photos()[kind]
-    rng = np.random.default_rng(6)
-    files = [tmp_path / f"sound.{kind}"]
-    files[0].write_bytes(content)
-    for number in range(rounds(25, 1000)):
-        files.append(tmp_path / f"{number}.{kind}")
-        front = changed_bytes(content[:400], rng) + content[400:]
-        files[-1].write_bytes(front if number % 3 else changed_bytes(content, rng))
+    sound = tmp_path / f"sound.{kind}"
+    sound.write_bytes(_photos()[kind])
+    files = changed_files(sound, 400, rounds(25, 1000), np.random.default_rng(6), 3)
     report = use_all("photo", files)
     report.check()
     assert str(files[0]) not in report.refused

@@ -37,15 +37,12 @@ RUNNER = Path(__file__).with_name("arm64_runner.py")
 
 def python_arm64() -> Path:
     """The emulated Python; ``UsageError`` says how to get one where there is none."""
-    places = [Path("out/toolchains/arm64")]
-    if folder := os.environ.get(VARIABLE):
-        places = [Path(folder)]
-    for place in places:
-        if (place / "python-arm64").is_file():
-            return (place / "python-arm64").resolve()
+    folder = Path(os.environ.get(VARIABLE) or "out/toolchains/arm64")
+    if (folder / "python-arm64").is_file():
+        return (folder / "python-arm64").resolve()
     raise UsageError(
-        f"There is no emulated ARM64 Python in {places[0]}. `python scripts/arm64_toolchain.py` of "
-        f"a checkout makes one (Debian; about 300 MB); {VARIABLE} names its folder."
+        f"There is no emulated ARM64 Python in {folder}. `python scripts/arm64_toolchain.py` of "
+        f"a checkout makes one (Debian; about 200 MB); {VARIABLE} names its folder."
     )
 
 

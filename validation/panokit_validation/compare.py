@@ -158,15 +158,8 @@ def _heads(reference: ReferenceStages, kernels_below_db: float) -> list[StageCom
         kernels: TensorAgreement | None = None
         near = _HOPELESS_DB < a.sqnr_db < kernels_below_db
         if near:
-            others = [
-                compare_tensors(
-                    dequantize({name: raw[name]}, specs)[name],
-                    expected,
-                    tolerance=step,
-                    shift=False,
-                )
-                for raw in reference.other_raw
-            ]
+            healthy = [dequantize({name: raw[name]}, specs)[name] for raw in reference.other_raw]
+            others = [compare_tensors(v, expected, tolerance=step, shift=False) for v in healthy]
             kernels = min(others, key=lambda other: other.sqnr_db, default=None)
         stages.append(StageComparison(name, basis, a, b, kernels=kernels))
     return stages

@@ -28,8 +28,9 @@ MOST_PADDING = 4096
 LEAST_ROWS = 3
 """So many rows must lie where they should."""
 
-LEAST_LEVELS = 4
-"""Fewer values of a head are multiples of anything by chance."""
+LEAST_LEVELS, MOST_LEVELS = 4, 256
+"""Fewer values of a head are multiples of anything by chance; more do not fit into 8 bits."""
+SAMPLE = 4096
 
 FloatArray = NDArray[np.float32]
 Channels = Mapping[int, int] | None
@@ -152,8 +153,10 @@ def joint_step(heads: Mapping[str, NDArray[Any]]) -> float | None:
     their own."""
     if len(heads) < 2 or any(v.dtype.kind != "f" for v in heads.values()):
         return None
+    if any(len(np.unique(v.reshape(-1)[:SAMPLE])) > MOST_LEVELS for v in heads.values()):
+        return None  # what most float heads show at once
     levels = [np.unique(v).astype(np.float64) for v in heads.values()]
-    if any(not LEAST_LEVELS <= len(v) <= 256 for v in levels):
+    if any(not LEAST_LEVELS <= len(v) <= MOST_LEVELS for v in levels):
         return None
     every = np.unique(np.concatenate(levels))
     gaps = np.diff(every)

@@ -127,7 +127,7 @@ class Trainer:
     """
 
     _validated_at = -1
-    """The step after which it was last done."""
+    """The step after which the network was last validated."""
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from panokit.cli.options import (
     OUTPUT,
     ArtifactOption,
     BundleOption,
+    DumpsOut,
     JsonOption,
     Photos,
     Threads,
@@ -91,12 +92,7 @@ def segment(
 
 def dump(
     photos: Photos,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", help="Folder for the dumps.", callback=output_folder, rich_help_panel=OUTPUT
-        ),
-    ],
+    out: DumpsOut,
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
     threads: Threads = 2,

@@ -15,6 +15,7 @@ __all__ = [
     "OUTPUT",
     "ArtifactOption",
     "BundleOption",
+    "DumpsOut",
     "JsonOption",
     "Photos",
     "Threads",
@@ -59,6 +60,12 @@ def output_folder(path: Path | None) -> Path | None:
     return path
 
 
+DumpsOut = Annotated[
+    Path,
+    typer.Option(
+        "--out", help="Folder for the dumps.", callback=output_folder, rich_help_panel=OUTPUT
+    ),
+]
 JsonOption = Annotated[
     Path | None,
     typer.Option(

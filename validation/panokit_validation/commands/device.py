@@ -13,12 +13,11 @@ from panokit.bundle import Bundle
 from panokit.cli.console import note, say, tracked
 from panokit.cli.options import (
     DO,
-    OUTPUT,
     ArtifactOption,
     BundleOption,
+    DumpsOut,
     JsonOption,
     Photos,
-    output_folder,
 )
 from panokit.dump import dump_stages, write_dump
 from panokit.errors import ArgumentError, PhotoError
@@ -46,12 +45,7 @@ def _group() -> None:
 @device.command()
 def arm64(
     photos: Photos,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", help="Folder for the dumps.", callback=output_folder, rich_help_panel=OUTPUT
-        ),
-    ],
+    out: DumpsOut,
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
     cpu: Annotated[

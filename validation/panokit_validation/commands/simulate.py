@@ -15,9 +15,9 @@ from panokit.cli.options import (
     OUTPUT,
     ArtifactOption,
     BundleOption,
+    DumpsOut,
     JsonOption,
     Photos,
-    output_folder,
 )
 from panokit.decoding import PostprocessConfig
 from panokit.dump import STAGES, write_dump
@@ -44,12 +44,6 @@ def _list_faults(value: bool) -> None:
         raise typer.Exit
 
 
-Out = Annotated[
-    Path,
-    typer.Option(
-        "--out", help="Folder for the dumps.", callback=output_folder, rich_help_panel=OUTPUT
-    ),
-]
 Faults = Annotated[
     list[str] | None,
     typer.Option(
@@ -90,7 +84,7 @@ Describe = Annotated[
 
 def simulate(
     photos: Photos,
-    out: Out,
+    out: DumpsOut,
     faults: Faults = None,
     device_noise: Noise = "",
     stages: Stages = ALL_STAGES,
