@@ -17,8 +17,13 @@ from numpy.typing import NDArray
 
 from panokit.agreement import AgreementMeter, HeadAgreement
 from panokit.bundle import Artifact
-from panokit.decoding import Heads, PanopticMap, PostprocessConfig, postprocess
-from panokit.dump import HEADS
+from panokit.decoding import DecodingSettings, Heads, PanopticMap, PostprocessConfig
+from panokit.decoding.comparing import (
+    aligned_rows,
+    content_pixels,
+    matched_pixels,
+    unsteady_pixels,
+)
 from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
@@ -34,6 +39,8 @@ __all__ = [
 ]
 
 HeadArrays = Mapping[str, NDArray[Any]]
+
+_CLASS_HEADS = ("semantic", "classes", "scores")
 
 # The finest relative step of a precision, a few roundings deep.
 _FLOAT32_STEP = 2.0**-20
@@ -62,11 +69,12 @@ class PanopticAgreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """All heads over ``photos`` photos; ``argmax`` is the share of head cells with the same class;
-    ``panoptic`` is None where maps were not decoded."""
+    """All heads over ``photos`` photos; ``argmax`` is the share of head cells (queries, anchors)
+    with the same class, None for heads without classes of their own; ``panoptic`` is None where
+    maps were not decoded."""
 
     heads: dict[str, HeadAgreement]
-    argmax: float
+    argmax: float | None
     photos: int
     panoptic: PanopticAgreement | None = None
 
@@ -74,7 +82,7 @@ class Agreement:
         """A JSON-ready dict, figures rounded to what they are good for."""
         data: dict[str, Any] = {
             "heads": {name: head.to_json() for name, head in self.heads.items()},
-            "argmax_agreement": round(self.argmax, 6),
+            "argmax_agreement": None if self.argmax is None else round(self.argmax, 6),
             "photos": self.photos,
         }
         if self.panoptic is not None:
@@ -83,7 +91,7 @@ class Agreement:
 
 
 class AgreementSum:
-    """Takes photos one after the other: heads float32 ``[h,w,C]`` by name.
+    """Takes photos one after the other: heads float32 ``[h,w,C]`` or rows by name.
 
     With ``taxonomy`` panoptic maps are decoded (as ``config`` says) and compared too, of photos
     whose transform is given; ``artifact``, whose heads are the candidate's, sets what a tie is.
@@ -92,11 +100,12 @@ class AgreementSum:
     def __init__(
         self,
         taxonomy: Taxonomy | None = None,
-        config: PostprocessConfig | None = None,
+        config: DecodingSettings | None = None,
         artifact: Artifact | None = None,
     ) -> None:
         self._config, self._artifact = config or PostprocessConfig(), artifact
-        self._meters = {name: AgreementMeter() for name in HEADS}
+        self._meters = {name: AgreementMeter() for name in self._config.head_names()}
+        self._classes = next((n for n in _CLASS_HEADS if n in self._meters), None)
         self._same = self._cells = self._photos = 0
         self._pixels = np.zeros(3, np.int64)  # equal, tie, different
         self._quality = None if taxonomy is None else PanopticQuality(taxonomy)
@@ -108,7 +117,7 @@ class AgreementSum:
         transform: TransformRecord | None = None,
     ) -> None:
         """Add one photo."""
-        for name in HEADS:
+        for name, meter in self._meters.items():
             r, c = np.asarray(reference[name]), np.asarray(candidate[name])
             if r.shape != c.shape:
                 raise HeadError(
@@ -116,10 +125,16 @@ class AgreementSum:
                 )
             if not np.isfinite(c).all():
                 raise HeadError(name, "expected finite numbers, got NaN or infinity")
-            self._meters[name].update(r, c)
-        classes = reference["semantic"].argmax(-1), candidate["semantic"].argmax(-1)
-        self._same += int((classes[0] == classes[1]).sum())
-        self._cells += classes[0].size
+            r, c = aligned_rows(name, r, c, self._config)
+            if r.size:
+                meter.update(r, c)
+        if self._classes is not None:
+            pair = reference[self._classes], candidate[self._classes]
+            labels = not isinstance(self._config, PostprocessConfig) and pair[0].ndim == 2
+            if not (labels and self._classes == "semantic"):
+                pair = pair[0].argmax(-1), pair[1].argmax(-1)
+            self._same += int((pair[0] == pair[1]).sum())
+            self._cells += pair[0].size
         self._photos += 1
         if self._quality is not None and transform is not None:
             self._add_maps(self._quality, reference, candidate, transform)
@@ -128,13 +143,14 @@ class AgreementSum:
         """The figures of everything given so far."""
         if not self._photos:
             raise ArgumentError("pairs", "there are no pairs of heads; expected at least one")
-        heads = {name: meter.compute() for name, meter in self._meters.items()}
+        heads = {name: meter.compute() for name, meter in self._meters.items() if meter.count}
         panoptic = None
         total = int(self._pixels.sum())
         if self._quality is not None and total:
             shares = [float(n / total) for n in self._pixels]
             panoptic = PanopticAgreement(self._quality.compute().all, *shares)
-        return Agreement(heads, self._same / self._cells, self._photos, panoptic)
+        argmax = self._same / self._cells if self._cells else None
+        return Agreement(heads, argmax, self._photos, panoptic)
 
     def _add_maps(
         self,
@@ -143,9 +159,10 @@ class AgreementSum:
         candidate: HeadArrays,
         transform: TransformRecord,
     ) -> None:
-        truth, found = (Heads.from_arrays(heads) for heads in (reference, candidate))
+        config = self._config
+        truth, found = (config.read_heads(heads) for heads in (reference, candidate))
         maps = [
-            postprocess(heads, quality.taxonomy, transform, self._config, explain=True)
+            config.decode(heads, quality.taxonomy, transform, explain=True)
             for heads in (truth, found)
         ]
         quality.update(
@@ -154,10 +171,17 @@ class AgreementSum:
             maps[0].ids,
             [TruthSegment(s.id, s.channel, s.is_thing) for s in maps[0].segments],
         )
-        steps = head_resolution(truth, self._artifact)
-        content = maps[0].explain["class_map"] >= 0
-        differ = content & ~_matched_pixels(maps[0], maps[1])
-        tie = _ties(truth, maps, steps, differ, transform, self._config)
+        steps = head_resolution(reference, self._artifact)
+        content = content_pixels(maps[0], transform)
+        differ = content & ~matched_pixels(maps[0], maps[1])
+        if isinstance(config, PostprocessConfig):
+            tie = _ties(truth, maps, steps, differ, transform, config)
+        elif differ.any():
+            twice = {name: 2 * step for name, step in steps.items()}
+            moved = unsteady_pixels(config, reference, quality.taxonomy, transform, twice)
+            tie = differ & moved
+        else:
+            tie = differ
         pixels = int(content.sum()), int(differ.sum()), int(tie.sum())
         self._pixels += [pixels[0] - pixels[1], pixels[2], pixels[1] - pixels[2]]
 
@@ -170,38 +194,27 @@ def compare_heads(pairs: Iterable[tuple[HeadArrays, HeadArrays]]) -> Agreement:
     return total.compute()
 
 
-def head_resolution(heads: Heads, artifact: Artifact | None = None) -> dict[str, float]:
+def head_resolution(heads: HeadArrays, artifact: Artifact | None = None) -> dict[str, float]:
     """The least difference that the artifact's heads can tell, in each head's unit.
 
     The scale of quantised heads; else a few roundings of the largest number, in float16 if the
     artifact keeps its weights or heads in it.
     """
     steps: dict[str, float] = {}
-    for name in HEADS:
+    for name, values in heads.items():
         spec = None if artifact is None else artifact.outputs.get(name)
         if spec is not None and spec.scale is not None:
             steps[name] = spec.scale
             continue
+        if spec is not None and spec.dtype in ("int32", "int64"):
+            steps[name] = 0.0  # labels
+            continue
         half = artifact is not None and (
             artifact.precision == "float16" or (spec is not None and spec.dtype == "float16")
         )
-        peak = float(np.abs(getattr(heads, name)).max())
+        peak = float(np.abs(values).max())
         steps[name] = peak * (_FLOAT16_STEP if half else _FLOAT32_STEP)
     return steps
-
-
-def _matched_pixels(reference: PanopticMap, candidate: PanopticMap) -> NDArray[np.bool_]:
-    """Pixels of segments that match (one class, IoU above one half), and those void in both."""
-    n_c = len(candidate.segments) + 1  # ids count from 1
-    n_r = len(reference.segments) + 1
-    pairs = reference.ids.astype(np.int64) * n_c + candidate.ids
-    joint = np.bincount(pairs.ravel(), minlength=n_r * n_c).reshape(n_r, n_c)
-    union = joint.sum(1)[:, None] + joint.sum(0)[None, :] - joint
-    channel_r = np.array([-1, *(s.channel for s in reference.segments)])
-    channel_c = np.array([-2, *(s.channel for s in candidate.segments)])
-    match = (2 * joint > union) & (channel_r[:, None] == channel_c[None, :])
-    match[0, 0] = True
-    return np.asarray(match.ravel()[pairs])
 
 
 def _ties(

@@ -24,7 +24,7 @@ from panokit.bundle import Artifact, TensorSpec
 from panokit.errors import BundleError, MissingExtraError
 from panokit.runtime import quantize_image
 from panokit_converters.contract import ContractSpec, TupleHeads
-from panokit_converters.interface import HEADS, INPUT
+from panokit_converters.interface import INPUT
 from panokit_converters.model_info import ModelInfo
 from panokit_converters.program.blame import explained
 
@@ -39,13 +39,13 @@ _ENTRY = "main"
 class _HalfHeads(nn.Module):
     """Heads computed in float16, from and to float32."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
-        self.module = copy.deepcopy(module).half()
+        self.module, self.names = copy.deepcopy(module).half(), tuple(names)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         heads = self.module(image.half())
-        return tuple(heads[name].float() for name in HEADS)
+        return tuple(heads[name].float() for name in self.names)
 
 
 def write_coreai(
@@ -61,14 +61,15 @@ def write_coreai(
     The same weights give the same bytes: date and stack traces are left out, metadata is sorted.
     """
     width, height = contract.size_wh
-    wrapped = (_HalfHeads(module) if half else TupleHeads(module)).eval()
+    names = contract.names
+    wrapped = (_HalfHeads(module, names) if half else TupleHeads(module, names)).eval()
     image = torch.zeros(1, 3, height, width)
     with (
-        explained("Core AI", "coreai-torch", module, contract.size_wh, _probe),
+        explained("Core AI", "coreai-torch", module, contract.size_wh, _probe, names),
         quiet(log),
         torch.no_grad(),
     ):
-        asset = _converted(wrapped, (image,), [INPUT], HEADS).save_asset(path)
+        asset = _converted(wrapped, (image,), [INPUT], names).save_asset(path)
         asset.update_metadata(lambda metadata: _describe(metadata, info))
     metadata = path / "metadata.json"
     data = json.loads(metadata.read_text(encoding="utf-8"))
@@ -99,7 +100,7 @@ def coreai_specs(contract: ContractSpec) -> tuple[TensorSpec, dict[str, TensorSp
     """The input and the heads of an asset written here: float32, whatever it computes in."""
     width, height = contract.size_wh
     image = TensorSpec(INPUT, (1, 3, height, width), "float32", "nchw")
-    return image, {n: TensorSpec(n, (1, *contract.shape(n)), "float32", "nchw") for n in HEADS}
+    return image, contract.tensors()
 
 
 class CoreAiRuntime:

@@ -24,7 +24,7 @@ from panokit._quiet import hushed, quiet
 from panokit.bundle import TensorSpec
 from panokit.errors import ExportError, MissingExtraError, PanokitError
 from panokit_converters.contract import ContractSpec, TupleHeads
-from panokit_converters.interface import HEADS, INPUT
+from panokit_converters.interface import INPUT
 from panokit_converters.model_info import ModelInfo
 from panokit_converters.program.attempts import argument, asks_for_places
 from panokit_converters.program.blame import explained
@@ -116,15 +116,17 @@ def convert_coreml(
             scale=1.0,
             color_layout=ct.colorlayout.RGB,
         )
-        with explained("Core ML", "coremltools", module, contract.size_wh, _probe):
+        with explained("Core ML", "coremltools", module, contract.size_wh, _probe, contract.names):
             pixels = (torch.zeros(1, 3, height, width),)
             if any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules()):
                 # torch.export has no form of scripts; frozen they are as flat.
-                traced = torch.jit.freeze(_traced(TupleHeads(module).eval(), pixels))
+                whole = TupleHeads(module, contract.names).eval()
+                traced = torch.jit.freeze(_traced(whole, pixels))
             else:
-                flat = flat_module(capture(module, contract.size_wh), _wants_rewritten)
+                program = capture(module, contract.size_wh, contract.names)
+                flat = flat_module(program, _wants_rewritten)
                 traced = _traced(flat, pixels)
-            return CoreMlModel(_convert(ct, traced, [image], HEADS, storage))
+            return CoreMlModel(_convert(ct, traced, [image], contract.names, storage))
 
 
 def _traced(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
@@ -261,8 +263,7 @@ def coreml_specs(
     dtype = storage.compute
     width, height = contract.size_wh
     image = TensorSpec(INPUT, (1, height, width, 3), "uint8", "image")
-    heads = {name: TensorSpec(name, (1, *contract.shape(name)), dtype, "nchw") for name in HEADS}
-    return image, heads
+    return image, contract.tensors(dtype)
 
 
 def _describe(model: Any, contract: ContractSpec, info: ModelInfo) -> None:
@@ -270,11 +271,11 @@ def _describe(model: Any, contract: ContractSpec, info: ModelInfo) -> None:
     model.license = info.licence
     model.version = info.version
     model.short_description = info.description
-    model.input_description[INPUT] = (
-        f"{info.input_description(contract.size_wh)} In Vision: scaleFit."
+    model.input_description[INPUT] = f"{info.input_description(contract.size_wh)}" + (
+        f" In Vision: {info.vision_option}." if info.vision_option else ""
     )
-    for name, text in info.head_descriptions.items():
-        model.output_description[name] = text
+    for name in contract.names:
+        model.output_description[name] = info.head_descriptions.get(name, "")
     colors = ["#{:02x}{:02x}{:02x}".format(*category.color) for category in info.taxonomy]
     model.user_defined_metadata.update(
         {

@@ -149,7 +149,7 @@ def measure(
     """Run an artifact on ``inputs`` and compare it with ``reference`` (heads float32 ``[h,w,C]``
     by photo); a photo without a reference is run only. The manifest is asked for its taxonomy and
     postprocessing parameters only."""
-    total = AgreementSum(manifest.taxonomy, manifest.center_offset, artifact)
+    total = AgreementSum(manifest.taxonomy, manifest.postprocessing, artifact)
     raw: dict[str, dict[str, Array]] = {}
     seconds = 0.0
     for name, (image, transform) in inputs.items():

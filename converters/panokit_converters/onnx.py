@@ -38,15 +38,22 @@ OPSET = 22
 IR_VERSION = 10
 
 
-def convert_onnx(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
-    """A float32 ONNX file of ``module`` (head contract, eval mode) for one image of ``size_wh``."""
+def convert_onnx(
+    module: nn.Module, size_wh: tuple[int, int], heads: Sequence[str] = HEADS
+) -> bytes:
+    """A float32 ONNX file of ``module`` (eval mode, returns named ``heads``) for one image of
+    ``size_wh``."""
     width, height = size_wh
     image = torch.zeros(1, 3, height, width)
-    run_heads(module, image)
+    run_heads(module, image, heads)
     onnx = _tool()
-    with explained("ONNX", "torch", module, size_wh, _probe):
+    with explained("ONNX", "torch", module, size_wh, _probe, heads):
         program = first_that_works(
-            module, size_wh, _wants_rewritten, lambda version: _export(version, (image,), HEADS)
+            module,
+            size_wh,
+            _wants_rewritten,
+            lambda version: _export(version, (image,), heads),
+            heads,
         )
     if program is None:
         raise ExportError("ONNX", "torch exported nothing")
@@ -61,7 +68,7 @@ def convert_onnx(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
 def _export(module: nn.Module, inputs: tuple[Tensor, ...], heads: Sequence[str]) -> Any:
     with quiet(log), hushed(logging.getLogger("torch.onnx")), torch.no_grad():
         return torch.onnx.export(
-            TupleHeads(module).eval() if heads else module,
+            TupleHeads(module, heads).eval() if heads else module,
             inputs,
             dynamo=True,
             opset_version=OPSET,
@@ -125,8 +132,7 @@ def onnx_specs(
     width, height = contract.size_wh
     dtype = "uint8" if kind == "uint8" else "float32"
     image = TensorSpec(INPUT, (1, 3, height, width), dtype, "nchw")
-    heads = {n: TensorSpec(n, (1, *contract.shape(n)), "float32", "nchw") for n in HEADS}
-    return image, heads
+    return image, contract.tensors()
 
 
 def onnx_operators(content: bytes) -> dict[str, int]:

@@ -147,7 +147,7 @@ def channels_last(heads: Mapping[str, Array], artifact: Artifact) -> dict[str, A
     """Heads of an artifact, values untouched, as ``[h,w,C]``."""
     return {
         name: np.ascontiguousarray(np.moveaxis(values, 0, -1))
-        if artifact.outputs[name].layout == "nchw"
+        if artifact.outputs[name].is_channels_first
         else values
         for name, values in heads.items()
     }

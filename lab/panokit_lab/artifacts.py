@@ -193,7 +193,15 @@ class Maker:
         converted: bytes | None = None,
     ) -> Maker:
         """A maker for ``network``, which keeps ``contract``. Artifacts name it ``name``."""
-        info = ModelInfo(name, network.taxonomy, network.licence, __version__, contract.stride)
+        info = ModelInfo(
+            name,
+            network.taxonomy,
+            network.licence,
+            __version__,
+            contract.stride,
+            preprocessing=network.preprocessing,
+            contract=network.postprocessing.contract,
+        )
         module = network.with_folded().module
         return cls(module, contract, info, folder, input, calibration, converted)
 
@@ -234,12 +242,14 @@ class Maker:
     @cached_property
     def float_tflite(self) -> bytes:
         """The network as a float TFLite file."""
-        return self.converted or convert_tflite(self.module, self.contract.size_wh)
+        return self.converted or convert_tflite(
+            self.module, self.contract.size_wh, self.contract.names
+        )
 
     @cached_property
     def float_onnx(self) -> bytes:
         """The network as a float ONNX file."""
-        return convert_onnx(self.module, self.contract.size_wh)
+        return convert_onnx(self.module, self.contract.size_wh, self.contract.names)
 
 
 @dataclass(frozen=True)
@@ -281,7 +291,7 @@ class _TfLite:
             expected = "expected operators that every runtime has"
             raise ExportError(path.name, f"{expected}, got {', '.join(foreign)}")
         path.write_bytes(content)
-        return _Facts(recipe.precision, *tflite_specs(content))
+        return _Facts(recipe.precision, *tflite_specs(content, maker.contract.names))
 
 
 class _CoreMl:

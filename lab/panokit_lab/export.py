@@ -4,6 +4,7 @@
 
     ExportRequest
       → NetworkSource        open_network      the network as given        network
+                             adapt             as one of a contract        converters
       → ContractSpec         check_contract    what its heads are          converters
       → FloatArtifact        Maker.convert     in a format, in float       converters
       → CompressedArtifact   Maker.compress    stored as a recipe says     compression
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from panokit.bundle import Bundle, Manifest
-from panokit.decoding import PostprocessConfig
+from panokit.decoding import DecodingSettings
 from panokit.errors import ArgumentError, ExportError, OutputError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, Size, sides
@@ -47,8 +47,9 @@ from panokit_compression import (
 )
 from panokit_compression.recipes import Sparsify
 from panokit_compression.variety import look_at, split_photos, unlike
+from panokit_converters.adapt import KnownOfModule
 from panokit_converters.contract import ContractSpec, check_contract, run_heads
-from panokit_converters.interface import HEADS, INPUT_TYPES, InputType
+from panokit_converters.interface import INPUT_TYPES, InputType
 from panokit_converters.measure import (
     ArtifactCheck,
     Inputs,
@@ -59,6 +60,7 @@ from panokit_converters.measure import (
     thresholds_for,
 )
 from panokit_converters.runners import NotRunHereError, channels_last
+from panokit_lab.adapted import adapted_source
 from panokit_lab.artifacts import (
     FORMATS,
     DescribedArtifact,
@@ -108,7 +110,8 @@ class ExportRequest:
     and those judge nothing. With ``strict`` an artifact that misses its thresholds is left out of
     the bundle; otherwise it is written, and the manifest says what it misses. ``licence`` is what
     manifest and artifacts say of the weights, ``decoding`` how heads become a map (`panokit tune`
-    chooses it); both are the source's own by default.
+    chooses it); both are the source's own by default. ``known`` is what is said of a network of
+    another kind than ours: its family, its heads, its input.
     """
 
     weights: Path | None
@@ -121,7 +124,8 @@ class ExportRequest:
     photos: tuple[Path, ...] = ()
     strict: bool = True
     licence: str = ""
-    decoding: PostprocessConfig | None = None
+    decoding: DecodingSettings | None = None
+    known: KnownOfModule = field(default_factory=KnownOfModule)
 
     def __post_init__(self) -> None:
         unknown = [f for f in self.formats if f not in FORMATS]
@@ -238,13 +242,16 @@ def run_export(
     """
     say = progress or log.info
     recipes = tuple(load_recipe(name) for name in request.recipes)
+    say("reading the network and photos")
     source = _as_asked(source or open_network(request), request)
     wanted, skipped = _choose_artifacts(request, recipes, source)
-    say("reading the network and photos")
     network = source.with_folded()
-    contract = check_contract(network.module, request.size_wh, len(network.taxonomy))
-    photos = _choose_photos(request, wanted, say)
-    reference = _run_reference(source.module, request, photos)  # as it was given
+    contract = check_contract(
+        network.module, request.size_wh, network.taxonomy, network.postprocessing
+    )
+    config = network.input_of(request.size_wh)
+    photos = _choose_photos(request, wanted, config, say)
+    reference = _run_reference(source, config, photos)  # as it was given
     manifest = _manifest(request, network, contract, recipes, photos)
     with tempfile.TemporaryDirectory(prefix="panokit-export-") as folder:
         maker = Maker.of(network, contract, request.out.stem, Path(folder),
@@ -313,12 +320,10 @@ def open_network(request: ExportRequest) -> NetworkSource:
 
 
 def _as_asked(source: NetworkSource, request: ExportRequest) -> NetworkSource:
-    """The network under the licence and with the decoding that are asked for."""
-    return replace(
-        source,
-        licence=request.licence or source.licence,
-        postprocessing=request.decoding or source.postprocessing,
-    )
+    """The network under the licence, of the contract and with the decoding that are asked for."""
+    licensed = replace(source, licence=request.licence or source.licence)
+    known = replace(request.known, decoding=request.decoding or request.known.decoding)
+    return adapted_source(licensed, request.size_wh, known)
 
 
 def check_artifact(
@@ -379,7 +384,9 @@ def _choose_artifacts(
     return wanted, skipped
 
 
-def _choose_photos(request: ExportRequest, wanted: Wanted, say: Progress) -> ChosenPhotos:
+def _choose_photos(
+    request: ExportRequest, wanted: Wanted, config: PreprocessConfig, say: Progress
+) -> ChosenPhotos:
     """Which photos become vectors, which judge, and which calibrate; none does the last two."""
     photos = load_photos(request.photos)
     if len(photos) < MIN_VECTORS:
@@ -392,7 +399,7 @@ def _choose_photos(request: ExportRequest, wanted: Wanted, say: Progress) -> Cho
     judging, calibration = photos, None
     if count:
         say(f"choosing {count} calibration photos")
-        judging, calibration = _choose_calibration(request, photos, count)
+        judging, calibration = _choose_calibration(request, photos, count, config)
     seen = look_at(judging)
     warnings = calibration.warnings if calibration else ()
     if seen.none:
@@ -412,10 +419,9 @@ def _at_most(photo: Photo, side: int) -> Photo:
 
 
 def _choose_calibration(
-    request: ExportRequest, photos: dict[str, Photo], count: int
+    request: ExportRequest, photos: dict[str, Photo], count: int, config: PreprocessConfig
 ) -> tuple[dict[str, Photo], CalibrationSet]:
     """The photos left to judge with, and ``count`` inputs to measure ranges on."""
-    config = PreprocessConfig(request.size_wh)
     if (data := request.calibration_data) is not None:
         if (data / "annotations").is_dir():
             calibration = calibration_from_data(data, count, config)
@@ -441,18 +447,23 @@ def _choose_calibration(
     return judging, calibration_from_photos(calibrating or photos, count, config)
 
 
-def _run_reference(module: nn.Module, request: ExportRequest, photos: ChosenPhotos) -> Reference:
+def _run_reference(
+    source: NetworkSource, config: PreprocessConfig, photos: ChosenPhotos
+) -> Reference:
     """The inputs of photos, and what the network as it was given computes of those that judge."""
-    inputs = prepare({**photos.golden, **photos.judging}, PreprocessConfig(request.size_wh))
-    heads = {name: _torch_heads(module, inputs[name][0]) for name in photos.judging}
+    inputs = prepare({**photos.golden, **photos.judging}, config)
+    heads = {name: _torch_heads(source, inputs[name][0]) for name in photos.judging}
     return Reference(inputs, heads, tuple(photos.golden))
 
 
-def _torch_heads(module: nn.Module, image_hwc: NDArray[np.uint8]) -> RawHeads:
-    """Heads float32 ``[h,w,C]`` by torch."""
+def _torch_heads(source: NetworkSource, image_hwc: NDArray[np.uint8]) -> RawHeads:
+    """Heads float32 ``[h,w,C]``, or rows as they are, by torch."""
     image = torch.from_numpy(np.array(image_hwc)).permute(2, 0, 1)[None].float()
-    heads = run_heads(module, image)
-    return {n: np.ascontiguousarray(heads[n][0].permute(1, 2, 0).numpy()) for n in HEADS}
+    heads = run_heads(source.module, image, source.postprocessing.head_names())
+    return {
+        name: np.moveaxis(head[0].numpy(), 0, -1).copy() if head.ndim == 4 else head[0].numpy()
+        for name, head in heads.items()
+    }
 
 
 def _manifest(
@@ -469,7 +480,7 @@ def _manifest(
     return Manifest(
         name=request.out.stem,
         taxonomy=network.taxonomy,
-        preprocessing=PreprocessConfig(request.size_wh),
+        preprocessing=network.input_of(request.size_wh),
         postprocessing=network.postprocessing,
         stride=contract.stride,
         artifacts=(),

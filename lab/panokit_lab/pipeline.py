@@ -37,7 +37,7 @@ from panokit_compression.prune import prune, sparse_masks, sparsify
 from panokit_compression.qat import train_quantized
 from panokit_compression.recipes import Finetune, Prune, Qat, Recipe, Sparsify, Step
 from panokit_compression.recipes.steps import step_to_json
-from panokit_converters.contract import check_contract
+from panokit_converters.contract import ContractSpec, check_contract
 from panokit_converters.tflite.convert import convert_tflite
 from panokit_lab.artifacts import DescribedArtifact, Maker, artifact_name, artifact_runtime
 from panokit_lab.failures import errors_named
@@ -88,7 +88,7 @@ def run_recipe(
         return done
     _check_disk(out)
     source = setup.source.checked()
-    check_contract(source.module, setup.size_wh, len(source.taxonomy))
+    _check_contract(setup, source)
     try:
         with errors_named(recipe.name):
             network = compress_network(setup, source, recipe, say, on_step)
@@ -114,7 +114,7 @@ def run_recipes(
     A recipe that is alone raises its error. So does what is wrong with the network itself.
     """
     source = setup.source.checked()
-    check_contract(source.module, setup.size_wh, len(source.taxonomy))
+    _check_contract(setup, source)
     results: list[RecipeResult] = []
     failures: list[Failure] = []
     for recipe in recipes:
@@ -258,11 +258,15 @@ def _make(
     )
 
 
+def _check_contract(setup: ExperimentSetup, network: NetworkSource) -> ContractSpec:
+    return check_contract(network.module, setup.size_wh, network.taxonomy, network.postprocessing)
+
+
 def _artifact(
     setup: ExperimentSetup, recipe: Recipe, network: NetworkSource, format: str, folder: Path
 ) -> DescribedArtifact:
     """The artifact of a recipe in ``folder``, of the ``network`` after the recipe's steps."""
-    contract = check_contract(network.module, setup.size_wh, len(network.taxonomy))
+    contract = _check_contract(setup, network)
     converted = float_tflite(setup, network) if format == "tflite" else None
     maker = Maker.of(
         network, contract, network.name, folder, calibration=setup.calibration, converted=converted
@@ -276,7 +280,7 @@ def float_tflite(setup: ExperimentSetup, network: NetworkSource) -> bytes:
     path = setup.cache / "tflite" / f"{network.digest()[:16]}-{w}x{h}.tflite"
     if path.is_file():
         return path.read_bytes()
-    content = convert_tflite(network.module, setup.size_wh)
+    content = convert_tflite(network.module, setup.size_wh, network.postprocessing.head_names())
     write_bytes(path, content)
     return content
 
@@ -285,7 +289,12 @@ def manifest_for(setup: ExperimentSetup, artifact: Artifact) -> Manifest:
     """A manifest around one artifact of the setup's network."""
     source = setup.source
     return manifest_around(
-        artifact, source.name, source.taxonomy, setup.size_wh, source.postprocessing
+        artifact,
+        source.name,
+        source.taxonomy,
+        setup.size_wh,
+        source.postprocessing,
+        source.preprocessing,
     )
 
 
@@ -335,7 +344,10 @@ def reference_heads(setup: ExperimentSetup, images: Images) -> dict[str, dict[st
         x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
             found = module(x)
-        heads[name] = {h: found[h][0].permute(1, 2, 0).numpy() for h in found}
+        heads[name] = {
+            h: np.moveaxis(v[0].numpy(), 0, -1) if v.ndim == 4 else v[0].numpy()
+            for h, v in found.items()
+        }
     return heads
 
 

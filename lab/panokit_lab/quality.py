@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from panokit._files import link_folder, replacing_folder
 from panokit._reading import parse_json, read_json
 from panokit.agreement import decibel
 from panokit.bundle import Artifact, Bundle, Manifest
-from panokit.decoding import PostprocessConfig
-from panokit.dump import HEADS
+from panokit.decoding import DecodingSettings
 from panokit.errors import ArgumentError, DataError
 from panokit.preprocessing import PreprocessConfig
-from panokit.runtime import Runtime, dequantize
+from panokit.runtime import Runtime, channels_last, dequantize
 from panokit.segmenter import Segmenter
 from panokit.taxonomy import Taxonomy
 from panokit_compression.variety import drawn_by
@@ -104,18 +103,19 @@ def manifest_around(
     name: str,
     taxonomy: Taxonomy,
     size_wh: tuple[int, int],
-    postprocessing: PostprocessConfig,
+    postprocessing: DecodingSettings,
+    preprocessing: PreprocessConfig | None = None,
 ) -> Manifest:
     """A manifest around one artifact, as much as segmenting takes. ``size_wh`` is the size
-    of its input in pixels."""
-    spec = artifact.outputs["semantic"]
-    rows = spec.shape[2] if spec.layout == "nchw" else spec.shape[1]
+    of its input in pixels, ``preprocessing`` how that is made."""
+    shapes = {head: spec.channels_last for head, spec in artifact.outputs.items()}
+    widest = max((s[1] for s in shapes.values() if len(s) == 3), default=size_wh[0])
     return Manifest(
         name=name,
         taxonomy=taxonomy,
-        preprocessing=PreprocessConfig(size_wh),
+        preprocessing=replace(preprocessing or PreprocessConfig(), size_wh=size_wh),
         postprocessing=postprocessing,
-        stride=size_wh[1] // rows,
+        stride=max(1, round(size_wh[0] / widest)),
         artifacts=(artifact,),
     )
 
@@ -144,14 +144,12 @@ def head_sqnr(
 
     ``reference`` holds the float network's heads ``[h,w,C]`` of each image by name.
     """
-    signal, noise = dict.fromkeys(HEADS, 0.0), dict.fromkeys(HEADS, 0.0)
+    signal, noise = dict.fromkeys(artifact.outputs, 0.0), dict.fromkeys(artifact.outputs, 0.0)
     for name, image in images.items():
-        heads = dequantize(runtime.run(image), artifact.outputs)
-        for head in HEADS:
+        heads = channels_last(dequantize(runtime.run(image), artifact.outputs), artifact.outputs)
+        for head in signal:
             values = heads[head].astype(np.float64)
-            if artifact.outputs[head].layout == "nchw":
-                values = np.moveaxis(values, 0, -1)
             want = reference[name][head].astype(np.float64)
             signal[head] += float(np.sum(want * want))
             noise[head] += float(np.sum((values - want) ** 2))
-    return {head: round(decibel(signal[head], noise[head]), 2) for head in HEADS}
+    return {head: round(decibel(signal[head], noise[head]), 2) for head in signal}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._reading import read_json
-from panokit.decoding import PostprocessConfig
+from panokit.decoding import DecodingSettings
 from panokit.errors import DataError, PanokitError
 from panokit.preprocessing import Size, sides
 from panokit.taxonomy import Taxonomy
@@ -293,7 +293,7 @@ class RecipeResult:
     weights: str
     size_wh: tuple[int, int]
     taxonomy: Taxonomy
-    postprocessing: PostprocessConfig
+    postprocessing: DecodingSettings
     macs: int
     parameters: int
     artifacts: Mapping[str, ArtifactFigures]
@@ -355,7 +355,7 @@ class RecipeResult:
             weights=data["weights"],
             size_wh=sides(_size(data["size"])),
             taxonomy=Taxonomy.from_json(data["taxonomy"]),
-            postprocessing=PostprocessConfig.from_json(data["postprocessing"]),
+            postprocessing=DecodingSettings.from_json(data["postprocessing"]),
             macs=data["macs"],
             parameters=data["parameters"],
             artifacts={format: ArtifactFigures.from_json(a) for format, a in artifacts.items()},

@@ -30,8 +30,10 @@ from panokit_compression.calibration import (
 from panokit_compression.distil import PhotoStream, Sample, Stream
 from panokit_compression.recipes import Finetune, Prune, Qat, Recipe
 from panokit_compression.variety import split_photos
+from panokit_converters.adapt import KnownOfModule
 from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
+from panokit_lab.adapted import adapted_source
 from panokit_lab.quality import Split
 from panokit_network.source import NetworkSource
 from panokit_network.training.cache import PhotoCache
@@ -110,6 +112,7 @@ class ExperimentRequest:
     photos: tuple[Path, ...] = ()
     size: Size = 320
     cache: Path | None = None
+    known: KnownOfModule = field(default_factory=KnownOfModule)
 
     def __post_init__(self) -> None:
         sides(self.size, SIZE_STEP)
@@ -130,7 +133,8 @@ class ExperimentRequest:
         training = [s for r in recipes for s in r.network_steps if isinstance(s, Finetune | Qat)]
         stream, weight = self._stream(training, source) if training else (None, None)
         measured = any(r.needs_calibration or r.step(Prune) for r in recipes)
-        calibration, judging = self._photos(photos_needed(recipes) if measured else 0)
+        config = source.input_of(sides(self.size))
+        calibration, judging = self._photos(photos_needed(recipes) if measured else 0, config)
         return ExperimentSetup(
             source=source,
             size_wh=sides(self.size),
@@ -145,16 +149,16 @@ class ExperimentRequest:
 
     def _source(self) -> NetworkSource:
         if self.module and self.taxonomy is not None:
-            return NetworkSource.from_import(
+            source = NetworkSource.from_import(
                 self.module, self.weights, Taxonomy.load(self.taxonomy)
             )
+            return adapted_source(source, sides(self.size), self.known)
         if self.weights is None:
             return NetworkSource.from_weights(shipped_weights_path())
         return NetworkSource.from_weights(self.weights)
 
-    def _photos(self, count: int) -> tuple[CalibrationSet | None, Images]:
+    def _photos(self, count: int, config: PreprocessConfig) -> tuple[CalibrationSet | None, Images]:
         """``count`` inputs to calibrate with (none without), and other photos to judge with."""
-        config = PreprocessConfig(sides(self.size))
         calibration: CalibrationSet | None = None
         if self.data is not None and not self.photos:
             calibration = calibration_from_data(self.data, count, config) if count else None

@@ -127,20 +127,25 @@ class PanopticNetwork(nn.Module):
         self.offset_body, self.offset_head = Separable(r, c.head_width), _head(c.head_width, 2)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
+        _, s, i = self.branches(image)
+        return {
+            "semantic": self.semantic_head(s),  # [N,C,H/4,W/4]
+            "center": self.center_head(self.center_body(i)),  # [N,1,H/4,W/4]
+            "offset": self.offset_head(self.offset_body(i)),  # [N,2,H/4,W/4]
+        }
+
+    def branches(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The pyramid at stride 16, and both branches before their heads, at stride 4."""
         f4, f8, f16, f32 = self.features(image)
         x = self.context(self.reduce32(f32))  # [N,p,H/32,W/32]
-        x = self.merge16(_upsample(x) + self.lateral16(f16))  # [N,p,H/16,W/16]
+        x = x16 = self.merge16(_upsample(x) + self.lateral16(f16))  # [N,p,H/16,W/16]
         x = self.merge8(_upsample(x) + self.lateral8(f8))  # [N,p,H/8,W/8]
         # 1×1 before the resize: the same result as after it, at a quarter of the work.
         s = self.semantic_body(_upsample(self.semantic_up(x)) + self.semantic_lateral(f4))
         i = self.instance_body(_upsample(self.instance_up(x)) + self.instance_lateral(f4))
         if self.training and self.dropout:
             s, i = F.dropout2d(s, self.dropout), F.dropout2d(i, self.dropout)
-        return {
-            "semantic": self.semantic_head(s),  # [N,C,H/4,W/4]
-            "center": self.center_head(self.center_body(i)),  # [N,1,H/4,W/4]
-            "offset": self.offset_head(self.offset_body(i)),  # [N,2,H/4,W/4]
-        }
+        return x16, s, i
 
     def features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         stem = self.backbone.stem

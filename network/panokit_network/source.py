@@ -29,8 +29,9 @@ from torch import nn
 from panokit._files import write_bytes
 from panokit._safetensors import in_order
 from panokit.bundle import hash_path
-from panokit.decoding import PostprocessConfig
+from panokit.decoding import DecodingSettings, PostprocessConfig
 from panokit.errors import ArgumentError, DataError
+from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_network.checkpoint import Checkpoint, read_checkpoint
 from panokit_network.deploy import fold_batch_norms, fuse
@@ -53,8 +54,10 @@ _NAMES_OF_MANY = frozenset({"examples", "model", "models", "scripts", "test", "t
 class NetworkSource:
     """A network to compress, export or run, and what is known about it.
 
-    ``module`` keeps the head contract and is in eval mode; it is the module as it was given, batch
-    norms included. ``weights_sha256`` is the hash of the file that its weights come from (empty
+    ``module`` is in eval mode; it is the module as it was given, batch norms included.
+    ``postprocessing`` says which contract it keeps and how its heads are decoded, and
+    ``preprocessing`` how its input is made (its size is the exporter's to say).
+    ``weights_sha256`` is the hash of the file that its weights come from (empty
     without a file). ``steps_done`` are the kinds of network steps (prune, finetune, …) that it has
     been through. ``config`` and ``training`` are of our own network (None and empty for a user's
     module). ``folded``: what can be folded of its batch norms is in its convolutions. ``remarks``
@@ -65,7 +68,8 @@ class NetworkSource:
     module: nn.Module
     taxonomy: Taxonomy
     licence: str = LICENCE
-    postprocessing: PostprocessConfig = field(default_factory=PostprocessConfig)
+    postprocessing: DecodingSettings = field(default_factory=PostprocessConfig)
+    preprocessing: PreprocessConfig = field(default_factory=PreprocessConfig)
     weights_sha256: str = ""
     steps_done: tuple[str, ...] = ()
     config: NetworkConfig | None = None
@@ -97,7 +101,7 @@ class NetworkSource:
         taxonomy: Taxonomy,
         name: str = "module",
         licence: str = LICENCE,
-        postprocessing: PostprocessConfig | None = None,
+        postprocessing: DecodingSettings | None = None,
         *,
         folded: bool = False,
     ) -> NetworkSource:
@@ -133,6 +137,10 @@ class NetworkSource:
             folded=stored.folded,
             remarks=remarks,
         )
+
+    def input_of(self, size_wh: tuple[int, int]) -> PreprocessConfig:
+        """How its input of this size is made."""
+        return replace(self.preprocessing, size_wh=size_wh)
 
     def checked(self) -> NetworkSource:
         """Itself, if all weights are finite; ``ArgumentError`` names those that are not."""

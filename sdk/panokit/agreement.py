@@ -86,6 +86,11 @@ class AgreementMeter:
         self._absolute += float(noise.sum())
         self._count += r.size
 
+    @property
+    def count(self) -> int:
+        """How many numbers were compared."""
+        return self._count
+
     def compute(self) -> HeadAgreement:
         """The figures of everything given so far."""
         if not self._count:

@@ -18,7 +18,7 @@ from panokit.decoding import (
 )
 from panokit.preprocessing import Fit, PreprocessConfig
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["FAMILIES", "MODULES", "Family"]
 
 Triple = tuple[float, float, float]
 
@@ -79,6 +79,10 @@ FAMILIES: dict[str, Family] = {
     "transformers-maskformer": replace(
         _STRETCHED, decoding=MASK_QUERY_PRESETS["transformers-maskformer"]
     ),
+    # Transformers decodes DETR's panoptic head by MaskFormer's rule.
+    "transformers-detr": replace(
+        _STRETCHED, decoding=MASK_QUERY_PRESETS["transformers-maskformer"], fit="top-left"
+    ),
     "transformers-eomt": replace(
         _STRETCHED, decoding=MASK_QUERY_PRESETS["transformers-eomt"], fit="top-left"
     ),
@@ -102,3 +106,15 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 """By the names that ``panokit adopt --contract`` takes."""
+
+MODULES: dict[str, str] = {
+    "DetrForSegmentation": "transformers-detr",
+    "EomtForUniversalSegmentation": "transformers-eomt",
+    "MaskFormerForInstanceSegmentation": "transformers-maskformer",
+    "Mask2FormerForUniversalSegmentation": "transformers-mask2former",
+    "SegformerForSemanticSegmentation": "transformers-segformer",
+    "DeepLabV3": "torchvision-semantic",
+    "FCN": "torchvision-semantic",
+    "LRASPP": "torchvision-semantic",
+}
+"""The families of torch classes by their names, as Transformers and torchvision call them."""

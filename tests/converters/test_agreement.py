@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panokit.bundle import Artifact, TensorSpec
-from panokit.decoding import Heads, PostprocessConfig
+from panokit.decoding import PostprocessConfig
 from panokit.dump import HEADS
 from panokit.errors import ArgumentError, HeadError
 from panokit.preprocessing import TransformRecord, letterbox
@@ -159,7 +159,7 @@ def test_a_vote_between_two_centres_is_a_tie() -> None:
 
 
 def test_what_the_format_resolves() -> None:
-    heads = Heads.from_arrays(two_halves())
+    heads = two_halves()
     spec = TensorSpec("x", (1, 16, 16, 3), "int8", "nhwc", 0.25, 3)
     quantised = Artifact("a", "tflite", "f", "", 0, "int8", spec, dict.fromkeys(HEADS, spec))
     assert head_resolution(heads, quantised)["semantic"] == 0.25

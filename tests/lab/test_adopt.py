@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from panokit import Bundle, Segmenter
 from panokit.decoding import InstancesConfig, MaskQueriesConfig, QueryHeads, SemanticConfig
-from panokit.errors import BundleError, PanokitError, UsageError
+from panokit.errors import PanokitError, UsageError
 from panokit.photo import Photo
 from panokit.preprocessing import letterbox
 from panokit.taxonomy import Taxonomy
-from panokit_lab.adopt import AdoptRequest, FileTensor, ModelTensors, adopt, guess_family
+from panokit_converters.guess import NoFamilyError, guess_family
+from panokit_converters.model_file import FileTensor
+from panokit_lab.adopt import AdoptRequest, adopt
 from panokit_validation.contracts import simulate_contract
 from panokit_validation.faults.contracts import (
     decoding_faults,
@@ -47,14 +49,12 @@ def photos() -> dict[str, Photo]:
     }
 
 
-def model_of(size_wh: tuple[int, int], **shapes: Any) -> ModelTensors:
+def outputs_of(**shapes: Any) -> tuple[FileTensor, ...]:
     """What a file with these outputs says; a tuple is float32, a list int64."""
-    outputs = tuple(
+    return tuple(
         FileTensor(n, tuple(s), "int64" if isinstance(s, list) else "float32")
         for n, s in shapes.items()
     )
-    image = FileTensor("image", (1, 3, size_wh[1], size_wh[0]), "float32")
-    return ModelTensors(Path("m.onnx"), "onnx", image, outputs)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def model_of(size_wh: tuple[int, int], **shapes: Any) -> ModelTensors:
 def test_the_family_is_seen_by_the_shapes(
     family: str, size: int, shapes: dict[str, Any], heads: dict[str, Any]
 ) -> None:
-    guess = guess_family(model_of((size, size), **shapes))
+    guess = guess_family(outputs_of(**shapes), (size, size))
     assert (guess.family, guess.heads) == (family, heads)
     assert guess.why
 
 
 def test_shapes_of_nothing_known_are_listed() -> None:
-    with pytest.raises(BundleError, match=r"m \(1, 7, 7\).*--contract"):
-        guess_family(model_of((320, 320), m=(1, 7, 7)))
+    with pytest.raises(NoFamilyError, match=r"m \(1, 7, 7\).*--contract"):
+        guess_family(outputs_of(m=(1, 7, 7)), (320, 320))
 
 
 def query_network(path: Path, **options: Any) -> Path:
@@ -403,11 +403,14 @@ def test_a_trained_public_network_from_file_to_a_named_fault(
 
 def test_what_is_of_one_contract_only_says_so(queries: Segmenter, tmp_path: Path) -> None:
     from panokit.vectors.golden import write_golden_tests
+
+    with pytest.raises(PanokitError, match="contract is 'mask-queries'"):
+        write_golden_tests(tmp_path / "golden", "junit", queries.bundle)
+
+
+def test_a_bundle_of_another_contract_is_verified(queries: Segmenter) -> None:
     from panokit_converters.verify import verify_bundle
 
-    for call in (
-        lambda: verify_bundle(queries.bundle),
-        lambda: write_golden_tests(tmp_path / "golden", "junit", queries.bundle),
-    ):
-        with pytest.raises(PanokitError, match="contract is 'mask-queries'"):
-            call()
+    (verdict,) = verify_bundle(queries.bundle, photos())
+    assert verdict.passed
+    assert verdict.golden is not None and verdict.golden.identical

@@ -232,7 +232,7 @@ def test_stages_follow_one_another_and_formats_convert_once(
     good = bundle.path(bundle.manifest.artifact("tflite-float32")).read_bytes()
     calls: list[tuple[int, int]] = []
 
-    def convert(module: nn.Module, size: tuple[int, int]) -> bytes:
+    def convert(module: nn.Module, size: tuple[int, int], heads: object) -> bytes:
         calls.append(size)
         return good
 
@@ -259,7 +259,7 @@ def test_stages_follow_one_another_and_formats_convert_once(
 def wrong(work: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> ExportRequest:
     """An export whose converter hands out a file of other weights."""
     good = bundle.path(bundle.manifest.artifact("tflite-float32")).read_bytes()
-    monkeypatch.setattr(artifacts_module, "convert_tflite", lambda module, size: good)
+    monkeypatch.setattr(artifacts_module, "convert_tflite", lambda module, size, heads: good)
     network, info = load_weights(work / "w.safetensors")
     assert network.center_head.bias is not None
     with torch.no_grad():

@@ -52,7 +52,7 @@ def converted(source: NetworkSource) -> bytes:
 def request_onnx(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converted: bytes
 ) -> ExportRequest:
-    monkeypatch.setattr(artifacts, "convert_onnx", lambda module, size_wh: converted)
+    monkeypatch.setattr(artifacts, "convert_onnx", lambda module, size_wh, heads: converted)
     (tmp_path / "photos").mkdir()
     for name, photo in toy_photos(3, (32, 32)).items():
         Image.fromarray(photo.rgb_hwc).save(tmp_path / "photos" / f"{name}.png")
@@ -128,7 +128,7 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background shells ignore it
 from panokit_lab import artifacts, bundle_writer, export
 from panokit_lab.commands import export as cli
-artifacts.convert_onnx = lambda module, size_wh: Path({str(tmp_path / "m.onnx")!r}).read_bytes()
+artifacts.convert_onnx = lambda module, size_wh, heads: Path({str(tmp_path / "m.onnx")!r}).read_bytes()
 tempfile.tempdir = {str(tmp_path / "temporary")!r}
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from panokit.taxonomy import Taxonomy

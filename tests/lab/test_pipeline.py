@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, ExportError, HeadError, UsageError
 from panokit.preprocessing import PreprocessConfig, preprocess
 from panokit.taxonomy import Taxonomy
@@ -119,12 +120,13 @@ def test_figures_of_another_decoding_are_measured_anew(
     setup: ExperimentSetup, finished: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished, tmp_path / "small")
+    assert isinstance(setup.source.postprocessing, PostprocessConfig)
     decoding = replace(setup.source.postprocessing, min_thing_score=0.3)
     other = replace(setup, source=replace(setup.source, postprocessing=decoding))
     said: list[str] = []
     result = run_recipe(other, Recipe("small", (PRUNE, FINETUNE, QUANTIZE)), tmp_path, said.append)
     assert "small: is there already" not in said
-    assert result.postprocessing.min_thing_score == 0.3
+    assert result.postprocessing == decoding
 
 
 def test_recipes_share_their_first_steps(setup: ExperimentSetup, finished: Path) -> None:

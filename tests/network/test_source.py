@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from panokit.bundle import hash_path
+from panokit.decoding import PostprocessConfig
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Taxonomy
 from panokit_network.model import NetworkConfig, PanopticNetwork
@@ -42,7 +43,7 @@ def test_a_weight_file_tells_all_that_is_known(weights: Path) -> None:
     source = NetworkSource.from_weights(weights)
     assert (source.name, source.licence) == ("mine", "test only")
     assert source.taxonomy == TAXONOMY
-    assert source.postprocessing.min_thing_score == 0.25
+    assert source.postprocessing == PostprocessConfig(min_thing_score=0.25)
     assert source.weights_sha256 == hash_path(weights)
     assert source.steps_done == ("prune",)
     assert batch_norms(source.module) > 0  # the module as it was given

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.agreement import compare_tensors
-from panokit.decoding import DecodingSettings, InstancesConfig, PanopticMap
+from panokit.decoding import DecodingSettings, PanopticMap
+from panokit.decoding.comparing import aligned_rows
 from panokit.dump import Dump
 from panokit.errors import ArgumentError, DumpError, HeadError
 from panokit.photo import Photo
@@ -171,7 +172,7 @@ def compare_contract(reference: ContractReference) -> tuple[tuple[StageCompariso
         basis = "photo" if reference.device_image is None else "input"
         real, own = reference.real(reference.device_raw), reference.real(reference.raw)
         for name, values in real.items():
-            values, other = _aligned(name, values, own[name], reference.settings)
+            values, other = aligned_rows(name, values, own[name], reference.settings)
             if not values.size:
                 continue
             step = head_step(reference.artifact.outputs[name], other)
@@ -188,39 +189,6 @@ def compare_contract(reference: ContractReference) -> tuple[tuple[StageCompariso
     if not stages:
         raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
     return tuple(stages), warnings
-
-
-def _aligned(
-    name: str,
-    values: NDArray[np.float32],
-    other: NDArray[np.float32],
-    settings: DecodingSettings,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Finished detections in one order: a network that sorts swaps those with nearly equal scores
-    between runtimes, and what lies under the threshold has no order at all. A row that the other
-    side lacks is compared with zeros."""
-    part = getattr(settings, "instances", settings)
-    if name != "detections" or not isinstance(part, InstancesConfig) or part.tensors != "rows":
-        return values, other
-    least = 0.5 * part.threshold
-    a, b = values[values[:, 4] >= least], other[other[:, 4] >= least]
-    rows: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-    free = list(range(len(b)))
-    empty = np.zeros(values.shape[1], np.float32)
-    for row in a:
-        near = [(float(np.abs(row[:5] - b[k][:5]).sum()), k) for k in free if row[5] == b[k][5]]
-        found = min(near, default=None)
-        if found is None:
-            rows.append((row, empty))
-        else:
-            free.remove(found[1])
-            rows.append((row, b[found[1]]))
-    rows += [(empty, b[k]) for k in free]
-    # A missing row near the threshold is a near-tie of scores, not a difference.
-    rows = [r for r in rows if max(r[0][4], r[1][4]) >= part.threshold or (r[0][4] and r[1][4])]
-    if not rows:
-        return values[:0], other[:0]
-    return np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
 
 
 def find_contract_causes(reference: ContractReference, failing: Sequence[str]) -> list[Cause]:

@@ -13,7 +13,7 @@ from panokit._files import write_json
 from panokit.bundle import Artifact, Bundle
 from panokit.cli.console import Cell, Grid, note, show, working
 from panokit.cli.options import DO, INPUT, JsonOption, Threads
-from panokit.dump import HEADS, read_dump
+from panokit.dump import read_dump
 from panokit.errors import ArgumentError, MissingExtraError, UsageError
 from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, preprocess
@@ -143,10 +143,9 @@ def _float_artifact(bundle: Bundle) -> tuple[Bundle, Artifact]:
 def _print_verdicts(bundle: Bundle, verdicts: tuple[ArtifactVerdict, ...]) -> None:
     references = {v.reference for v in verdicts if v.reference}
     title = f"{bundle.root.name}, reference: {', '.join(references) or 'golden vectors only'}"
-    caption = (
-        "dB of semantic, center and offset; equal, ties: pixels of the decoded map; s: a photo"
-    )
-    figures = ("dB s/c/o", "equal %", "ties %", "PQ", "s")
+    heads = bundle.manifest.postprocessing.head_names()
+    caption = f"dB of {', '.join(heads)}; equal, ties: pixels of the decoded map; s: a photo"
+    figures = (f"dB {'/'.join(h[0] for h in heads)}", "equal %", "ties %", "PQ", "s")
     table = Grid(
         ("artifact", "verdict", "golden", *figures), title=title, caption=caption, right=figures
     )
@@ -170,7 +169,7 @@ def _row(verdict: ArtifactVerdict) -> list[Cell]:
     agreement = verdict.agreement
     if agreement is None:
         return [*row, *["–"] * 5]
-    row.append(" ".join(f"{agreement.heads[h].sqnr_db:.0f}" for h in HEADS))
+    row.append(" ".join(f"{head.sqnr_db:.0f}" for head in agreement.heads.values()))
     panoptic = agreement.panoptic
     if panoptic is None:
         row += ["–"] * 3
@@ -226,7 +225,8 @@ def _one_input(
             raise
         values = read_dump(bundle.root / vectors[0].file).tensors["input"]
         return np.clip(np.round(values), 0, 255).astype(np.uint8)
-    return preprocess(next(iter(chosen.values())), PreprocessConfig(size_wh))[0]
+    config = bundle.manifest.preprocessing if bundle else PreprocessConfig(size_wh)
+    return preprocess(next(iter(chosen.values())), config)[0]
 
 
 def _sound_twin(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from torch import fx, nn
 
 from panokit_converters.contract import NamedHeads
+from panokit_converters.interface import HEADS
 from panokit_converters.program.capture import (
     Wanted,
     capture,
@@ -54,16 +55,20 @@ def argument(node: fx.Node, index: int, default: list[int]) -> list[int]:
 
 
 def first_that_works(
-    module: nn.Module, size_wh: tuple[int, int], wanted: Wanted, convert: Callable[[nn.Module], T]
+    module: nn.Module,
+    size_wh: tuple[int, int],
+    wanted: Wanted,
+    convert: Callable[[nn.Module], T],
+    heads: Sequence[str] = HEADS,
 ) -> T:
     """What ``convert`` makes of the first version of ``module`` that it takes.
 
-    Versions, each of the head contract: the module as it is, unless it has operators that are
-    ``wanted`` rewritten; with these rewritten; with all rewritten that can be. If none works, the
-    first error is raised.
+    Versions, each of which returns named ``heads``: the module as it is, unless it has operators
+    that are ``wanted`` rewritten; with these rewritten; with all rewritten that can be. If none
+    works, the first error is raised.
     """
     first: Exception | None = None
-    for version in _versions(module, size_wh, wanted):
+    for version in _versions(module, size_wh, wanted, heads):
         try:
             return convert(version)
         except Exception as error:  # converters raise all kinds
@@ -73,14 +78,16 @@ def first_that_works(
     raise first
 
 
-def _versions(module: nn.Module, size_wh: tuple[int, int], wanted: Wanted) -> Iterator[nn.Module]:
+def _versions(
+    module: nn.Module, size_wh: tuple[int, int], wanted: Wanted, heads: Sequence[str]
+) -> Iterator[nn.Module]:
     try:
-        program = capture(module, size_wh)
+        program = capture(module, size_wh, heads)
     except Exception as error:  # the user's code is run, which may raise anything
         log.debug("the module cannot be listed: %s: %s", type(error).__name__, error)
         yield module
         return
     if not any(wanted(node) for node in operators_of(program.graph)):
         yield module
-    yield NamedHeads(flat_module(program, wanted))
-    yield NamedHeads(flat_module(program, lambda node: wanted(node) or has_rewrite(node)))
+    yield NamedHeads(flat_module(program, wanted), heads)
+    yield NamedHeads(flat_module(program, lambda node: wanted(node) or has_rewrite(node)), heads)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from panokit._quiet import quiet
 from panokit.errors import ExportError, PanokitError
 from panokit_converters.contract import TupleHeads
+from panokit_converters.interface import HEADS
 from panokit_converters.program.capture import (
     OperatorCall,
     capture,
@@ -60,7 +61,12 @@ class Place:
 
 @contextmanager
 def explained(
-    format: str, tool: str, module: nn.Module, size_wh: tuple[int, int], probe: Probe
+    format: str,
+    tool: str,
+    module: nn.Module,
+    size_wh: tuple[int, int],
+    probe: Probe,
+    heads: Sequence[str] = HEADS,
 ) -> Iterator[None]:
     """Whatever a converter raises in the block becomes an ``ExportError`` that names the layer."""
     try:
@@ -69,7 +75,7 @@ def explained(
         raise
     except Exception as error:
         # Converters are large: any kind of exception comes out of them.
-        sentence = _sentence(tool, error, _place(module, size_wh, probe, error))
+        sentence = _sentence(tool, error, _place(module, size_wh, probe, error, heads))
         raise ExportError(format, sentence) from error
 
 
@@ -98,16 +104,20 @@ def _reason(error: Exception) -> str:
 
 
 def _place(
-    module: nn.Module, size_wh: tuple[int, int], probe: Probe, error: Exception
+    module: nn.Module,
+    size_wh: tuple[int, int],
+    probe: Probe,
+    error: Exception,
+    heads: Sequence[str],
 ) -> Place | None:
     for path, layer in module.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
             return Place(_SCRIPT, path, str(layer.original_name))
     with quiet(log):
         try:
-            program = capture(module, size_wh)
+            program = capture(module, size_wh, heads)
         except Exception:  # the module cannot even be listed
-            return _stopped_at(module, size_wh)
+            return _stopped_at(module, size_wh, heads)
         flat = program.module(check_guards=False)
         ranked = _ranked(flat, str(error))
         found = _first_that_fails(flat, ranked, probe)
@@ -192,7 +202,7 @@ class _Last(TorchFunctionMode):
             raise
 
 
-def _stopped_at(module: nn.Module, size_wh: tuple[int, int]) -> Place | None:
+def _stopped_at(module: nn.Module, size_wh: tuple[int, int], heads: Sequence[str]) -> Place | None:
     """Where torch.export itself stops: the layer that was running, and its last call."""
     entered: list[tuple[str, str]] = []
     hooks = []
@@ -211,7 +221,7 @@ def _stopped_at(module: nn.Module, size_wh: tuple[int, int]) -> Place | None:
         width, height = size_wh
         with last:
             torch.export.export(
-                TupleHeads(module).eval(), (torch.zeros(1, 3, height, width),), strict=False
+                TupleHeads(module, heads).eval(), (torch.zeros(1, 3, height, width),), strict=False
             )
     except Exception:  # the same again
         path, kind = entered[-1] if entered else ("", type(module).__name__)

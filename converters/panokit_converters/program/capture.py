@@ -8,7 +8,7 @@ ones that it has; what depends on weights alone is computed at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from panokit._quiet import quiet
 from panokit_converters.contract import TupleHeads
+from panokit_converters.interface import HEADS
 from panokit_converters.program.rewrites import REWRITES
 
 __all__ = [
@@ -37,11 +38,11 @@ Wanted = Callable[[fx.Node], bool]
 _ROUNDS = 4  # a rewrite may bring operators that are rewritten as well
 
 
-def capture(module: nn.Module, size_wh: tuple[int, int]) -> Any:
-    """The ``torch.export.ExportedProgram`` of a module of the head contract in eval mode; its
-    heads come in the order of ``HEADS``. Raises what torch raises."""
+def capture(module: nn.Module, size_wh: tuple[int, int], heads: Sequence[str] = HEADS) -> Any:
+    """The ``torch.export.ExportedProgram`` of a module in eval mode that returns named ``heads``;
+    they come in this order. Raises what torch raises."""
     width, height = size_wh
-    return export_program(TupleHeads(module).eval(), (torch.zeros(1, 3, height, width),))
+    return export_program(TupleHeads(module, heads).eval(), (torch.zeros(1, 3, height, width),))
 
 
 def export_program(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,40 +38,51 @@ log = logging.getLogger(__name__)
 
 
 class NhwcHeads(nn.Module):
-    """A module of the head contract, channels last: ``[N,H,W,3]`` → three heads ``[N,h,w,C]``."""
+    """A module with named heads, channels last: ``[N,H,W,3]`` → pictures ``[N,h,w,C]``, and what is
+    no picture as it is."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, names: Sequence[str] = HEADS) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.names = module, sorted(names)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         heads = self.module(image.permute(0, 3, 1, 2))
         # Sorted, as the signature will be: the order in the file then does not depend on ours.
-        return {name: heads[name].permute(0, 2, 3, 1) for name in sorted(HEADS)}
+        return {
+            name: heads[name].permute(0, 2, 3, 1) if heads[name].ndim == 4 else heads[name]
+            for name in self.names
+        }
 
 
 # The converter writes this path into the names of tensors; artifacts must not change with files.
 NhwcHeads.__module__ = "panokit_converters.tflite"
 
 
-def convert_tflite(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
-    """A float32 TFLite file of ``module`` (head contract, eval mode) for one image of ``size_wh``.
+def convert_tflite(
+    module: nn.Module, size_wh: tuple[int, int], heads: Sequence[str] = HEADS
+) -> bytes:
+    """A float32 TFLite file of ``module`` (eval mode, returns named ``heads``) for one image of
+    ``size_wh``.
 
     The same weights give the same bytes. Takes a quarter of a minute; for other precisions
     quantize the file.
     """
     width, height = size_wh
-    run_heads(module, torch.zeros(1, 3, height, width))
-    with explained("TFLite", "litert-torch", module, size_wh, _probe):
+    run_heads(module, torch.zeros(1, 3, height, width), heads)
+    with explained("TFLite", "litert-torch", module, size_wh, _probe, heads):
         return first_that_works(
-            module, size_wh, _wants_rewritten, lambda version: _converted(version, size_wh)
+            module,
+            size_wh,
+            _wants_rewritten,
+            lambda version: _converted(version, size_wh, heads),
+            heads,
         )
 
 
-def _converted(module: nn.Module, size_wh: tuple[int, int]) -> bytes:
+def _converted(module: nn.Module, size_wh: tuple[int, int], heads: Sequence[str]) -> bytes:
     width, height = size_wh
     image = torch.zeros(1, height, width, 3)
-    content = _convert(NhwcHeads(module).eval(), sample_kwargs={INPUT: image})
+    content = _convert(NhwcHeads(module, heads).eval(), sample_kwargs={INPUT: image})
     if strange := [n for n in tflite_operators(content) if n.startswith("STABLEHLO")]:
         # Inner language of the compiler, which hardly any runtime has.
         raise NotImplementedError(f"{', '.join(strange)} are left in the file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,17 @@ __all__ = [
 ]
 
 
-def tflite_specs(tflite: bytes) -> tuple[TensorSpec, dict[str, TensorSpec]]:
-    """The input and the heads of a file, with their quantization, as the file itself states."""
+def tflite_specs(
+    tflite: bytes, heads: Sequence[str] = HEADS
+) -> tuple[TensorSpec, dict[str, TensorSpec]]:
+    """The input and the ``heads`` of a file that was made here, with their quantization, as the
+    file itself states."""
     runner = _runner(tflite)
     inputs, outputs = runner.get_input_details(), runner.get_output_details()
-    if set(inputs) != {INPUT} or set(outputs) != set(HEADS):
-        expected = f"expected {INPUT} → {', '.join(HEADS)}"
+    if set(inputs) != {INPUT} or set(outputs) != set(heads):
+        expected = f"expected {INPUT} → {', '.join(heads)}"
         raise ExportError("TFLite", f"{expected}, got {sorted(inputs)} → {sorted(outputs)}")
-    return _spec(INPUT, inputs[INPUT]), {name: _spec(name, outputs[name]) for name in HEADS}
+    return _spec(INPUT, inputs[INPUT]), {name: _spec(name, outputs[name]) for name in heads}
 
 
 def tflite_operators(tflite: bytes) -> dict[str, int]:
@@ -97,14 +101,15 @@ def xnnpack_share(tflite: bytes) -> float:
 def _spec(name: str, detail: dict[str, Any]) -> TensorSpec:
     dtype = np.dtype(detail["dtype"])
     scale, zero_point = detail["quantization"]
-    integer = np.issubdtype(dtype, np.integer)
+    labels = dtype.name in ("int32", "int64")
+    integer = np.issubdtype(dtype, np.integer) and not labels
     if integer and not scale > 0:
         raise ExportError("TFLite", f"tensor {name!r} is {dtype.name} but has no scale")
     return TensorSpec(
         name=name,
         shape=tuple(int(v) for v in detail["shape"]),
         dtype=dtype.name,
-        layout="nhwc",
+        layout="nhwc" if len(detail["shape"]) == 4 else "rows",
         scale=float(scale) if integer else None,
         zero_point=int(zero_point) if integer else None,
     )

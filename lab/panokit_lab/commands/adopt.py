@@ -9,23 +9,30 @@ import typer
 
 from panokit._files import write_json
 from panokit.cli.console import Grid, note, show, working
-from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
-from panokit.config import read_settings_file
-from panokit.decoding import DecodingSettings
-from panokit.errors import UsageError
-from panokit.families import FAMILIES
+from panokit.cli.options import INPUT, OUTPUT, JsonOption, output_folder
 from panokit.photo import Photo
 from panokit.samples import sample_photos
 from panokit.taxonomy import Taxonomy
 from panokit_lab.adopt import Adopted, AdoptRequest
 from panokit_lab.adopt import adopt as run_adopt
+from panokit_lab.commands.options import (
+    ContractOption,
+    DecodingOption,
+    FitOption,
+    MapOption,
+    MeanOption,
+    StdOption,
+    input_changes,
+    named_heads,
+    read_decoding,
+)
 
 __all__ = ["adopt"]
 
 
 def adopt(
     files: Annotated[
-        list[Path], typer.Argument(help="Model files of one network: .tflite, .onnx.")
+        list[Path], typer.Argument(help="Model files of one network: .tflite, .onnx, .mlpackage.")
     ],
     out: Annotated[
         Path,
@@ -36,14 +43,7 @@ def adopt(
             rich_help_panel=OUTPUT,
         ),
     ],
-    contract: Annotated[
-        str,
-        typer.Option(
-            "--contract",
-            help=f"What the network is: {', '.join(FAMILIES)}. Default: guessed from its outputs.",
-            rich_help_panel=INPUT,
-        ),
-    ] = "",
+    contract: ContractOption = "",
     taxonomy: Annotated[
         Path | None,
         typer.Option(
@@ -52,36 +52,11 @@ def adopt(
             rich_help_panel=INPUT,
         ),
     ] = None,
-    map: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="HEAD=TENSOR; once for each.", rich_help_panel=INPUT),
-    ] = None,
-    mean: Annotated[
-        str,
-        typer.Option(
-            "--mean", help="Taken off each channel, 0..255: R,G,B.", rich_help_panel=INPUT
-        ),
-    ] = "",
-    std: Annotated[
-        str,
-        typer.Option("--std", help="Divides each channel after it: R,G,B.", rich_help_panel=INPUT),
-    ] = "",
-    fit: Annotated[
-        str,
-        typer.Option(
-            "--fit",
-            help="Where the photo lies in the input: letterbox, top-left or stretch.",
-            rich_help_panel=INPUT,
-        ),
-    ] = "",
-    decoding: Annotated[
-        Path | None,
-        typer.Option(
-            "--decoding",
-            help="JSON of decoding settings instead of the family's.",
-            rich_help_panel=DO,
-        ),
-    ] = None,
+    map: MapOption = None,
+    mean: MeanOption = "",
+    std: StdOption = "",
+    fit: FitOption = "",
+    decoding: DecodingOption = None,
     photos: Annotated[
         list[Path] | None,
         typer.Option(
@@ -100,20 +75,14 @@ def adopt(
 
     Example: panokit adopt yolo11n-seg.tflite --out yolo.panokit
     """
-    changes: dict[str, Any] = {}
-    for name, text in (("mean", mean), ("std", std)):
-        if text:
-            changes[name] = _triple(name, text)
-    if fit:
-        changes["fit"] = fit
     request = AdoptRequest(
         files=tuple(files),
         out=out,
         family=contract or None,
         taxonomy=Taxonomy.load(taxonomy) if taxonomy else None,
-        heads=_pairs(map or ()),
-        decoding=read_settings_file(DecodingSettings, decoding, "decoding") if decoding else None,
-        changes=changes,
+        heads=named_heads(map),
+        decoding=read_decoding(decoding),
+        changes=input_changes(mean, std, fit),
         licence=licence,
     )
     opened = [Photo.open(p) for p in (photos or sample_photos().values())]
@@ -122,30 +91,6 @@ def adopt(
     _print(result)
     if json:
         write_json(json, _summary(result))
-
-
-def _triple(name: str, text: str) -> tuple[float, float, float]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) == 1:
-        numbers *= 3
-    if len(numbers) != 3:
-        raise UsageError(f"--{name} is {text!r}; expected one number or three with commas.")
-    return numbers[0], numbers[1], numbers[2]
-
-
-def _pairs(given: list[str] | tuple[()]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in given:
-        head, equals, tensor = text.partition("=")
-        if not equals or not head or not tensor:
-            raise UsageError(
-                f"--map is {text!r}; expected HEAD=TENSOR, such as semantic=Identity_2."
-            )
-        pairs[head] = tensor
-    return pairs
 
 
 def _summary(result: Adopted) -> dict[str, Any]:

@@ -16,13 +16,24 @@ import typer
 from panokit._files import write_json
 from panokit.cli.console import Grid, note, show, working
 from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
-from panokit.config import read_settings_file
-from panokit.decoding import PostprocessConfig
-from panokit.dump import HEADS
 from panokit.errors import UsageError
 from panokit.preprocessing import parse_size
 from panokit.taxonomy import Taxonomy
-from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
+from panokit_converters.adapt import KnownOfModule
+from panokit_lab.commands.options import (
+    ContractOption,
+    DecodingOption,
+    FitOption,
+    MapOption,
+    MeanOption,
+    ModuleOption,
+    SizeOption,
+    StdOption,
+    TaxonomyOption,
+    input_changes,
+    named_heads,
+    read_decoding,
+)
 from panokit_lab.export import (
     ExportRequest,
     ExportResult,
@@ -101,14 +112,6 @@ Licence = Annotated[
         "--licence", help="Licence of the weights, for manifest and files.", rich_help_panel=OUTPUT
     ),
 ]
-Decoding = Annotated[
-    Path | None,
-    typer.Option(
-        "--decoding",
-        help="JSON of the decoding's parameters, as `panokit tune` writes it.",
-        rich_help_panel=INPUT,
-    ),
-]
 
 
 def export(
@@ -124,7 +127,12 @@ def export(
     size: SizeOption = "320",
     strict: Strict = True,
     licence: Licence = "",
-    decoding: Decoding = None,
+    contract: ContractOption = "",
+    map: MapOption = None,
+    mean: MeanOption = "",
+    std: StdOption = "",
+    fit: FitOption = "",
+    decoding: DecodingOption = None,
     json: JsonOption = None,
 ) -> None:
     """Make the files a phone runs: TFLite, Core ML and ONNX, each checked against torch.
@@ -133,6 +141,8 @@ def export(
     """
     started = time.monotonic()
     source = None
+    if not module and (contract or map or mean or std or fit):
+        raise UsageError("--contract, --map, --mean, --std and --fit describe a --module.")
     if module:
         if taxonomy is None:
             raise UsageError("--module needs --taxonomy: a JSON file of the network's classes.")
@@ -148,7 +158,10 @@ def export(
         photos=tuple(photos or ()),
         strict=strict,
         licence=licence,
-        decoding=read_settings_file(PostprocessConfig, decoding, "decoding") if decoding else None,
+        decoding=read_decoding(decoding),
+        known=KnownOfModule(
+            contract or None, named_heads(map), changes=input_changes(mean, std, fit)
+        ),
     )
     with working("exporting") as update, _terminated_like_interrupted():
         result = run_export(request, update, source=source)
@@ -208,16 +221,19 @@ def _summary(result: ExportResult, seconds: float) -> dict[str, Any]:
 def _print_summary(result: ExportResult, seconds: float) -> None:
     peak = result.peak_memory / 2**30
     title = f"{result.bundle.root.name}, {seconds:.0f} s, peak {peak:.1f} GiB"
-    figures = ("MB", "semantic dB", "center dB", "offset dB", "equal pixels", "s")
+    heads = result.bundle.manifest.postprocessing.head_names()
+    figures = ("MB", *(f"{head} dB" for head in heads), "equal pixels", "s")
     table = Grid(("artifact", *figures), title=title, right=figures)
     for artifact in result.bundle.manifest.artifacts:
         taken = f"{result.seconds[artifact.name]:.0f}"
         check = result.checks.get(artifact.name)
         if check is None:
-            table.add(artifact.name, f"{artifact.bytes / 1e6:.2f}", *["–"] * 4, taken)
+            table.add(
+                artifact.name, f"{artifact.bytes / 1e6:.2f}", *["–"] * (len(heads) + 1), taken
+            )
             continue
         name = (f"{artifact.name} below thresholds", "red") if check.failures else artifact.name
-        decibels = [f"{check.agreement.heads[h].sqnr_db:.1f}" for h in HEADS]
+        decibels = [f"{check.agreement.heads[h].sqnr_db:.1f}" for h in heads]
         panoptic = check.agreement.panoptic
         equal = "–" if panoptic is None else f"{panoptic.equal_pixels:.4f}"
         table.add(name, f"{artifact.bytes / 1e6:.2f}", *decibels, equal, taken)

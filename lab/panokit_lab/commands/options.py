@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from panokit.cli.options import INPUT
+from panokit.cli.options import DO, INPUT
+from panokit.config import read_settings_file
+from panokit.decoding import DecodingSettings
+from panokit.errors import UsageError
+from panokit.families import FAMILIES
 
-__all__ = ["ModuleOption", "SizeOption", "TaxonomyOption"]
+__all__ = [
+    "ContractOption",
+    "DecodingOption",
+    "FitOption",
+    "MapOption",
+    "MeanOption",
+    "ModuleOption",
+    "SizeOption",
+    "StdOption",
+    "TaxonomyOption",
+    "input_changes",
+    "named_heads",
+    "read_decoding",
+]
 
 ModuleOption = Annotated[
     str,
@@ -29,3 +47,79 @@ SizeOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+ContractOption = Annotated[
+    str,
+    typer.Option(
+        "--contract",
+        help=f"What the network is: {', '.join(FAMILIES)}. Default: guessed from its outputs.",
+        rich_help_panel=INPUT,
+    ),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="HEAD=OUTPUT; once for each.", rich_help_panel=INPUT),
+]
+MeanOption = Annotated[
+    str,
+    typer.Option("--mean", help="Taken off each channel, 0..255: R,G,B.", rich_help_panel=INPUT),
+]
+StdOption = Annotated[
+    str,
+    typer.Option("--std", help="Divides each channel after it: R,G,B.", rich_help_panel=INPUT),
+]
+FitOption = Annotated[
+    str,
+    typer.Option(
+        "--fit",
+        help="Where the photo lies in the input: letterbox, top-left or stretch.",
+        rich_help_panel=INPUT,
+    ),
+]
+DecodingOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--decoding",
+        help="JSON of decoding settings instead of the network's or family's.",
+        rich_help_panel=DO,
+    ),
+]
+
+
+def input_changes(mean: str, std: str, fit: str) -> dict[str, Any]:
+    """What of a family's input is to be otherwise; ``UsageError`` names an option that cannot be
+    read."""
+    changes: dict[str, Any] = {}
+    for name, text in (("mean", mean), ("std", std)):
+        if text:
+            changes[name] = _triple(name, text)
+    return changes | ({"fit": fit} if fit else {})
+
+
+def _triple(name: str, text: str) -> tuple[float, float, float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3:
+        raise UsageError(f"--{name} is {text!r}; expected one number or three with commas.")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def named_heads(given: Sequence[str] | None) -> dict[str, str]:
+    """Tensors by head, of ``--map``."""
+    pairs: dict[str, str] = {}
+    for text in given or ():
+        head, equals, tensor = text.partition("=")
+        if not equals or not head or not tensor:
+            raise UsageError(
+                f"--map is {text!r}; expected HEAD=TENSOR, such as semantic=Identity_2."
+            )
+        pairs[head] = tensor
+    return pairs
+
+
+def read_decoding(path: Path | None) -> DecodingSettings | None:
+    """The settings of a file, of whatever contract it names."""
+    return read_settings_file(DecodingSettings, path, "decoding") if path else None

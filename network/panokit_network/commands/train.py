@@ -33,6 +33,7 @@ from panokit_network.training.board import open_board
 from panokit_network.training.cache import PhotoCache
 from panokit_network.training.config import TrainConfig
 from panokit_network.training.parallel import in_turn, process_group
+from panokit_network.training.queries import QueryTrainer
 from panokit_network.training.trainer import CHECKPOINT, Trainer, TrainResult
 from panokit_network.training.validate import Validator
 from panokit_network.weights import shipped_weights_path
@@ -62,7 +63,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         help="Settings: a JSON file, or one that comes with Panokit: camera, camera-pseudo, "
-        "camera-refine, camera-gpu.",
+        "camera-refine, camera-gpu, camera-queries.",
         rich_help_panel=DO,
     ),
 ]
@@ -183,7 +184,8 @@ def train(
             )
         )
         board = open_board(out / "tensorboard") if rank == 0 else None
-        trainer = Trainer(
+        kind = QueryTrainer if settings.queries else Trainer
+        trainer = kind(
             settings,
             cached,
             source.taxonomy,

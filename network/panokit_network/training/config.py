@@ -11,6 +11,7 @@ from panokit.config import read_settings, read_settings_file, write_settings
 from panokit.errors import ArgumentError
 from panokit.preprocessing import Size, sides
 from panokit_network.model import NetworkConfig
+from panokit_network.queries import QueryConfig
 from panokit_network.training.augment import AugmentConfig
 from panokit_network.training.losses import LossConfig
 from panokit_network.training.targets import TargetConfig
@@ -72,6 +73,7 @@ class TrainConfig:
     )
     learning_rate: float = 2e-3
     backbone_rate: float = 0.3  # the backbone's learning rate, relative
+    pyramid_rate: float = 1.0  # that of a query network's pyramid
     weight_decay: float = 0.02
     warmup_samples: int = 8_000
     cooldown_samples: int = 150_000
@@ -84,6 +86,7 @@ class TrainConfig:
     rare_photo_share: float = 0.04  # classes in fewer photos than this are seen more often
     source_weights: dict[str, float] = field(default_factory=dict)  # relative; 1 if not named
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    queries: QueryConfig | None = None  # a query network instead of center-offset
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     targets: TargetConfig = field(default_factory=TargetConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -94,7 +97,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.phases:
             raise ArgumentError("phases", "there are no phases; expected at least one")
-        positive: tuple[str, ...] = ("learning_rate", "backbone_rate", "clip_norm")
+        positive: tuple[str, ...] = ("learning_rate", "backbone_rate", "pyramid_rate", "clip_norm")
         positive += ("validate_every", "save_every", "record_every")
         for name in positive:
             if not getattr(self, name) > 0:

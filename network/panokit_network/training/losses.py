@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from panokit_datasets.records import NO_PERSON_MAP, PERSON_LEVELS
 from panokit_network.training.parallel import total_over_ranks, world_size
 from panokit_network.training.targets import IGNORED
 
-__all__ = ["Batch", "LossConfig", "panoptic_loss"]
+__all__ = ["Batch", "LossConfig", "Stacked", "panoptic_loss"]
+
+B = TypeVar("B", bound="Stacked")
 
 _EPS = 1e-4  # bounds -log(probability of the possible classes), so one wrong label cannot explode
 
@@ -28,10 +31,29 @@ class LossConfig:
 
 
 @dataclass
-class Batch:
-    """A batch of images and their :class:`panokit_network.training.targets.Targets`, stacked."""
+class Stacked:
+    """Base of batches: dataclasses whose fields are tensors ``[N,…]``, ``image`` among them."""
 
     image: Tensor  # uint8 [N,3,S,S]
+
+    def part(self: B, index: slice) -> B:
+        """Some of the samples."""
+        return type(self)(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+    def to(self: B, device: torch.device) -> B:
+        """The same batch on ``device``."""
+        move = {"device": device, "non_blocking": device.type == "cuda"}
+        return type(self)(*(getattr(self, n).to(**move) for n in self.__dataclass_fields__))
+
+    def pin_memory(self: B) -> B:
+        """The same batch in memory that a GPU can read while the CPU goes on."""
+        return type(self)(*(getattr(self, n).pin_memory() for n in self.__dataclass_fields__))
+
+
+@dataclass
+class Batch(Stacked):
+    """A batch of images and their :class:`panokit_network.training.targets.Targets`, stacked."""
+
     semantic: Tensor  # int16 [N,S/2,S/2]
     semantic_weight: Tensor  # float32 [N,S/2,S/2]
     absent: Tensor  # bool [N,C]
@@ -40,19 +62,6 @@ class Batch:
     center_weight: Tensor  # float32 [N,S/4,S/4]
     offset: Tensor  # float32 [N,2,S/4,S/4]
     offset_weight: Tensor  # float32 [N,S/4,S/4]
-
-    def part(self, index: slice) -> Batch:
-        """Some of the samples."""
-        return Batch(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on ``device``."""
-        move = {"device": device, "non_blocking": device.type == "cuda"}
-        return Batch(*(getattr(self, name).to(**move) for name in self.__dataclass_fields__))
-
-    def pin_memory(self) -> Batch:
-        """The same batch in memory that a GPU can read while the CPU goes on."""
-        return Batch(*(getattr(self, name).pin_memory() for name in self.__dataclass_fields__))
 
 
 def panoptic_loss(

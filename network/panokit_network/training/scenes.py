@@ -7,7 +7,8 @@ number of worker processes.
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +22,8 @@ from panokit_datasets.records import PhotoRecord
 from panokit_network.training.augment import Scene, random_scene
 from panokit_network.training.cache import PhotoCache
 from panokit_network.training.config import TrainConfig
-from panokit_network.training.losses import Batch
-from panokit_network.training.targets import LabelWeights, Targets, make_targets
+from panokit_network.training.losses import Batch, Stacked
+from panokit_network.training.targets import LabelWeights, make_targets
 
 __all__ = ["SceneStream", "collate", "loader", "photo_probabilities"]
 
@@ -45,19 +46,22 @@ def photo_probabilities(records: Sequence[PhotoRecord], config: TrainConfig) -> 
     return np.array(weights) / total
 
 
-def collate(scenes: Sequence[Scene], targets: Sequence[Targets]) -> Batch:
-    """Stack scenes and targets to a batch."""
+def collate(scenes: Sequence[Scene], targets: Sequence[Any], kind: type[Stacked] = Batch) -> Any:
+    """Stack scenes and targets, whose fields have the names of the batch's, to a batch."""
     image = np.stack([s.image_hwc for s in scenes])  # [N,S,S,3]: channels-last in memory
 
     def stack(name: str) -> torch.Tensor:
         return torch.from_numpy(np.stack([getattr(t, name) for t in targets]))
 
-    names = [n for n in Batch.__dataclass_fields__ if n != "image"]
-    return Batch(torch.from_numpy(image).permute(0, 3, 1, 2), *(stack(n) for n in names))
+    names = [n for n in kind.__dataclass_fields__ if n != "image"]
+    return kind(torch.from_numpy(image).permute(0, 3, 1, 2), *(stack(n) for n in names))
 
 
-class SceneStream(Dataset[Batch]):
-    """``stream[step]`` is the batch of that step (or this rank's share of it)."""
+class SceneStream(Dataset[Any]):
+    """``stream[step]`` is the batch of that step (or this rank's share of it).
+
+    ``make(scene, weights)`` makes the targets of a scene, ``batch`` is their class when stacked.
+    """
 
     def __init__(
         self,
@@ -66,8 +70,11 @@ class SceneStream(Dataset[Batch]):
         config: TrainConfig,
         rank: int = 0,
         world_size: int = 1,
+        make: Callable[[Scene, LabelWeights], Any] = make_targets,
+        batch: type[Stacked] = Batch,
     ) -> None:
         self.cache, self.config = cache, config
+        self.make, self.batch = make, batch
         self.weights = LabelWeights.of(taxonomy, config.targets)
         self.cumulative = np.cumsum(photo_probabilities(cache.records, config))
         has_object = [any(s.is_object for s in r.segments) for r in cache.records]
@@ -79,15 +86,15 @@ class SceneStream(Dataset[Batch]):
     def __len__(self) -> int:
         return self.config.total_steps
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Any:
         phase, first = self.config.at(step)
         pairs = [
             self.sample(first + i, phase.size)
             for i in range(self.rank, phase.batch, self.world_size)
         ]
-        return collate([s for s, _ in pairs], [t for _, t in pairs])
+        return collate([s for s, _ in pairs], [t for _, t in pairs], self.batch)
 
-    def sample(self, index: int, size: Size) -> tuple[Scene, Targets]:
+    def sample(self, index: int, size: Size) -> tuple[Scene, Any]:
         """Training sample number ``index`` at ``size``."""
         rng = np.random.default_rng((self.config.seed, index))
         photo = self.cache[self._draw(self.cumulative, rng)]
@@ -95,7 +102,7 @@ class SceneStream(Dataset[Batch]):
         if len(self.donors) and rng.random() < self.config.augment.paste_probability:
             donor = self.cache[int(self.donors[self._draw(self.donor_cumulative, rng)])]
         scene = random_scene(photo, donor, size, self.config.augment, rng)
-        return scene, make_targets(scene, self.weights)
+        return scene, self.make(scene, self.weights)
 
     @staticmethod
     def _draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
@@ -112,7 +119,7 @@ def _worker_setup(worker: int) -> None:
 
 def loader(
     stream: SceneStream, first_step: int, workers: int, end: int | None = None
-) -> DataLoader[Batch]:
+) -> DataLoader[Any]:
     """Batches from ``first_step`` on (up to ``end``), made by ``workers`` processes (0: in this
     one)."""
     return DataLoader(

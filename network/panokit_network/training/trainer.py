@@ -25,7 +25,7 @@ from panokit_network.training.board import Board
 from panokit_network.training.cache import PhotoCache
 from panokit_network.training.config import Phase, TrainConfig
 from panokit_network.training.loop import CHECKPOINT, Loop, adam_w, averages_of, interruptible
-from panokit_network.training.losses import Batch, panoptic_loss
+from panokit_network.training.losses import panoptic_loss
 from panokit_network.training.parallel import (
     any_rank,
     mean_over_ranks,
@@ -162,9 +162,9 @@ class Trainer:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         make_folder(self.out)
         torch.manual_seed(config.seed)
-        self.model = PanopticNetwork(config.network)
+        self.model = self.new_network()
         if init is not None:
-            self.model.load_state_dict(_initial_state(init, config, taxonomy))
+            self.load_initial(init)
         elif backbone is not None:
             self.model.backbone.load_state_dict(backbone_state(backbone, self.model.backbone))
         elif imagenet:
@@ -174,8 +174,8 @@ class Trainer:
         self.forward: nn.Module = self.model
         weight = class_weights(cache, len(taxonomy), config.class_weight_power)
         self.class_weight = weight.to(self.device)
-        self.stream = SceneStream(cache, taxonomy, config, rank, world_size())
-        self.loop: Loop[Batch] = Loop(
+        self.stream = self.new_stream(cache)
+        self.loop: Loop[Any] = Loop(
             module=self.model,
             optimizer=adam_w(
                 self.model, config.learning_rate, config.weight_decay, self._relative_rate
@@ -189,6 +189,29 @@ class Trainer:
             config=config.to_json(),
         )
         self._phase: Phase | None = None
+
+    def new_network(self) -> PanopticNetwork:
+        """The network to train, as it begins."""
+        return PanopticNetwork(self.config.network)
+
+    def load_initial(self, path: str | Path) -> None:
+        """Start from a weight file."""
+        self.model.load_state_dict(_initial_state(path, self.config, self.taxonomy))
+
+    def new_stream(self, cache: PhotoCache) -> SceneStream:
+        """The batches to train on."""
+        return SceneStream(cache, self.taxonomy, self.config, self.rank, world_size())
+
+    def write_weights(self, path: Path) -> None:
+        """Write the averaged weights."""
+        training = {"samples": self.samples, "config": self.loop.config}
+        state = self.loop.averages
+        save_weights(path, state, self.config.network, self.taxonomy, training)
+
+    def loss_of(self, heads: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
+        """The terms of the loss and their ``total``."""
+        person = self.stream.weights.person
+        return panoptic_loss(heads, batch, self.class_weight, self.config.loss, person)
 
     def _relative_rate(self, parameter: str) -> float:
         return self.config.backbone_rate if parameter.startswith("backbone.") else 1.0
@@ -207,9 +230,7 @@ class Trainer:
         if self.rank:
             return
         self.loop.save()
-        training = {"samples": self.samples, "config": self.loop.config}
-        averages = self.loop.averages
-        save_weights(self.out / WEIGHTS, averages, self.config.network, self.taxonomy, training)
+        self.write_weights(self.out / WEIGHTS)
         if self.on_save:
             self.on_save()
 
@@ -222,7 +243,7 @@ class Trainer:
 
     def averaged(self) -> PanopticNetwork:
         """A copy of the network with the averaged weights, in eval mode."""
-        network = PanopticNetwork(self.config.network)
+        network = self.new_network()
         network.load_state_dict({k: v.cpu() for k, v in self.loop.averages.items()}, strict=False)
         return _in_layout(network, self.layout).to(self.device).eval()
 
@@ -258,7 +279,7 @@ class Trainer:
             self.step, self.samples, finished, self.out / WEIGHTS, stopped.is_set() and not finished
         )
 
-    def train_step(self, batch: Batch) -> dict[str, Any]:
+    def train_step(self, batch: Any) -> dict[str, Any]:
         """One optimizer step on ``batch``; returns its figures."""
         started = time.perf_counter()
         phase, samples = self.config.at(self.step)
@@ -275,15 +296,14 @@ class Trainer:
             **{k: float(mean_over_ranks(v)) for k, v in losses.items()},
         }
 
-    def _loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def _loss(self, batch: Any, step: int) -> dict[str, Tensor]:
         batch = batch.to(self.device)
         image = batch.image.float().contiguous(memory_format=self.layout)
         if self.config.dropout:  # what a step leaves out depends on its number alone
             torch.manual_seed(hash((self.config.seed, step, self.rank)) % 2**63)
         with mixed_precision(self.device, self.config.bf16):
             heads = self.forward(image)
-        person = self.stream.weights.person
-        return panoptic_loss(heads, batch, self.class_weight, self.config.loss, person)
+        return self.loss_of(heads, batch)
 
     def _enter(self, phase: Phase) -> None:
         """Freeze and thaw as the phase wants."""

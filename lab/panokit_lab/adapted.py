@@ -1,0 +1,33 @@
+"""A network source as one of a contract: the stage between opening a network and using it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from panokit_converters.adapt import ContractModule, KnownOfModule, adapt
+from panokit_network.source import NetworkSource
+
+__all__ = ["adapted_source"]
+
+
+def adapted_source(
+    source: NetworkSource, size_wh: tuple[int, int], known: KnownOfModule
+) -> NetworkSource:
+    """``source`` with its input and heads as its contract has them. Our own networks, and what was
+    adapted before, stay as they are. How a user's heads were found goes into the remarks."""
+    if source.config is not None or isinstance(source.module, ContractModule):
+        if known.decoding is not None:
+            return replace(source, postprocessing=known.decoding)
+        return source
+    found = adapt(source.module, size_wh, known)
+    told = known.decoding is not None or not isinstance(found.decoding, type(source.postprocessing))
+    remarks = source.remarks
+    if found.module is not source.module:
+        remarks = (*remarks, f"the network is taken for {found.family}: {found.why}")
+    return replace(
+        source,
+        module=found.module,
+        postprocessing=found.decoding if told else source.postprocessing,
+        preprocessing=found.preprocessing,
+        remarks=remarks,
+    )
