@@ -124,7 +124,8 @@ def segformer() -> nn.Module:
     """A transformer of four resolutions, and a perceptron over them: SegFormer-B0."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-    return SegformerForSemanticSegmentation(SegformerConfig(num_labels=CLASSES))
+    module: nn.Module = SegformerForSemanticSegmentation(SegformerConfig(num_labels=CLASSES))
+    return module
 
 
 def lraspp() -> nn.Module:

@@ -80,7 +80,7 @@ class PhotoStream:
 
     def _crop(self, rng: np.random.Generator, size: Size) -> Tensor:
         image = self.images[int(rng.integers(len(self.images)))]
-        x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+        x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
         height, width = x.shape[-2:]
         w, h = sides(size)
         scale = max(w / width, h / height) * float(rng.uniform(1.0, 1.6))
@@ -98,10 +98,18 @@ def distil_loss(
 ) -> Tensor:
     """How far ``heads`` are from the teacher's (a scalar, 0 for the same heads).
 
-    Classes: Kullback-Leibler divergence. Centres: binary cross-entropy with the teacher's
-    probability, peaks counted up. Offsets: absolute difference, weighted by the teacher's
-    probability of a thing class (``things`` bool ``[C]``); elsewhere they mean nothing.
+    Of ``center-offset``, classes: Kullback-Leibler divergence. Centres: binary cross-entropy with
+    the teacher's probability, peaks counted up. Offsets: absolute difference, weighted by the
+    teacher's probability of a thing class (``things`` bool ``[C]``); elsewhere they mean nothing.
+    Of other contracts, classes likewise, masks by binary cross-entropy, and any other head by its
+    squared difference as a share of the teacher's variance.
     """
+    if "center" not in teacher:
+        return sum(
+            (_head_loss(name, heads[name].float(), wanted.float())
+             for name, wanted in teacher.items() if wanted.is_floating_point()),
+            torch.zeros(()),
+        )  # fmt: skip
     want = teacher["semantic"].float().log_softmax(1)
     have = heads["semantic"].float().log_softmax(1)
     semantic = (want.exp() * (want - have)).sum(1).mean()
@@ -114,6 +122,18 @@ def distil_loss(
     share = torch.ones_like(error) if things is None else want.exp()[:, things].sum(1)
     offset = (error * share).sum() / share.sum().clamp(min=1)
     return semantic + LOSS.center * center + LOSS.offset * offset
+
+
+def _head_loss(name: str, x: Tensor, wanted: Tensor) -> Tensor:
+    if name in ("classes", "semantic"):
+        axis = 1 if wanted.ndim == 4 else -1
+        want, have = wanted.log_softmax(axis), x.log_softmax(axis)
+        return (want.exp() * (want - have)).sum(axis).mean()
+    if name == "masks":
+        p = wanted.sigmoid()
+        entropy = -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
+        return (F.binary_cross_entropy_with_logits(x, p, reduction="none") - entropy).mean()
+    return (x - wanted).square().mean() / wanted.var().clamp(min=1e-6)
 
 
 @dataclass(frozen=True)
@@ -150,6 +170,12 @@ class Lesson:
             raise ArgumentError(
                 f"{self.step.kind} distil",
                 f"{self.step.kind} distil is {self.step.distil!r}; expected {expected}",
+            )
+        if "semantic" not in heads or "center" not in heads:
+            raise ArgumentError(
+                f"{self.step.kind} distil",
+                f"{self.step.kind} distil is {self.step.distil!r}; expected 1 for a network of "
+                "another contract than center-offset: it learns from its teacher alone",
             )
         weight = self.class_weight
         if weight is None:

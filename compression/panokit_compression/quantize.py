@@ -177,6 +177,9 @@ def _tool_steps(step: Quantize) -> Any:
     aeq = _tool()
     manager = aeq.recipe_manager.RecipeManager()
     every: dict[str, Any] = {"regex": ".*", "operation_name": "*"}
+    # Kernels of products of matrices know one scale for all of a constant.
+    products: dict[str, Any] = {"regex": ".*", "operation_name": "BATCH_MATMUL"}
+    one_scale = aeq.qtyping.QuantGranularity.TENSORWISE
     if step.precision == "float16":
         manager.add_quantization_config(
             **every, op_config=_float16_config(aeq), algorithm_key="float_casting"
@@ -187,9 +190,12 @@ def _tool_steps(step: Quantize) -> Any:
             manager.add_weight_only_config(regex=".*", operation_name="CONV_2D", num_bits=4)
     elif step.precision == "int8-dynamic":
         manager.add_dynamic_config(**every, num_bits=8)
+        # Hybrid ones end the process where a constant comes first.
+        manager.add_quantization_config(**products, algorithm_key="no_quantize")
     else:
-        bits = _activation_bits(step)
-        manager.add_static_config(**every, activation_num_bits=bits, weight_num_bits=8)
+        bits = {"activation_num_bits": _activation_bits(step), "weight_num_bits": 8}
+        manager.add_static_config(**every, **bits)
+        manager.add_static_config(**products, **bits, weight_granularity=one_scale)
     return manager.get_quantization_recipe()
 
 

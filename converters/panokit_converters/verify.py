@@ -198,7 +198,7 @@ def _verify(
         failures += _golden_failures(golden, artifact)
         if truth:
             measured = measure(runtime, artifact, bundle.manifest, inputs, truth)
-            failures += judge(measured.agreement, thresholds)
+            failures += judge(measured.agreement, thresholds, artifact.precision)
     except (MissingExtraError, NotRunHereError) as error:
         return ArtifactVerdict(
             artifact.name, artifact.precision, name, thresholds, not_run=str(error)

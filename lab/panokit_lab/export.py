@@ -338,7 +338,7 @@ def check_artifact(
     except NotRunHereError as error:  # what coremltools writes and the interpreter does not know
         return CheckedArtifact(made, None, {}, str(error))
     thresholds = thresholds_for(artifact)
-    failures = judge(found.agreement, thresholds)
+    failures = judge(found.agreement, thresholds, artifact.precision)
     if failures and strict:
         raise ExportError(artifact.name, f"differs too much from torch: {'; '.join(failures)}")
     return CheckedArtifact(

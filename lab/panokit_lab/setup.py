@@ -154,8 +154,10 @@ class ExperimentRequest:
             )
             return adapted_source(source, sides(self.size), self.known)
         if self.weights is None:
-            return NetworkSource.from_weights(shipped_weights_path())
-        return NetworkSource.from_weights(self.weights)
+            source = NetworkSource.from_weights(shipped_weights_path())
+        else:
+            source = NetworkSource.from_weights(self.weights)
+        return adapted_source(source, sides(self.size), self.known)
 
     def _photos(self, count: int, config: PreprocessConfig) -> tuple[CalibrationSet | None, Images]:
         """``count`` inputs to calibrate with (none without), and other photos to judge with."""

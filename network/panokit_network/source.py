@@ -45,6 +45,9 @@ __all__ = ["NetworkSource", "import_network", "load_state", "save_state", "steps
 
 LICENCE = "not stated"
 MODULE_FORMAT = "panokit-module/1"
+WRAPPED = "network."
+"""What names of weights begin with in files of a network that was put into another, which scales
+its input and names its heads."""
 
 # What people call the folders beside their code, and some packages install by mistake.
 _NAMES_OF_MANY = frozenset({"examples", "model", "models", "scripts", "test", "tests", "utils"})
@@ -323,9 +326,13 @@ class _StoredModule:
             module = plain_module(module)
             if self.folded:
                 module = fold_batch_norms(module)
+            inside = not hasattr(module, WRAPPED.rstrip("."))
             try:
                 if self.widths is not None:
-                    apply_widths(module, self.widths)
+                    named = self.widths.items()
+                    apply_widths(
+                        module, {k.removeprefix(WRAPPED) if inside else k: v for k, v in named}
+                    )
             except (RuntimeError, ValueError) as error:
                 reason = f"weights do not fit the module: {str(error)[:300]}"
                 raise DataError(path, reason) from None

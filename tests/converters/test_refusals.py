@@ -123,3 +123,26 @@ def test_errors_of_ours_pass_as_they_are() -> None:
         explained("X", "the tool", Network(nn.Tanh()).eval(), SIZE, takes_all),
     ):
         raise ArgumentError("module", "ours")
+
+
+class _Branching(nn.Module):
+    """Asks its weights, or the picture, which way to go."""
+
+    def __init__(self, by_image: bool) -> None:
+        super().__init__()
+        self.by_image = by_image
+        self.register_buffer("share", torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        asked = x.mean() if self.by_image else self.get_buffer("share")[1]
+        return x * 2 if asked > -0.5 else x  # for any picture of 0..255 it is the same
+
+
+def test_weights_may_decide_and_pictures_may_not() -> None:
+    from panokit_converters.program.capture import export_program
+
+    image = (torch.rand(1, 3, 8, 8),)
+    program = export_program(_Branching(False).eval(), image)
+    torch.testing.assert_close(program.module()(*image), 2 * image[0])
+    with pytest.raises(Exception, match="data-dependent"):
+        export_program(_Branching(True).eval(), image)

@@ -413,4 +413,5 @@ def test_a_bundle_of_another_contract_is_verified(queries: Segmenter) -> None:
 
     (verdict,) = verify_bundle(queries.bundle, photos())
     assert verdict.passed
-    assert verdict.golden is not None and verdict.golden.identical
+    assert verdict.golden is not None
+    assert verdict.golden.identical

@@ -128,7 +128,8 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background shells ignore it
 from panokit_lab import artifacts, bundle_writer, export
 from panokit_lab.commands import export as cli
-artifacts.convert_onnx = lambda module, size_wh, heads: Path({str(tmp_path / "m.onnx")!r}).read_bytes()
+made = Path({str(tmp_path / "m.onnx")!r})
+artifacts.convert_onnx = lambda module, size_wh, heads: made.read_bytes()
 tempfile.tempdir = {str(tmp_path / "temporary")!r}
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from panokit.taxonomy import Taxonomy

@@ -8,14 +8,16 @@ ones that it has; what depends on weights alone is computed at once.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._functorch import config as functorch_config
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from panokit._quiet import quiet
+from panokit._quiet import hushed, quiet
 from panokit_converters.contract import TupleHeads
 from panokit_converters.interface import HEADS
 from panokit_converters.program.rewrites import REWRITES
@@ -46,9 +48,47 @@ def capture(module: nn.Module, size_wh: tuple[int, int], heads: Sequence[str] = 
 
 
 def export_program(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
-    """``module`` for inputs of these shapes."""
+    """``module`` for inputs of these shapes.
+
+    Where the module asks a tensor whether it is true (EoMT does: whether its masks are annealed),
+    what weights and buffers answer becomes part of the program. Where the image answers, torch's
+    error stays: no file of one program can hold that.
+    """
     with quiet(log), torch.no_grad():
-        return torch.export.export(module, inputs, strict=False)
+        try:
+            return torch.export.export(module, inputs, strict=False)
+        except Exception as error:
+            if "data-dependent" not in str(error):
+                raise
+            log.debug("answers of weights are taken as they are: %s", error)
+            return _decided_by_weights(module, inputs, error)
+
+
+def _decided_by_weights(
+    module: nn.Module, inputs: tuple[Tensor, ...], error: Exception
+) -> torch.export.ExportedProgram:
+    """The program of the way that the module takes, if no input has a say in that."""
+    with hushed(logging.getLogger("torch"), logging.CRITICAL), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Tensors carry their values along, and whoever asks for one is answered.
+        with functorch_config.patch(fake_tensor_propagate_real_tensors=True):
+            program = torch.export.export(module, inputs, strict=False)
+    pixels = set(program.graph_signature.user_inputs)
+    waiting = [n for n in program.graph.nodes if operator_name(n) in _ASKED]
+    seen: set[fx.Node] = set()
+    if not waiting:  # it cannot be told who was asked
+        raise error
+    while waiting:
+        node = waiting.pop()
+        if node.name in pixels:
+            raise error
+        if node not in seen:
+            seen.add(node)
+            waiting += node.all_input_nodes
+    return program
+
+
+_ASKED = {"_local_scalar_dense", "item", "is_nonzero"}
 
 
 def flat_module(program: Any, wanted: Wanted) -> fx.GraphModule:

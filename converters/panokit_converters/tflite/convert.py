@@ -121,6 +121,8 @@ def _wants_rewritten(node: fx.Node) -> bool:
         return any(d != 1 for d in argument(node, 4, [1]))
     if name == "flip":
         return len(argument(node, 1, [])) > 1
+    if name in ("slice_scatter", "select_scatter", "copy"):  # it would pad truth values
+        return bool(node.meta["val"].dtype == torch.bool)
     return resizes_unevenly(node) or asks_for_places(node)
 
 

@@ -18,7 +18,18 @@ from panokit.errors import ArgumentError
 from panokit.preprocessing import parse_size
 from panokit_compression.recipes import Recipe, load_recipe
 from panokit_lab import bench as timing
-from panokit_lab.commands.options import ModuleOption, SizeOption, TaxonomyOption
+from panokit_lab.commands.options import (
+    ContractOption,
+    DecodingOption,
+    FitOption,
+    MapOption,
+    MeanOption,
+    ModuleOption,
+    SizeOption,
+    StdOption,
+    TaxonomyOption,
+    known_of,
+)
 from panokit_lab.pipeline import run_recipes
 from panokit_lab.report import write_report
 from panokit_lab.results import RecipeResult
@@ -115,6 +126,12 @@ def run(
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
+    contract: ContractOption = "",
+    map: MapOption = None,
+    mean: MeanOption = "",
+    std: StdOption = "",
+    fit: FitOption = "",
+    decoding: DecodingOption = None,
     data: Data = None,
     split: SplitOption = "",
     limit: Limit = 0,
@@ -128,8 +145,9 @@ def run(
     Example: panokit compress run int8,coreml-palette4 --out runs
     """
     chosen = _recipes(recipes)
+    known = known_of(module, contract, map, mean, std, fit, decoding)
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
-                                tuple(photos or ()), parse_size(size))  # fmt: skip
+                                tuple(photos or ()), parse_size(size), known=known)  # fmt: skip
     with _resumable(out), working("opening the network and photos") as update:
         setup = request.open(chosen)
         for warning in setup.calibration.warnings if setup.calibration else ():
@@ -224,6 +242,12 @@ def sensitivity(
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
+    contract: ContractOption = "",
+    map: MapOption = None,
+    mean: MeanOption = "",
+    std: StdOption = "",
+    fit: FitOption = "",
+    decoding: DecodingOption = None,
     size: SizeOption = "320",
     json: JsonOption = None,
 ) -> None:
@@ -232,8 +256,9 @@ def sensitivity(
     Example: panokit compress sensitivity --data my-photos --split my_val --out layers
     """
     request = ExperimentRequest(
-        out, weights, module, taxonomy, data, split, limit, size=parse_size(size)
-    )
+        out, weights, module, taxonomy, data, split, limit, size=parse_size(size),
+        known=known_of(module, contract, map, mean, std, fit, decoding),
+    )  # fmt: skip
     (chosen,) = _recipes([recipe])
     with _resumable(out), working("opening") as update:
         setup = request.open([chosen])
@@ -275,6 +300,12 @@ def search(
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
+    contract: ContractOption = "",
+    map: MapOption = None,
+    mean: MeanOption = "",
+    std: StdOption = "",
+    fit: FitOption = "",
+    decoding: DecodingOption = None,
     data: Data = None,
     split: SplitOption = "",
     limit: Limit = 0,
@@ -288,8 +319,9 @@ def search(
     Example: panokit compress search float16,int8,int8-weights --out runs
     """
     chosen = _recipes(recipes or []) + (grid_recipes(grid) if grid else [])
+    known = known_of(module, contract, map, mean, std, fit, decoding)
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
-                                tuple(photos or ()), parse_size(size))  # fmt: skip
+                                tuple(photos or ()), parse_size(size), known=known)  # fmt: skip
     with _resumable(out), working("searching") as update:
         found = run_search(request, chosen, workers, ray_address, seconds, update)
     show(_table([r for _, r in sorted(found.results.items())]))

@@ -19,7 +19,6 @@ from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
 from panokit.errors import UsageError
 from panokit.preprocessing import parse_size
 from panokit.taxonomy import Taxonomy
-from panokit_converters.adapt import KnownOfModule
 from panokit_lab.commands.options import (
     ContractOption,
     DecodingOption,
@@ -30,8 +29,7 @@ from panokit_lab.commands.options import (
     SizeOption,
     StdOption,
     TaxonomyOption,
-    input_changes,
-    named_heads,
+    known_of,
     read_decoding,
 )
 from panokit_lab.export import (
@@ -141,8 +139,7 @@ def export(
     """
     started = time.monotonic()
     source = None
-    if not module and (contract or map or mean or std or fit):
-        raise UsageError("--contract, --map, --mean, --std and --fit describe a --module.")
+    known = known_of(module, contract, map, mean, std, fit)
     if module:
         if taxonomy is None:
             raise UsageError("--module needs --taxonomy: a JSON file of the network's classes.")
@@ -159,9 +156,7 @@ def export(
         strict=strict,
         licence=licence,
         decoding=read_decoding(decoding),
-        known=KnownOfModule(
-            contract or None, named_heads(map), changes=input_changes(mean, std, fit)
-        ),
+        known=known,
     )
     with working("exporting") as update, _terminated_like_interrupted():
         result = run_export(request, update, source=source)

@@ -13,6 +13,7 @@ from panokit.config import read_settings_file
 from panokit.decoding import DecodingSettings
 from panokit.errors import UsageError
 from panokit.families import FAMILIES
+from panokit_converters.adapt import KnownOfModule
 
 __all__ = [
     "ContractOption",
@@ -25,6 +26,7 @@ __all__ = [
     "StdOption",
     "TaxonomyOption",
     "input_changes",
+    "known_of",
     "named_heads",
     "read_decoding",
 ]
@@ -118,6 +120,23 @@ def named_heads(given: Sequence[str] | None) -> dict[str, str]:
             )
         pairs[head] = tensor
     return pairs
+
+
+def known_of(
+    module: str,
+    contract: str,
+    map: Sequence[str] | None,
+    mean: str,
+    std: str,
+    fit: str,
+    decoding: Path | None = None,
+) -> KnownOfModule:
+    """What these options say of ``--module``; they say nothing of a weight file of ours."""
+    if not module and (contract or map or mean or std or fit):
+        raise UsageError("--contract, --map, --mean, --std and --fit describe a --module.")
+    return KnownOfModule(
+        contract or None, named_heads(map), read_decoding(decoding), input_changes(mean, std, fit)
+    )
 
 
 def read_decoding(path: Path | None) -> DecodingSettings | None:
