@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from panokit.preprocessing import sides
 from panokit_converters.adapt import ContractModule, KnownOfModule, adapt
 from panokit_network.source import NetworkSource
 
 __all__ = ["adapted_source"]
+
+SIZE_STEP = 32  # our network's largest stride
 
 
 def adapted_source(
@@ -15,6 +18,8 @@ def adapted_source(
 ) -> NetworkSource:
     """``source`` with its input and heads as its contract has them. Our own networks, and what was
     adapted before, stay as they are. How a user's heads were found goes into the remarks."""
+    if source.config is not None:
+        sides(size_wh, SIZE_STEP)
     if source.config is not None or isinstance(source.module, ContractModule):
         if known.decoding is not None:
             return replace(source, postprocessing=known.decoding)

@@ -71,7 +71,6 @@ from panokit_lab.artifacts import (
 )
 from panokit_lab.bundle_writer import MIN_VECTORS, BundlePart, write_bundle
 from panokit_lab.failures import reason_of
-from panokit_lab.setup import SIZE_STEP
 from panokit_network.deploy import count_macs, count_parameters
 from panokit_network.source import NetworkSource
 
@@ -140,7 +139,7 @@ class ExportRequest:
             values = getattr(self, what)
             if len(set(values)) != len(values):
                 raise ArgumentError(what, f"{what} are {list(values)}; expected each once")
-        sides(self.size, SIZE_STEP)
+        sides(self.size)
         if self.input not in INPUT_TYPES:
             raise ArgumentError(
                 "input", f"input is {self.input!r}; expected one of: {', '.join(INPUT_TYPES)}"

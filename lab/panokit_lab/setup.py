@@ -53,7 +53,6 @@ __all__ = [
 ]
 
 TRAIN_SUFFIX = "_train"
-SIZE_STEP = 32  # the network's largest stride
 PHOTO_STREAM_LIMIT = 2000
 TAYLOR_IMAGES = 16  # calibration images that the importance of channels is measured on
 SQNR_IMAGES = 8  # images that heads are compared on
@@ -115,7 +114,7 @@ class ExperimentRequest:
     known: KnownOfModule = field(default_factory=KnownOfModule)
 
     def __post_init__(self) -> None:
-        sides(self.size, SIZE_STEP)
+        sides(self.size)
         if self.module and self.taxonomy is None:
             raise UsageError("--module needs --taxonomy: a JSON file of the network's classes.")
         if self.split and self.data is None:

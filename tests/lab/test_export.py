@@ -313,7 +313,7 @@ def test_input_by_choice(work: Path, bundle: Bundle, kind: InputType) -> None:
         pytest.param({"formats": ()}, "some of", id="no-format"),
         pytest.param({"recipes": ()}, "at least one", id="no-recipe"),
         pytest.param({"recipes": ("int8", "int8")}, "expected each once", id="twice"),
-        pytest.param({"size": 100}, "a multiple of 32", id="size"),
+        pytest.param({"size": 0}, "at least 1", id="size"),
         pytest.param({"input": "int4"}, "native, uint8, float32", id="input"),
         pytest.param({"out": Path("x")}, "ends in .panokit", id="out"),
     ],
@@ -322,6 +322,12 @@ def test_impossible_requests(change: dict, message: str) -> None:
     request = ExportRequest(weights=Path("w"), out=Path("x.panokit"))
     with pytest.raises(ArgumentError, match=re.escape(message)):
         dataclasses.replace(request, **change)
+
+
+def test_our_network_takes_multiples_of_its_stride(work: Path) -> None:
+    request = ExportRequest(weights=work / "w.safetensors", out=work / "odd.panokit", size=100)
+    with pytest.raises(ArgumentError, match="a multiple of 32"):
+        export_bundle(request)
 
 
 def test_too_few_photos_for_golden_vectors(work: Path) -> None:

@@ -111,7 +111,7 @@ def test_damaged_widths_are_a_data_error(wanted: ExperimentRequest, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"size": 100}, "a multiple of 32", id="size"),
+        pytest.param({"size": 0}, "at least 1", id="size"),
         pytest.param({"module": "a:b"}, "--module needs --taxonomy", id="no-taxonomy"),
         pytest.param({"data": None, "split": "x"}, "needs --data", id="no-data"),
     ],

@@ -25,6 +25,7 @@ from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
 from panokit.runtime import dequantize, open_runtime
 from panokit.segmenter import Segmenter
 from panokit_validation.compare import StageComparison, foreign_artifact, head_step
+from panokit_validation.contract_ties import HeadSteps, explain_contract_map
 from panokit_validation.diagnosis import Cause
 from panokit_validation.diagnosis.hypotheses import unknown
 from panokit_validation.faults.contracts import (
@@ -35,6 +36,7 @@ from panokit_validation.faults.contracts import (
 )
 from panokit_validation.maps import MapAgreement, compare_maps
 from panokit_validation.reference import place_of, told_classes
+from panokit_validation.ties import Explanation
 
 __all__ = ["ContractReference", "compare_contract", "find_contract_causes", "simulate_contract"]
 
@@ -143,6 +145,26 @@ class ContractReference:
         heads = settings.read_heads(self.mixed)
         return settings.decode(heads, self.segmenter.taxonomy, self.transform)
 
+    def explanation(self) -> Explanation | None:
+        """How the device's map follows from its heads, as far as it does."""
+        if self.mixed is None or self.transform is None:
+            return None
+        specs = self.artifact.outputs
+        unknown = {
+            name: float(specs[name].scale or 0)
+            for name in self.settings.head_names()
+            if name not in self.device_raw
+        }
+        return explain_contract_map(
+            self.dump.tensors["panoptic"],
+            self.classes,
+            self.mixed,
+            self.settings,
+            self.segmenter.taxonomy,
+            self.transform,
+            HeadSteps.of(self.mixed, unknown),
+        )
+
     @cached_property
     def classes(self) -> dict[int, int] | None:
         """Channel by segment id of the device's map; None if the dump does not tell."""
@@ -185,7 +207,15 @@ def compare_contract(reference: ContractReference) -> tuple[tuple[StageCompariso
         else:
             basis = "heads" if reference.device_raw else "input"
             basis = "photo" if basis == "input" and reference.device_image is None else basis
-            stages.append(StageComparison("panoptic", basis, reference.map_agreement(decoded)))
+            given = reference.map_agreement(decoded)
+            found = reference.explanation() if given.equal_pixels < 1 else None
+            adjusted = None
+            if found is not None:
+                pair = None
+                if found.left_classes is not None:
+                    pair = (found.left_classes, found.classes)
+                adjusted = compare_maps(found.left, found.ids, pair)
+            stages.append(StageComparison("panoptic", basis, given, None, found, adjusted))
     if not stages:
         raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
     return tuple(stages), warnings

@@ -169,9 +169,6 @@ def _validate_contract(
 ) -> PhotoVerdict:
     """The same for networks of other contracts than ``center-offset``."""
     stages, warnings = compare_contract(reference)
-    if len(reference.device_raw) == len(reference.settings.head_names()):
-        # The device's own heads have one map.
-        config = replace(config, panoptic_equal_pixels=config.panoptic_exact_pixels)
     verdict = judge(Comparison(stages, tuple(warnings)), reference.dump, config)
     if not diagnose or verdict.verdict is not Verdict.FAIL:
         return verdict

@@ -45,7 +45,7 @@ SizeOption = Annotated[
     str,
     typer.Option(
         "--size",
-        help="Input in pixels: a side, or WIDTHxHEIGHT (256x192); multiples of 32.",
+        help="Input in pixels: a side, or WIDTHxHEIGHT (256x192); of our networks multiples of 32.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -19,11 +19,20 @@ from panokit.errors import HeadError
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
 
-__all__ = ["aligned_rows", "content_pixels", "matched_pixels", "unsteady_pixels"]
+__all__ = [
+    "aligned_rows",
+    "channel_signs",
+    "content_pixels",
+    "matched_pixels",
+    "unsteady_pixels",
+]
 
 FloatArray = NDArray[np.float32]
 
 DRAWS = 12
+"""How often rows (of queries, anchors) are moved, each time to other sides."""
+
+_PICTURES = frozenset({"semantic", "center", "offset", "masks", "prototypes"})
 
 
 def matched_pixels(reference: PanopticMap, candidate: PanopticMap) -> NDArray[np.bool_]:
@@ -53,6 +62,15 @@ def content_pixels(decoded: PanopticMap, transform: TransformRecord) -> NDArray[
     return np.asarray(inside[:, None] & ((x >= 0) & (x < content_w)))
 
 
+def channel_signs(channels: int) -> FloatArray:
+    """Ways to move channels up (1) and down (-1), float32 ``[n,channels]``: all up, all down, and
+    so few that of any two channels either is up while the other is down in one of them."""
+    index = np.arange(channels)
+    bits = [np.where(index >> bit & 1, 1, -1) for bit in range((channels - 1).bit_length())]
+    both = [np.ones(channels, int), *bits]
+    return np.array([*both, *(-way for way in both)], np.float32)
+
+
 def unsteady_pixels(
     settings: DecodingSettings,
     heads: Mapping[str, FloatArray],
@@ -64,19 +82,21 @@ def unsteady_pixels(
     """Pixels of the map of ``heads`` (channels last) that become another segment's, or void, where
     every number of a head moves up or down by its step; bool ``[H,W]``.
 
-    ``steps`` are in the heads' units; heads without one stay. Which numbers go up is drawn
-    ``draws`` times, the same in every run.
+    ``steps`` are in the heads' units; heads without one stay. Channels of pictures move so that
+    each is up once while any other is down; which rows go up is drawn, the same in every run.
     """
     own = settings.decode(settings.read_heads(heads), taxonomy, transform)
     unsteady = np.zeros(own.ids.shape, bool)
     random = np.random.default_rng(0)
-    for _ in range(draws):
-        moved = {
-            name: (values + steps.get(name, 0.0) * random.choice((-1.0, 1.0), values.shape)).astype(
-                np.float32
-            )
-            for name, values in heads.items()
-        }
+    signs = {n: channel_signs(v.shape[-1]) for n, v in heads.items() if n in _PICTURES}
+    for draw in range(max([draws, *map(len, signs.values())])):
+        moved = {}
+        for name, values in heads.items():
+            if name in signs:
+                way = signs[name][draw % len(signs[name])]
+            else:
+                way = random.choice(np.array([-1, 1], np.float32), values.shape)
+            moved[name] = np.asarray(values + np.float32(steps.get(name, 0.0)) * way, np.float32)
         try:
             other = settings.decode(settings.read_heads(moved), taxonomy, transform)
         except HeadError:  # a step over the end of what is allowed
