@@ -167,9 +167,12 @@ def _by_shapes(outputs: Sequence[FileTensor], size_wh: tuple[int, int]) -> Guess
     anchors = sum((width // s) * (height // s) for s in STRIDES)
     pictures = [t for t in outputs if len(t.shape) == 4]
     rows = [t for t in outputs if len(t.shape) == 3]
-    whole = [t for t in rows if t.dtype in ("int32", "int64")]
+    whole = [t for t in rows if t.is_label]
     if len(outputs) == 1 and pictures:
         (one,) = pictures
+        if 1 in one.shape[1:]:
+            heads = {"semantic": (one.name, picture_layout(one.shape, size_wh, 1))}
+            return Guess("foreground", heads, "one output of one channel: an object or not")
         heads = {"semantic": (one.name, picture_layout(one.shape, size_wh))}
         return Guess("semantic", heads, f"one output of {_channels(one.shape, size_wh)} channels")
     if len(outputs) == 1 and whole:

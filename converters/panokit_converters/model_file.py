@@ -29,6 +29,11 @@ class FileTensor:
     scale: float | None = None
     zero_point: int | None = None
 
+    @property
+    def is_label(self) -> bool:
+        """Whether it holds whole numbers that stand for themselves: classes."""
+        return self.dtype in ("int32", "int64") or (self.dtype == "uint8" and self.scale is None)
+
 
 @dataclass(frozen=True)
 class ModelTensors:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from panokit.bundle import Artifact, Bundle
 from panokit.errors import ArgumentError, BundleError, ExportError
+from panokit.runtime import quantize_image
 from panokit.tflite.check import check_tflite
 from panokit.tflite.read import TfliteOperator, TfliteSubgraph, TfliteTensor
 from panokit_converters.coreml_interpreter import CoreMLProgram, Operator
@@ -84,7 +85,8 @@ def trace_artifact(bundle: Bundle, artifact: Artifact, image_hwc: NDArray[np.uin
     """Trace an artifact of a bundle; TFLite and Core ML."""
     path = bundle.path(artifact)
     if artifact.format == "tflite":
-        return trace_tflite(path, image_hwc, artifact.name)
+        given = quantize_image(image_hwc, artifact.input, bundle.manifest.preprocessing)
+        return trace_tflite(path, image_hwc, artifact.name, given)
     if artifact.format == "coreml":
         return trace_coreml(path, image_hwc, artifact.name)
     raise ArgumentError(
@@ -102,8 +104,14 @@ _TFLITE_KINDS = {
 }  # fmt: skip
 
 
-def trace_tflite(path: str | Path, image_hwc: NDArray[np.uint8], name: str = "") -> Trace:
-    """Trace a TFLite file of one image input with LiteRT's own kernels (no delegate)."""
+def trace_tflite(
+    path: str | Path,
+    image_hwc: NDArray[np.uint8],
+    name: str = "",
+    given: NDArray[Any] | None = None,
+) -> Trace:
+    """Trace a TFLite file of one image input with LiteRT's own kernels (no delegate). ``given`` is
+    the input tensor where it is more than the image's bytes: scaled, of another order."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     graph = check_tflite(path).main
@@ -116,7 +124,8 @@ def trace_tflite(path: str | Path, image_hwc: NDArray[np.uint8], name: str = "")
         )
         interpreter.allocate_tensors()
         (source,) = graph.inputs
-        interpreter.set_tensor(source, _tflite_input(graph.tensors[source], image_hwc))
+        image = _tflite_input(graph.tensors[source], image_hwc) if given is None else given
+        interpreter.set_tensor(source, image)
         interpreter.invoke()
     except (ValueError, RuntimeError) as error:
         raise BundleError(Path(path), f"LiteRT cannot run it: {error}") from None
@@ -141,6 +150,9 @@ def trace_tflite(path: str | Path, image_hwc: NDArray[np.uint8], name: str = "")
 
 
 def _tflite_input(tensor: TfliteTensor, image_hwc: NDArray[np.uint8]) -> Array:
+    height, width, channels = image_hwc.shape
+    if tensor.shape == (1, channels, height, width) != (1, *image_hwc.shape):
+        image_hwc = np.moveaxis(image_hwc, -1, 0)
     if tensor.shape != (1, *image_hwc.shape):
         raise ArgumentError(
             "image_hwc", f"image_hwc has the shape {image_hwc.shape}; expected {tensor.shape[1:]}"

@@ -90,6 +90,10 @@ def adopt(request: AdoptRequest, photos: Mapping[str, Photo], notice: Notice) ->
         spec = _input_spec(model.input, layout, preprocessing)
         outputs = {head: _spec(model, name, way) for head, (name, way) in guess.heads.items()}
         taxonomy = _taxonomy(request, model)
+        stride = finest_stride({h: s.channels_last for h, s in outputs.items()}, size_wh)
+        _check_shapes(
+            model, outputs, size_wh, stride, taxonomy, request.decoding or family.decoding
+        )
         runner = _open(model, spec, outputs, preprocessing)
         raw = {
             name: channels_last(runner.run(preprocess(photo, preprocessing)[0]), outputs)
@@ -101,7 +105,7 @@ def adopt(request: AdoptRequest, photos: Mapping[str, Photo], notice: Notice) ->
             taxonomy=taxonomy,
             preprocessing=preprocessing,
             postprocessing=decoding,
-            stride=finest_stride({h: s.channels_last for h, s in outputs.items()}, size_wh),
+            stride=stride,
             artifacts=(),
             licence={"model": request.licence or "not stated; that of its makers holds"},
             recipe={"adopted": [p.name for p in request.files]},
@@ -161,6 +165,25 @@ def _together(one: Manifest, other: Manifest) -> Manifest | None:
         return None
     scaled = {i for i in inputs if i.is_scaled}
     return None if len(scaled) > 1 else replace(one, preprocessing=(*scaled, inputs[0])[0])
+
+
+def _check_shapes(
+    model: ModelTensors,
+    outputs: Mapping[str, TensorSpec],
+    size_wh: tuple[int, int],
+    stride: int,
+    taxonomy: Taxonomy,
+    decoding: DecodingSettings,
+) -> None:
+    """The file's heads are those of the taxonomy, or a sentence before anything is run."""
+    shapes = {head: spec.channels_last for head, spec in outputs.items()}
+    try:
+        decoding.check_shapes(shapes, size_wh, stride, taxonomy)
+    except ArgumentError as error:
+        names = ", ".join(c.name for c in taxonomy.categories[:3])
+        told = f"the taxonomy has {len(taxonomy)} classes ({names} …)"
+        way = "name others with --taxonomy, or the channel of each column (columns in --decoding)"
+        raise ArgumentError("taxonomy", f"{model.path.name}: {error}; {told}: {way}") from None
 
 
 def _taxonomy(request: AdoptRequest, model: ModelTensors) -> Taxonomy:

@@ -93,6 +93,10 @@ FAMILIES: dict[str, Family] = {
     "rf-detr-seg": replace(_STRETCHED, decoding=INSTANCE_PRESETS["rf-detr-seg"]),
     "semantic": Family(SemanticConfig()),
     "semantic-labels": Family(SemanticConfig(input="labels")),
+    # One channel: an object (a person, say) against the rest.
+    "foreground": Family(
+        SemanticConfig(input="probabilities", threshold=0.5), "letterbox", std=(255.0,) * 3
+    ),
     "torchvision-semantic": Family(
         SemanticConfig(), "letterbox", (124, 116, 104), IMAGENET_MEAN, IMAGENET_STD
     ),

@@ -52,6 +52,9 @@ def dequantize(
         if spec.dtype in ("int32", "int64"):  # labels
             out[name] = values.astype(np.float32)
         elif np.issubdtype(values.dtype, np.integer):
+            if spec.scale is None and values.dtype == np.uint8:
+                out[name] = values.astype(np.float32)  # labels as well
+                continue
             if spec.scale is None:
                 raise HeadError(name, f"is {values.dtype}, but its spec has no scale")
             centred = values.astype(np.float32) - np.float32(spec.zero_point or 0)

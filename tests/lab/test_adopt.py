@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from panokit import Bundle, Segmenter
+from panokit.bundle import TensorSpec
 from panokit.decoding import InstancesConfig, MaskQueriesConfig, QueryHeads, SemanticConfig
-from panokit.errors import PanokitError, UsageError
+from panokit.errors import BundleError, PanokitError, UsageError
 from panokit.photo import Photo
 from panokit.preprocessing import letterbox
+from panokit.runtime import dequantize
 from panokit.taxonomy import Taxonomy
 from panokit_converters.guess import NoFamilyError, guess_family
 from panokit_converters.model_file import FileTensor
@@ -229,6 +232,49 @@ def test_labels_and_probabilities(tmp_path: Path) -> None:
     assert settings == SemanticConfig(input="probabilities")
 
 
+def test_one_channel_and_labels_of_bytes(tmp_path: Path) -> None:
+    one = np.full((1, 1, SIDE, SIDE), 0.3, np.float32)
+    one[..., 16:] = 0.5
+    file = write_onnx(tmp_path / "f.onnx", {"alphas": one}, (SIDE, SIDE))
+    person = Taxonomy.from_json({"things": ["person"]})
+    request = AdoptRequest((file,), tmp_path / "f.panokit", taxonomy=person)
+    bundle = adopt(request, photos(), lambda text: None).bundle
+    result = Segmenter.open(bundle).segment(np.zeros((SIDE, SIDE, 3), np.uint8))
+    assert [(s.category.name, s.box_xyxy) for s in result.segments] == [("person", (16, 0, 32, 32))]
+    labels = np.array([[0, 2]], np.uint8)
+    (tensor,) = (FileTensor("x", (1, SIDE, SIDE), "uint8"),)
+    assert guess_family((tensor,), (SIDE, SIDE)).family == "semantic-labels"
+    spec = TensorSpec("x", (1, 1, 2), "uint8", "rows")
+    assert dequantize({"semantic": labels}, {"semantic": spec})["semantic"].tolist() == [[0, 2]]
+
+
+def test_a_core_ml_package_is_adopted_beside_another_file(tmp_path: Path) -> None:
+    pytest.importorskip("coremltools", reason="coremltools is not installed (extra export)")
+    from panokit_lab.export import ExportRequest, run_export
+    from panokit_network.source import NetworkSource
+    from tests.toys.contract_networks import YoloToy, taxonomy
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, photo in photos().items():
+        Image.fromarray(photo.rgb_hwc).save(folder / f"{name}.png")
+    request = ExportRequest(
+        None, tmp_path / "y.panokit", ("float32",), ("coreml", "onnx"), (96, 64), photos=(folder,)
+    )
+    made = run_export(request, source=NetworkSource.from_module(YoloToy().eval(), taxonomy()))
+    files = tuple(made.bundle.path(a) for a in made.bundle.manifest.artifacts)
+    again = AdoptRequest(files, tmp_path / "again.panokit", "yolo-seg", taxonomy(),
+                         changes={"mean": (0.0,) * 3, "std": (1.0,) * 3})  # fmt: skip
+    found = adopt(again, photos(), lambda text: None)
+    assert [a.format for a in found.bundle.manifest.artifacts] == ["coreml", "onnx"]
+    assert found.agreement["onnx-float32"]["detections"] > 60
+    assert found.bundle.manifest.artifacts[0].input.layout == "image"
+    broken = tmp_path / "broken.mlpackage"
+    broken.mkdir()
+    with pytest.raises(BundleError, match=r"expected an \.mlpackage folder"):
+        adopt(replace(again, files=(broken,)), photos(), lambda text: None)
+
+
 def test_two_files_of_one_network_are_compared(tmp_path: Path) -> None:
     files = (
         query_network(tmp_path / "a.onnx"),
@@ -341,7 +387,7 @@ def test_without_classes_it_says_how_to_give_them(tmp_path: Path) -> None:
         adopt(request, photos(), lambda text: None)
     wrong = Taxonomy.from_json({"things": ["only"]})
     request = AdoptRequest((file,), tmp_path / "q.panokit", "mask2former", wrong)
-    with pytest.raises(PanokitError, match="expected 1 classes"):
+    with pytest.raises(PanokitError, match=r"has 1 classes \(only"):
         adopt(request, photos(), lambda text: None)
 
 

@@ -50,7 +50,7 @@ def some(*found: Instance) -> InstanceSet:
 
 def classes(channel: int | NDArray[np.int32], shape: tuple[int, int] = (8, 8)) -> SemanticClasses:
     values: NDArray[np.int32] = np.broadcast_to(np.int32(channel), shape).copy()
-    return SemanticClasses(values, values, np.full(shape, 0.5, np.float32))
+    return SemanticClasses(values, values, np.full(shape, 0.5, np.float32), np.zeros(shape, bool))
 
 
 def test_things_come_first_and_stuff_fills_the_rest_by_category_id() -> None:
@@ -249,7 +249,8 @@ def test_agrees_with_plain_loops(
     probability = rng.random((h, w)).astype(np.float32)
     config = MergeConfig(threshold, order, overlap, least, area_grid)
     result = Merge(TOY, transform, config).decode(
-        InstanceSet(tuple(fast), {}), SemanticClasses(channels, channels, probability)
+        InstanceSet(tuple(fast), {}),
+        SemanticClasses(channels, channels, probability, channels < -1),
     )
     whole_channels, whole_probability = np.full((12, 16), -1, np.int32), np.zeros((12, 16))
     whole_channels[content], whole_probability[content] = channels, probability

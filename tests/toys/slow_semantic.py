@@ -89,6 +89,9 @@ def slow_semantic(
                 p = float(values[best])
                 if config.input == "logits":
                     p = 1 / sum(math.exp(float(v) - float(values[best])) for v in values)
+                if config.threshold is not None and values[best] < F(config.threshold):
+                    column[y, x], probability[y, x] = best, p
+                    continue
             column[y, x], probability[y, x] = best, p
             channel[y, x] = columns[best] if 0 <= best < len(columns) else -1
     ids = np.zeros((h_in, w_in), np.int32)

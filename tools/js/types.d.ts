@@ -160,6 +160,7 @@ declare namespace Panokit {
     align_corners: boolean;
     columns: number[];
     min_area: number;
+    threshold?: number | null;
   }
   interface MergeSettings {
     threshold: number;

@@ -54,7 +54,9 @@ class SemanticConfig(DecodingSettings):
     ``"labels"`` (class columns, whole numbers). ``align_corners``: the resize to the input puts the
     corner samples of both grids on each other; otherwise pixels have half-pixel centres.
     ``columns``: the taxonomy's channel of each class column, -1 for none (void); empty: in order.
-    ``min_area``: classes of fewer pixels of the input grid become void.
+    ``min_area``: classes of fewer pixels of the input grid become void. ``threshold``: a pixel
+    whose highest value, as the head holds it, is below this is void; so a head of one channel tells
+    an object from the rest. None: there is no such limit.
     """
 
     contract: ClassVar[str] = "semantic"
@@ -64,6 +66,7 @@ class SemanticConfig(DecodingSettings):
     align_corners: bool = False
     columns: tuple[int, ...] = ()
     min_area: int = 0
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         kinds = ("logits", "probabilities", "labels")
@@ -72,6 +75,12 @@ class SemanticConfig(DecodingSettings):
         if not 0 <= self.min_area <= MAX_AREA:
             expected = f"a number of pixels from 0 to {MAX_AREA}"
             raise ArgumentError("min_area", f"min_area is {self.min_area!r}; expected {expected}")
+        if self.threshold is not None and not abs(self.threshold) <= MAX_MAGNITUDE:
+            given = f"threshold is {self.threshold!r}"
+            raise ArgumentError("threshold", f"{given}; expected a finite number or none")
+        if self.threshold is not None and self.input == "labels":
+            raise ArgumentError("threshold", "threshold goes with logits and probabilities; input "
+                                "is 'labels'")  # fmt: skip
         check_columns(self.columns)
 
     def check_shapes(
@@ -181,17 +190,21 @@ class SemanticClasses:
 
     ``column`` int32 ``[rows,cols]``: the class as the network counts; ``channel`` int32
     ``[rows,cols]``: that of the taxonomy, -1 = it has none; ``probability`` float32 ``[rows,cols]``
-    of the class, 0..1 (labels: 1).
+    of the class, 0..1 (labels: 1); ``below`` bool ``[rows,cols]``: the highest value is below the
+    threshold, so that the pixel is void.
     """
 
     column: NDArray[np.int32]
     channel: NDArray[np.int32]
     probability: FloatArray
+    below: NDArray[np.bool_]
 
     @property
     def unmapped(self) -> dict[int, int]:
         """The columns in the photo that the taxonomy has no class for, and their pixels."""
-        columns, counts = np.unique(self.column[self.channel < 0], return_counts=True)
+        columns, counts = np.unique(
+            self.column[(self.channel < 0) & ~self.below], return_counts=True
+        )
         return dict(zip(columns.tolist(), counts.tolist(), strict=True))
 
 
@@ -258,6 +271,7 @@ class Semantic:
             take_cols = nearest_cells(array.shape[1], w, self.settings.align_corners)[cols]
             column: NDArray[np.int32] = array[take_rows[:, None], take_cols]
             probability: FloatArray = np.ones(column.shape, np.float32)
+            below = np.zeros(column.shape, bool)
         else:
             if array.shape[2] != len(self.columns):
                 expected = f"expected {len(self.columns)} classes"
@@ -266,9 +280,11 @@ class Semantic:
             column = found.channel
             given = self.settings.input == "probabilities"
             probability = found.peak if given else np.asarray(1 / found.total)
-        known = (column >= 0) & (column < len(self.columns))
+            least = self.settings.threshold
+            below = found.peak < np.float32(-np.inf if least is None else least)
+        known = (column >= 0) & (column < len(self.columns)) & ~below
         channel = np.where(known, self.columns.take(column, mode="clip"), np.int32(-1))
-        return SemanticClasses(column, channel, probability)
+        return SemanticClasses(column, channel, probability, below)
 
     def segments(self, classes: SemanticClasses) -> SemanticSegments:
         """One segment for each class in the photo that has enough pixels. Ids count from 1 by

@@ -33,6 +33,7 @@ TOY = Taxonomy(
 )
 MANY = Taxonomy("many", tuple(Category(26 - i, f"c{i}", i % 2 == 0, (i, 0, 0)) for i in range(26)))
 ONLY_STUFF = Taxonomy("stuff", (TOY.categories[SKY], TOY.categories[ROAD]))
+ONLY_PERSON = Taxonomy("person", (TOY.categories[PERSON],))
 ONLY_THINGS = Taxonomy("things", (TOY.categories[PERSON], TOY.categories[DOG]))
 
 Array = NDArray[Any]

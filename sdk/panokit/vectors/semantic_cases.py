@@ -15,6 +15,7 @@ from panokit.preprocessing import Fit, letterbox
 from panokit.vectors.cases import (
     DOG,
     MANY,
+    ONLY_PERSON,
     ONLY_STUFF,
     PERSON,
     ROAD,
@@ -38,6 +39,7 @@ PROBABILITIES = SemanticConfig(input="probabilities")
 def semantic_cases() -> Iterator[ContractCase]:
     """All of them."""
     yield from _ties()
+    yield from _thresholds()
     yield from _rounding()
     yield from _labels()
     yield from _tables()
@@ -87,6 +89,22 @@ def _ties() -> Iterator[ContractCase]:
     for least in (6, 7):
         about = f"Classes of 6 pixels, least area {least}."
         yield _case(f"min-area-{least}", about, head, replace(LOGITS, min_area=least))
+
+
+def _thresholds() -> Iterator[ContractCase]:
+    head = np.array([[[0.5], [0.49999997], [0.7], [0.2]]], np.float32)
+    one = {"taxonomy": ONLY_PERSON}
+    about = "One channel tells an object from the rest: 0.5 is enough, what is next below is void."
+    half = replace(PROBABILITIES, threshold=0.5)
+    yield _case("threshold-met", about, head, half, **one)
+    about = "0.7 rounded to float32 is met by itself, though it lies below the number in float64."
+    yield _case("threshold-rounded", about, head, replace(half, threshold=0.7), **one)
+    about = "One channel, resized: the border lies where the resized value is 0.5."
+    yield _case("threshold-resized", about, head, half, transform=whole_input(16, 4), **one)
+    head = noise(5040, (4, 6, 4), 2)
+    about = "Logits: the highest of all classes must reach 1; others are void, and not unmapped."
+    settings = replace(LOGITS, threshold=1.0, columns=(0, -1, 2, 3))
+    yield _case("threshold-logits", about, head, settings)
 
 
 def _rounding() -> Iterator[ContractCase]:

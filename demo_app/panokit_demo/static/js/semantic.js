@@ -19,7 +19,7 @@ const LIMIT = 1e38;
  * @returns {Panokit.ContractDecoding}
  */
 export function decodeSemantic(tensors, taxonomy, transform, settings) {
-  const { column, channel, probability } = findClasses(tensors, taxonomy, transform, settings);
+  const { column, channel, probability, below } = findClasses(tensors, taxonomy, transform, settings);
   const { areas, sums } = measure(channel, probability, taxonomy.length);
   /** @type {Panokit.Decoded[]} */
   const segments = [];
@@ -33,7 +33,7 @@ export function decodeSemantic(tensors, taxonomy, transform, settings) {
   }
   /** @type {Map<number, number>} */
   const unmapped = new Map();
-  column.forEach((c, i) => channel[i] < 0 && unmapped.set(c, (unmapped.get(c) ?? 0) + 1));
+  column.forEach((c, i) => channel[i] < 0 && !below[i] && unmapped.set(c, (unmapped.get(c) ?? 0) + 1));
   const pairs = [...unmapped].sort(([a], [b]) => a - b);
   const [W, H] = transform.input_wh;
   /** @type {Panokit.Pair} */
@@ -55,7 +55,8 @@ export function decodeSemantic(tensors, taxonomy, transform, settings) {
 
 /**
  * Of each pixel of the photo's part of the input: the class as the network counts (`column`) and as
- * the taxonomy does (`channel`, -1 = none), and its probability.
+ * the taxonomy does (`channel`, -1 = none), its probability, and whether its value is below the
+ * threshold, which makes it void.
  * @param {Panokit.HeadTensors} tensors
  * @param {Panokit.Class[]} taxonomy
  * @param {Panokit.Transform} transform
@@ -64,11 +65,11 @@ export function decodeSemantic(tensors, taxonomy, transform, settings) {
 export function findClasses(tensors, taxonomy, transform, settings) {
   const table = settings.columns.length ? settings.columns : [...taxonomy.keys()];
   const isLabels = settings.input === "labels";
-  const { column, probability } = isLabels
+  const { column, probability, below } = isLabels
     ? readLabels(tensors, transform, settings)
     : classify(tensors, table.length, transform, settings);
-  const channel = column.map((c) => (c >= 0 && c < table.length ? table[c] : -1));
-  return { column, channel, probability };
+  const channel = column.map((c, i) => (c >= 0 && c < table.length && !below[i] ? table[c] : -1));
+  return { column, channel, probability, below };
 }
 
 /**
@@ -96,7 +97,7 @@ function readLabels({ semantic }, { input_wh: [W, H], content_wh: [cw, ch], left
   for (let y = 0; y < ch; y++) {
     for (let x = 0; x < cw; x++) column[y * cw + x] = labels[rows[top + y] * w + cols[left + x]];
   }
-  return { column, probability: new Float32Array(cw * ch).fill(1) };
+  return { column, probability: new Float32Array(cw * ch).fill(1), below: new Uint8Array(cw * ch) };
 }
 
 /**
@@ -134,6 +135,8 @@ function classify(tensors, count, { input_wh: [W, H], content_wh: [cw, ch], left
   const wide = Array.from({ length: n }, (_, c) => widen(planeOf(head.data, n, c), w, cols));
   const column = new Int32Array(cw * ch);
   const probability = new Float32Array(cw * ch);
+  const below = new Uint8Array(cw * ch);
+  const least = Math.fround(settings.threshold ?? -Infinity);
   for (let y = 0; y < ch; y++) {
     const values = wide.map((plane) => rowOf(plane, cw, rows, y));
     for (let x = 0; x < cw; x++) {
@@ -143,10 +146,11 @@ function classify(tensors, count, { input_wh: [W, H], content_wh: [cw, ch], left
       let total = 0;
       for (let c = 0; c < n; c++) total += Math.exp(values[c][x] - peak);
       column[y * cw + x] = best;
+      below[y * cw + x] = Number(peak < least);
       probability[y * cw + x] = settings.input === "probabilities" ? peak : 1 / total;
     }
   }
-  return { column, probability };
+  return { column, probability, below };
 }
 
 /**
