@@ -79,6 +79,9 @@ FAMILIES: dict[str, Family] = {
     "transformers-maskformer": replace(
         _STRETCHED, decoding=MASK_QUERY_PRESETS["transformers-maskformer"]
     ),
+    "transformers-oneformer": replace(
+        _STRETCHED, decoding=MASK_QUERY_PRESETS["transformers-oneformer"]
+    ),
     # Transformers decodes DETR's panoptic head by MaskFormer's rule.
     "transformers-detr": replace(
         _STRETCHED, decoding=MASK_QUERY_PRESETS["transformers-maskformer"], fit="top-left"
@@ -114,6 +117,7 @@ FAMILIES: dict[str, Family] = {
 MODULES: dict[str, str] = {
     "DetrForSegmentation": "transformers-detr",
     "EomtForUniversalSegmentation": "transformers-eomt",
+    "OneFormerForUniversalSegmentation": "transformers-oneformer",
     "MaskFormerForInstanceSegmentation": "transformers-maskformer",
     "Mask2FormerForUniversalSegmentation": "transformers-mask2former",
     "SegformerForSemanticSegmentation": "transformers-segformer",

@@ -90,7 +90,7 @@ def test_the_decoding_is_its_plain_twin(name: str, grid: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mask2former", "maskformer", "eomt"])
+@pytest.mark.parametrize("name", ["mask2former", "maskformer", "oneformer", "eomt"])
 def test_the_decoding_is_that_of_transformers(name: str) -> None:
     """Pixel for pixel and segment for segment, on 500 inputs (`make test`: 100). Where its ids
     collide (a segment after joined stuff gets a number that is taken) both segments are one there.
@@ -158,7 +158,10 @@ def _processor(models: Any, name: str) -> Any:
 
         return padded
     module = getattr(getattr(models, name), f"image_processing_pil_{name}")
-    kind = {"mask2former": "Mask2Former", "maskformer": "MaskFormer"}[name]
+    kinds = {"mask2former": "Mask2Former", "maskformer": "MaskFormer", "oneformer": "OneFormer"}
+    kind = kinds[name]
+    if name == "oneformer" and not hasattr(module, "tvF"):
+        module.tvF = _torchvision()
     processor = getattr(module, f"{kind}ImageProcessorPil")()
 
     def stretched(outputs: Any, photo_wh: Any, input_wh: Any) -> Any:
@@ -168,6 +171,18 @@ def _processor(models: Any, name: str) -> Any:
         return answer, whole(photo_wh, input_wh)
 
     return stretched
+
+
+def _torchvision() -> Any:
+    """What torchvision's resize of tensors does, for where it is not installed: it antialiases."""
+    from torch.nn import functional as F
+
+    def resize(masks: Any, size: Any, interpolation: Any) -> Any:
+        assert interpolation == "bilinear"
+        return F.interpolate(masks, size, mode="bilinear", align_corners=False, antialias=True)
+
+    modes = SimpleNamespace(BILINEAR="bilinear")
+    return SimpleNamespace(resize=resize, InterpolationMode=modes)
 
 
 def _assert_same(

@@ -46,6 +46,29 @@ def _activated(values: list[Any], kind: str) -> list[Any]:
     return [f32(v / total) for v in e]
 
 
+def _mixed(
+    plane: NDArray[Any], axis: int, start: int, length: int, n_out: int, size: int
+) -> NDArray[Any]:
+    """One axis of a plane to ``n_out`` pixels: means of cells where that is fewer, else between
+    two."""
+    n = plane.shape[axis]
+    cells = (length / n_out) * (n / size)
+    lines = []
+    for i in range(n_out):
+        center = ((i + 0.5) * (length / n_out) + start) * (n / size)
+        if cells <= 1:
+            low, high, f = _taps(center - 0.5, 0, n - 1)
+            a, b = plane.take(low, axis), plane.take(high, axis)
+            lines.append(a + (b - a) * f)
+            continue
+        weights = [max(0.0, 1 - abs(j + 0.5 - center) / cells) for j in range(n)]
+        mixed = np.zeros(plane.shape[1 - axis])
+        for j, weight in enumerate(weights):
+            mixed += plane.take(j, axis).astype(np.float64) * (weight / sum(weights))
+        lines.append(mixed.astype(np.float32))
+    return np.stack(lines, axis)
+
+
 def mask_probabilities(
     masks: NDArray[Any], transform: TransformRecord, config: MaskQueriesConfig
 ) -> NDArray[Any]:
@@ -75,6 +98,10 @@ def mask_probabilities(
     ow, oh = transform.photo_wh if config.grid == "photo" else (cw, ch)
     gh, gw = planes[0].shape
     result = np.empty((len(planes), oh, ow), np.float32)
+    if config.antialias and ((ch / oh) * (gh / h_in) > 1 or (cw / ow) * (gw / w_in) > 1):
+        planes = [_mixed(p, 1, left, cw, ow, w_in) for p in planes]
+        planes = [_mixed(p, 0, top, ch, oh, h_in) for p in planes]
+        return np.array(planes)
     for y in range(oh):
         for x in range(ow):
             if config.crop_first:

@@ -112,6 +112,7 @@ declare namespace Panokit {
     segments: Decoded[];
     details: Record<string, Detail>; // intermediates, as the golden vectors name them
   }
+  type Mix = { first: number; weights: number[] }[];
   interface MaskQueriesSettings {
     classes: "softmax" | "sigmoid" | "probabilities";
     no_object: boolean;
@@ -121,6 +122,7 @@ declare namespace Panokit {
     activation: "sigmoid" | "softmax";
     activate_last: boolean;
     align_corners: boolean;
+    antialias?: boolean;
     crop_first: boolean;
     owner: "best" | "first";
     mask_threshold: number;

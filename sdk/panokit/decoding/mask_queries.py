@@ -73,7 +73,9 @@ class MaskQueriesConfig(DecodingSettings):
     ``"input"``, or a width and height), then to the photo's part of the decode grid.
     ``activation`` makes probabilities of them, ``"sigmoid"`` or ``"softmax"`` over all queries,
     before or after the second resize (``activate_last``). ``align_corners``: both resizes align
-    the corners of their grids where the input's width is odd. ``crop_first``: the padding is cut
+    the corners of their grids where the input's width is odd. ``antialias``: along an axis that
+    the second resize makes shorter, each pixel is a mean of the cells below it, weighted by a
+    triangle. ``crop_first``: the padding is cut
     off between the resizes, so that no value from it is mixed in.
 
     Owners: ``"best"``: a pixel belongs to the kept query with the highest score × probability,
@@ -105,6 +107,7 @@ class MaskQueriesConfig(DecodingSettings):
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
     activate_last: bool = True
     align_corners: bool = False
+    antialias: bool = False
     crop_first: bool = True
     owner: Literal["best", "first"] = "best"
     mask_threshold: float = 0.5
@@ -136,6 +139,9 @@ class MaskQueriesConfig(DecodingSettings):
                 "crop_first",
                 f"crop_first goes with mask_grid 'input'; mask_grid is {self.mask_grid!r}",
             )
+        if self.antialias and (self.align_corners or self.crop_first):
+            given = "antialias goes with pixels' centres and the whole grid"
+            raise ArgumentError("antialias", f"{given}; align_corners and crop_first must be false")
         if self.owner == "first" and self.weighted:
             raise ArgumentError("weighted", "weighted goes with owner 'best'; owner is 'first'")
         check_columns(self.columns)
@@ -188,6 +194,7 @@ MASK_QUERY_PRESETS: dict[str, MaskQueriesConfig] = {
     "eomt": _MASK2FORMER,
     "transformers-mask2former": replace(_TRANSFORMERS, mask_grid=(384, 384)),
     "transformers-maskformer": _TRANSFORMERS,
+    "transformers-oneformer": replace(_TRANSFORMERS, antialias=True),
     "transformers-eomt": replace(_MASK2FORMER, overlap_rule="ratio-above"),
     "kmax": MaskQueriesConfig(
         threshold=0.7,
@@ -304,13 +311,26 @@ class QuerySegments:
     id_of_rank: NDArray[np.int32]
 
 
+_AxisTaps = tuple[IntArray, IntArray, FloatArray]
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """An axis whose pixels are weighted means of cells: ``weights`` float64 ``[out,in]``."""
+
+    weights: NDArray[np.float64]
+
+    def part(self, rows: slice) -> _Mix:
+        return _Mix(self.weights[rows])
+
+
 @dataclass(frozen=True)
 class _Plan:
     """From which rows and columns of which grid each output pixel is taken."""
 
     first: tuple[int, int] | None  # rows and columns of the grid in between
-    rows: tuple[IntArray, IntArray, FloatArray]
-    cols: tuple[IntArray, IntArray, FloatArray]
+    rows: _AxisTaps | _Mix
+    cols: _AxisTaps | _Mix
     shape: tuple[int, int]
 
 
@@ -508,8 +528,15 @@ class MaskQueries:
             between = wanted[1], wanted[0]
         out_w, out_h = transform.photo_wh if settings.grid == "photo" else (w, h)
         corners = self._corners()
-        rows = _region(between[0], h_in, transform.top, h, out_h, settings.crop_first, corners)
-        cols = _region(between[1], w_in, transform.left, w, out_w, settings.crop_first, corners)
+        rows: _AxisTaps | _Mix = _region(
+            between[0], h_in, transform.top, h, out_h, settings.crop_first, corners
+        )
+        cols: _AxisTaps | _Mix = _region(
+            between[1], w_in, transform.left, w, out_w, settings.crop_first, corners
+        )
+        if settings.antialias:
+            rows = _shrunk(between[0], h_in, transform.top, h, out_h) or rows
+            cols = _shrunk(between[1], w_in, transform.left, w, out_w) or cols
         return _Plan(first, rows, cols, (out_h, out_w))
 
     def _corners(self) -> bool:
@@ -530,11 +557,10 @@ class MaskQueries:
         if not settings.activate_last:
             planes = self._activate(planes)
         wide = _along(planes, plan.cols, axis=2)
-        low, high, f = plan.rows
         step = max(1, _BAND_VALUES // max(1, planes.shape[0] * plan.shape[1]))
         for start in range(0, plan.shape[0], step):
             rows = slice(start, min(start + step, plan.shape[0]))
-            p = _along(wide, (low[rows], high[rows], f[rows]), axis=1)
+            p = _along(wide, _part(plan.rows, rows), axis=1)
             if settings.activate_last:
                 p = self._activate(p)
             yield rows, p[index] if every else p
@@ -562,10 +588,31 @@ def _region(
     return taps_at((position + start) * (n / size) - 0.5, 0, n - 1)
 
 
-def _along(
-    planes: FloatArray, taps: tuple[IntArray, IntArray, FloatArray], axis: int
-) -> FloatArray:
-    """Resize along an axis: ``a + (b - a)·f``."""
+def _shrunk(n: int, size: int, start: int, length: int, n_out: int) -> _Mix | None:
+    """The antialiased mixture of an axis as in :func:`_region`, if it becomes shorter. Each pixel
+    takes the cells around its centre, weighted by a triangle that reaches one pixel to each side;
+    the weights add up to 1."""
+    cells = (length / n_out) * (n / size)  # of a pixel
+    if cells <= 1:
+        return None
+    center = ((np.arange(n_out, dtype=np.float64) + 0.5) * (length / n_out) + start) * (n / size)
+    distance = np.abs(np.arange(n, dtype=np.float64)[None, :] + 0.5 - center[:, None]) / cells
+    weights = np.maximum(1 - distance, 0)
+    return _Mix(weights / weights.sum(1, keepdims=True))
+
+
+def _part(axis: _AxisTaps | _Mix, rows: slice) -> _AxisTaps | _Mix:
+    if isinstance(axis, _Mix):
+        return axis.part(rows)
+    low, high, f = axis
+    return low[rows], high[rows], f[rows]
+
+
+def _along(planes: FloatArray, taps: _AxisTaps | _Mix, axis: int) -> FloatArray:
+    """Resize along an axis: ``a + (b - a)·f``, or weighted means in float64, rounded once."""
+    if isinstance(taps, _Mix):
+        mixed = np.tensordot(planes.astype(np.float64), taps.weights, axes=(axis, 1))
+        return np.ascontiguousarray(np.moveaxis(mixed, -1, axis), np.float32)
     low, high, f = taps
     if not f.any() and np.array_equal(low, np.arange(low[0], low[0] + len(low))):
         part = [slice(None)] * planes.ndim
@@ -579,11 +626,7 @@ def _along(
     return b
 
 
-def _resized(
-    planes: FloatArray,
-    rows: tuple[IntArray, IntArray, FloatArray],
-    cols: tuple[IntArray, IntArray, FloatArray],
-) -> FloatArray:
+def _resized(planes: FloatArray, rows: _AxisTaps | _Mix, cols: _AxisTaps | _Mix) -> FloatArray:
     return _along(_along(planes, cols, axis=2), rows, axis=1)
 
 

@@ -442,6 +442,14 @@ def _grids() -> Iterator[ContractCase]:
     about = "Aligned corners on a photo of one row."
     settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, align_corners=True, grid="photo")
     yield _case("corners-one-row", about, raw, settings, transform=letterbox((40, 1), (33, 25)))
+    for i, photo_wh in enumerate(((9, 5), (40, 7), (60, 50))):
+        raw = _logits(1480 + 10 * i, 20, 24)
+        about = f"Antialiased to a photo of {photo_wh}, along the axes that become shorter."
+        settings = MaskQueriesConfig(threshold=0.4, overlap=0.3, mask_grid="head", antialias=True,
+                                     activate_last=False, crop_first=False,
+                                     grid="photo")  # fmt: skip
+        name = f"antialias-{photo_wh[0]}x{photo_wh[1]}"
+        yield _case(name, about, raw, settings, transform=letterbox(photo_wh, (48, 40)))
     for last in (True, False):
         raw = _logits(1470, 7, 9)
         about = "A softmax over all queries, also those that are not kept."

@@ -121,11 +121,15 @@ function makePlan({ h, w }, { photo_wh, input_wh: [W, H], content_wh, left, top 
   const same = toW === w && toH === h;
   const [outW, outH] = settings.grid === "photo" ? photo_wh : content_wh;
   const crop = settings.crop_first;
+  /** @type {(n: number, size: number, start: number, length: number, out: number) => Panokit.Mix | null} */
+  const mix = (...axis) => (settings.antialias ? shrunk(...axis) : null);
   return {
     first: same ? null : { rows: taps(h, toH), cols: taps(w, toW) },
     width: toW,
     rows: region(toH, H, top, content_wh[1], outH, crop, corners),
     cols: region(toW, W, left, content_wh[0], outW, crop, corners),
+    rowMix: mix(toH, H, top, content_wh[1], outH),
+    colMix: mix(toW, W, left, content_wh[0], outW),
     count: outW * outH,
     outW,
     outH,
@@ -160,6 +164,56 @@ function region(n, size, start, length, out, crop, corners) {
 }
 
 /**
+ * Where an axis becomes shorter and its resize antialiases: the first cell of each pixel and the
+ * weights of the cells from there on, a triangle of one pixel to each side; they add up to 1.
+ * @param {number} n
+ * @param {number} size
+ * @param {number} start
+ * @param {number} length
+ * @param {number} out
+ * @returns {Panokit.Mix | null}
+ */
+function shrunk(n, size, start, length, out) {
+  const cells = (length / out) * (n / size);
+  if (cells <= 1) return null;
+  return Array.from({ length: out }, (_, i) => {
+    const center = ((i + 0.5) * (length / out) + start) * (n / size);
+    const all = [...Array(n).keys()].map((j) => Math.max(1 - Math.abs(j + 0.5 - center) / cells, 0));
+    const sum = all.reduce((a, b) => a + b);
+    const first = all.findIndex((v) => v > 0);
+    return { first, weights: all.slice(first).filter((v) => v > 0).map((v) => v / sum) };
+  });
+}
+
+/**
+ * A plane [h][w] whose rows are mixed to shorter ones.
+ * @param {Float32Array} plane
+ * @param {number} w
+ * @param {Panokit.Mix} mix
+ */
+function mixColumns(plane, w, mix) {
+  const out = new Float32Array((plane.length / w) * mix.length);
+  for (let from = 0, at = 0; from < plane.length; from += w) {
+    for (const { first, weights } of mix) {
+      out[at++] = weights.reduce((sum, weight, j) => sum + weight * plane[from + first + j], 0);
+    }
+  }
+  return out;
+}
+
+/**
+ * One row of a plane [h][w] mixed of several.
+ * @param {Float32Array} plane
+ * @param {number} w
+ * @param {Panokit.Mix[number]} mix
+ */
+function mixRow(plane, w, { first, weights }) {
+  return Float32Array.from({ length: w }, (_, x) =>
+    weights.reduce((sum, weight, j) => sum + weight * plane[(first + j) * w + x], 0)
+  );
+}
+
+/**
  * Mask probabilities: `row(y)` gives a row [outW] for each of the queries.
  * @param {Heads} heads
  * @param {Query[]} queries
@@ -174,9 +228,14 @@ function makeRows({ masks, n, w }, queries, plan, { activation, activate_last: l
   const { first } = plan;
   if (first) wide.forEach((p, k) => (wide[k] = resizePlane(p, w, first.rows, first.cols)));
   if (!last) activate(wide, activation);
-  wide.forEach((p, k) => (wide[k] = widen(p, plan.width, plan.cols)));
+  const { colMix, rowMix } = plan;
+  wide.forEach((p, k) => {
+    wide[k] = colMix ? mixColumns(p, plan.width, colMix) : widen(p, plan.width, plan.cols);
+  });
   return (y) => {
-    const rows = wide.map((p) => rowOf(p, plan.outW, plan.rows, y));
+    const rows = wide.map((p) =>
+      rowMix ? mixRow(p, plan.outW, rowMix[y]) : rowOf(p, plan.outW, plan.rows, y)
+    );
     if (last) activate(rows, activation);
     return every ? queries.map((q) => rows[q.index]) : rows;
   };
