@@ -21,6 +21,8 @@ from panokit.decoding import (
     Instances,
     MaskQueries,
     QueryHeads,
+    Semantic,
+    SemanticHeads,
 )
 from panokit.preprocessing import letterbox
 from panokit.taxonomy import Category, Taxonomy
@@ -163,6 +165,26 @@ def in_turns(ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[float,
     return 1e3 * statistics.median(times[0]), 1e3 * statistics.median(times[1])
 
 
+def compare_semantic() -> None:
+    """Classes of each pixel, beside Transformers' post-processing of SegFormer."""
+    import torch
+    from transformers import SegformerImageProcessorPil
+
+    logits = np.random.default_rng(0).normal(0, 1, (SIDE // 4, SIDE // 4, CLASSES))
+    logits = logits.astype(np.float32)
+    processor = SegformerImageProcessorPil()
+    outputs = SimpleNamespace(logits=torch.tensor(logits.transpose(2, 0, 1).copy())[None])
+    transform = letterbox((SIDE, SIDE), (SIDE, SIDE), fit="stretch")
+    ours = Semantic(taxonomy(CLASSES, 80), transform)
+    heads = SemanticHeads(logits)
+    theirs = partial(
+        processor.post_process_semantic_segmentation, outputs, target_sizes=[(SIDE, SIDE)]
+    )
+    same = np.mean(ours.classes(heads).column == theirs()[0].numpy())
+    a, b = in_turns(partial(ours.decode, heads), theirs)
+    print(f"semantic: {same:.4%} equal, {a:.0f} ms, Transformers {b:.0f} ms: {b / a:.1f} x")
+
+
 def main() -> None:
     """Print both times and their ratio."""
     import torch
@@ -189,6 +211,7 @@ def main() -> None:
         arrays = {"detections": raw, "prototypes": prototypes}
         return yolo.decode(InstanceHeads.from_arrays(arrays, settings=yolo.settings))
 
+    compare_semantic()
     a, b = in_turns(ours, partial(plain_yolo, raw, prototypes))
     print(f"yolo-seg: {len(ours().segments)} objects, {a:.1f} ms, plain {b:.1f} ms: {b / a:.1f} x")
 

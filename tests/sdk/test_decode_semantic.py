@@ -252,3 +252,17 @@ def test_agrees_with_plain_loops_bit_for_bit(
     assert [(s.id, s.channel, s.area) for s in fast.segments] == [s[:3] for s in slow.segments]
     for mine, loop in zip(fast.segments, slow.segments, strict=True):
         assert mine.score == pytest.approx(loop[3], abs=2e-6)
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_many_classes_are_resized_row_by_row_to_the_same_bits(align: bool) -> None:
+    """So many channels that a band is one row: another way through the cache."""
+    from panokit.decoding.kernels import aligned_taps, axis_taps, classify, resize_planes
+
+    head = np.random.default_rng(3).normal(0, 4, (5, 7, 300)).astype(np.float32)
+    taps = aligned_taps if align else axis_taps
+    rows, cols = slice(2, 15), slice(10, 500)
+    found = classify(head, (17, 517), rows, cols, taps)
+    planes = resize_planes(head, (17, 517), rows, cols, taps)
+    np.testing.assert_array_equal(found.channel, planes.argmax(0))
+    np.testing.assert_array_equal(found.peak, planes.max(0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,42 @@ class _Bands:
         return out
 
 
+class _Lines:
+    """What :class:`_Bands` gives, row by row, for so many channels that their planes would not stay
+    in a cache: each row of cells is widened when it is needed."""
+
+    def __init__(
+        self, values: FloatArray, shape: tuple[int, int], rows: slice, cols: slice, taps: Taps
+    ) -> None:
+        self.values = values
+        left, right, fx = taps(values.shape[1], shape[1])
+        above, below, fy = taps(values.shape[0], shape[0])
+        self.left, self.right, self.fx = left[cols], right[cols], fx[cols]
+        self.above, self.below, self.fy = above[rows], below[rows], fy[rows]
+        self._line = lru_cache(2)(self._widened)
+        self._step = lru_cache(1)(self._step_of)
+
+    def _widened(self, y: int) -> FloatArray:
+        """A row of cells, ``[C,w_out]``."""
+        planes = np.ascontiguousarray(self.values[y].T)
+        left = planes.take(self.left, axis=1)
+        wide = planes.take(self.right, axis=1)
+        wide -= left
+        wide *= self.fx
+        wide += left
+        return wide
+
+    def _step_of(self, above: int, below: int) -> FloatArray:
+        return np.asarray(self._line(below) - self._line(above))
+
+    def rows(self, part: slice) -> FloatArray:
+        """The one row of ``part``, ``[C,1,w_out]``."""
+        above, below = int(self.above[part.start]), int(self.below[part.start])
+        out: FloatArray = self._step(above, below) * self.fy[part.start]
+        out += self._line(above)
+        return out[:, None]
+
+
 def resize_planes(
     values: FloatArray,
     shape: tuple[int, int],
@@ -168,10 +205,11 @@ def classify(
     if not height or not width:
         return found
     same = semantic.shape[:2] == shape
-    bands = None if same else _Bands.of(semantic, shape, rows, cols, taps)
+    step = max(1, _BAND_VALUES // (channels * width))
+    kind = _Lines if step == 1 else _Bands.of
+    bands = None if same else kind(semantic, shape, rows, cols, taps)
     # The first of equal channels has the highest code; 0 stands for "not the maximum".
     code = np.arange(channels, 0, -1, dtype=np.uint8 if channels < 256 else np.uint16)
-    step = max(1, _BAND_VALUES // (channels * width))
     for start in range(0, height, step):
         part = slice(start, min(start + step, height))
         if bands is None:

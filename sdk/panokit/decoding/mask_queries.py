@@ -421,20 +421,23 @@ class MaskQueries:
         held = np.zeros(n, np.intp)
         if n:
             least = np.float32(settings.mask_threshold)
-            scores = queries.scores[:, None, None]
             for rows, p in self.bands(heads, queries.index):  # p [n,rows,cols]
-                strength = scores * p
-                holds = (strength if settings.weighted else p) >= least
-                held += np.count_nonzero(holds, axis=(1, 2))
-                best, found = strength[0], np.zeros(strength.shape[1:], np.int32)
-                within = holds[0]
+                best = queries.scores[0] * p[0]
+                found = np.zeros(best.shape, np.int32)
+                within = (best if settings.weighted else p[0]) >= least
+                held[0] += np.count_nonzero(within)
                 for k in range(1, n):
-                    better = strength[k] > best
+                    strength = queries.scores[k] * p[k]
+                    better = strength > best
                     np.copyto(found, k, where=better)
-                    np.copyto(within, holds[k], where=better)
-                    np.maximum(best, strength[k], out=best)
+                    np.maximum(best, strength, out=best)
+                    holds = (strength if settings.weighted else p[k]) >= least
+                    held[k] += np.count_nonzero(holds)
+                    if not settings.weighted:
+                        np.copyto(within, holds, where=better)
                 rank[rows] = found
-                inside[rows] = within
+                # What the owner's mask holds is, if weighted, what the best strength is.
+                inside[rows] = best >= least if settings.weighted else within
         return _owners(rank, inside, held)
 
     def _first_owners(self, heads: QueryHeads, queries: Queries) -> Owners:
@@ -557,10 +560,12 @@ class MaskQueries:
         if not settings.activate_last:
             planes = self._activate(planes)
         wide = _along(planes, plan.cols, axis=2)
+        # Steps to the next row, once for all of the rows between two.
+        steps = np.diff(wide, axis=1, append=wide[:, -1:])
         step = max(1, _BAND_VALUES // max(1, planes.shape[0] * plan.shape[1]))
         for start in range(0, plan.shape[0], step):
             rows = slice(start, min(start + step, plan.shape[0]))
-            p = _along(wide, _part(plan.rows, rows), axis=1)
+            p = _row_band(wide, steps, plan.rows, rows)
             if settings.activate_last:
                 p = self._activate(p)
             yield rows, p[index] if every else p
@@ -601,11 +606,19 @@ def _shrunk(n: int, size: int, start: int, length: int, n_out: int) -> _Mix | No
     return _Mix(weights / weights.sum(1, keepdims=True))
 
 
-def _part(axis: _AxisTaps | _Mix, rows: slice) -> _AxisTaps | _Mix:
+def _row_band(
+    planes: FloatArray, steps: FloatArray, axis: _AxisTaps | _Mix, rows: slice
+) -> FloatArray:
+    """Some rows of ``planes`` ``[n,h,w]`` resized along y; ``steps`` are to the next row."""
     if isinstance(axis, _Mix):
-        return axis.part(rows)
-    low, high, f = axis
-    return low[rows], high[rows], f[rows]
+        return _along(planes, axis.part(rows), axis=1)
+    low, high, f = axis[0][rows], axis[1][rows], axis[2][rows]
+    if not f.any() or ((high - low) > 1).any():
+        return _along(planes, (low, high, f), axis=1)
+    b = steps.take(low, 1)
+    b *= f[:, None]
+    b += planes.take(low, 1)
+    return b
 
 
 def _along(planes: FloatArray, taps: _AxisTaps | _Mix, axis: int) -> FloatArray:
