@@ -105,7 +105,7 @@ def adapt(module: nn.Module, size_wh: tuple[int, int], known: KnownOfModule) -> 
     output = _run(module, replace(config, **known.changes))
     tensors = _tensors(output)
     outputs = [_described(name, value) for name, (_, value) in tensors.items()]
-    if not outputs:
+    if all(len(t.shape) < 3 for t in outputs):
         raise ArgumentError("module", _nothing(output))
     named = {head: _whole_name(name, tensors) for head, name in known.heads.items()}
     guess = settle(outputs, size_wh, family, named, known.decoding)
@@ -163,7 +163,7 @@ def _walk(
     value: Any, path: tuple[str | int, ...], found: list[tuple[tuple[str | int, ...], Tensor]]
 ) -> None:
     if isinstance(value, Tensor):
-        if value.ndim in (3, 4) and value.shape[0] == 1:
+        if value.ndim in (2, 3, 4) and value.shape[0] == 1:
             found.append((path, value))
     elif isinstance(value, Mapping):
         for key, inner in value.items():

@@ -38,7 +38,8 @@ _WHOLE = (torch.int32, torch.int64)
 @dataclass(frozen=True)
 class HeadSpec:
     """A head as the module gives it: ``shape`` without the batch axis, ``(C, h, w)`` of a picture,
-    ``(n, k)`` of rows or labels; ``dtype`` ``"float32"``, or ``"int32"`` of labels."""
+    ``(n, k)`` of rows or labels, ``(n,)`` of a vector; ``dtype`` ``"float32"``, or ``"int32"`` of
+    labels."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
@@ -56,7 +57,8 @@ class HeadSpec:
     def tensor(self, name: str, dtype: str = "float32") -> TensorSpec:
         """The tensor of a file that keeps the module's layout; floats are of ``dtype``."""
         kind = dtype if self.dtype == "float32" else self.dtype
-        return TensorSpec(name, (1, *self.shape), kind, "nchw" if self.is_picture else "rows")
+        layout = {1: "vector", 2: "rows", 3: "nchw"}[len(self.shape)]
+        return TensorSpec(name, (1, *self.shape), kind, layout)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def check_contract(
     else:
         contract = _other(heads, size_wh)
     for name in names:
-        wanted = _WHOLE if heads[name].dtype in _WHOLE and heads[name].ndim == 3 else ()
+        wanted = _WHOLE if heads[name].dtype in _WHOLE and heads[name].ndim < 4 else ()
         if heads[name].dtype not in (torch.float32, *wanted):
             raise HeadError(name, f"expected float32, got {heads[name].dtype}")
         if not torch.isfinite(heads[name]).all():
@@ -162,13 +164,13 @@ def run_heads(module: nn.Module, images: Tensor, names: Sequence[str] = HEADS) -
     if not isinstance(output, Mapping):
         got = type(output).__name__
         raise HeadError(names[0], f"expected a dict with {', '.join(names)}, got a {got}")
-    ranks = (4,) if tuple(names) == HEADS else (3, 4)
+    ranks = (4,) if tuple(names) == HEADS else (2, 3, 4)
     for name in names:
         if name not in output:
             raise HeadError(name, f"is missing; the module returns {sorted(map(str, output))}")
         if not isinstance(output[name], Tensor) or output[name].ndim not in ranks:
             found = getattr(output[name], "shape", type(output[name]).__name__)
-            expected = "[N,C,h,w]" if ranks == (4,) else "[N,C,h,w] or [N,n,k]"
+            expected = "[N,C,h,w]" if ranks == (4,) else "[N,C,h,w], [N,n,k] or [N,n]"
             raise HeadError(name, f"expected a tensor {expected}, got {found}")
     return {name: output[name] for name in names}
 

@@ -23,7 +23,7 @@ _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "center-offset": {"semantic": ("semantic",), "center": ("center",), "offset": ("offset",)},
     "mask-queries": {
         "classes": ("classes", "class_queries_logits", "pred_logits", "logits"),
-        "masks": ("masks", "masks_queries_logits", "pred_masks"),
+        "masks": ("masks", "masks_queries_logits", "pred_masks", "mask_proposal_logits"),
     },
     "instances": {
         "boxes": ("boxes", "dets", "pred_boxes"),
@@ -101,15 +101,18 @@ def _told(
     heads = dict(guess.heads) if guess and set(settings.head_names()) <= set(guess.heads) else {}
     for head, name in given.items():
         tensor = by_name[name]
-        flat = len(tensor.shape) == 3
-        heads[head] = (name, "rows" if flat else picture_layout(tensor.shape, size_wh))
+        heads[head] = (name, _layout(tensor, size_wh))
     return Guess(family, heads, "as told")
 
 
 def guess_family(outputs: Sequence[FileTensor], size_wh: tuple[int, int]) -> Guess:
     """The family by the names of the outputs, else by their shapes; ``NoFamilyError`` with what was
     found if none fits."""
-    found = _by_names(outputs, size_wh) or _by_shapes(outputs, size_wh)
+    found = (
+        _maskconver(outputs)
+        or _by_names(outputs, size_wh)
+        or _by_shapes([t for t in outputs if len(t.shape) > 2], size_wh)
+    )
     if found is not None:
         return found
     shapes = ", ".join(f"{t.name} {t.shape}" for t in outputs)
@@ -151,6 +154,22 @@ def _by_names(
     return None
 
 
+def _maskconver(outputs: Sequence[FileTensor]) -> Guess | None:
+    """A class and a confidence for each query, and as many masks."""
+    vectors = [t for t in outputs if len(t.shape) == 2]
+    labels, others = ([t for t in vectors if t.is_label is kind] for kind in (True, False))
+    if len(labels) != 1 or len(others) != 1 or labels[0].shape != others[0].shape:
+        return None
+    count = labels[0].shape[1]
+    masks = [t for t in outputs if len(t.shape) == 4 and count in (t.shape[1], t.shape[3])]
+    if len(masks) != 1:
+        return None
+    layout = "nchw" if masks[0].shape[1] == count else "nhwc"
+    heads = {"classes": (labels[0].name, "vector"), "confidence": (others[0].name, "vector"),
+             "masks": (masks[0].name, layout)}  # fmt: skip
+    return Guess("maskconver", heads, f"{count} classes with confidences and masks")
+
+
 def _is_plain(kind: str, used: Sequence[FileTensor], by_name: Mapping[str, FileTensor]) -> bool:
     """Whether names alone tell: other contracts have heads of the same names."""
     if kind == "mask-queries" and any(n in by_name for n in _BOXES):
@@ -159,7 +178,9 @@ def _is_plain(kind: str, used: Sequence[FileTensor], by_name: Mapping[str, FileT
 
 
 def _layout(tensor: FileTensor, size_wh: tuple[int, int]) -> str:
-    return "rows" if len(tensor.shape) == 3 else picture_layout(tensor.shape, size_wh)
+    if len(tensor.shape) == 4:
+        return picture_layout(tensor.shape, size_wh)
+    return "rows" if len(tensor.shape) == 3 else "vector"
 
 
 def _by_shapes(outputs: Sequence[FileTensor], size_wh: tuple[int, int]) -> Guess | None:

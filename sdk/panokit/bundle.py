@@ -43,7 +43,7 @@ MAX_ARTIFACT_BYTES = 2_000_000_000
 MAX_SIDE = 65_536
 MAX_TEXT = 200
 DTYPES = ("uint8", "int8", "int16", "float16", "float32", "int32", "int64")
-FLAT_LAYOUTS = ("rows", "columns")
+FLAT_LAYOUTS = ("rows", "columns", "vector")
 LAYOUTS = ("nhwc", "nchw", "image", *FLAT_LAYOUTS)
 BITS = {"int8": 8, "int16": 16}
 SMALLEST_SCALE = 1e-12
@@ -60,9 +60,9 @@ def _check_text(what: str, text: str) -> None:
 class TensorSpec:
     """One tensor at an artifact's border. ``name`` is the one inside the artifact; ``shape`` has
     the batch axis; ``layout`` is ``"nhwc"``, ``"nchw"``, ``"image"`` (a platform image), or, of a
-    tensor that is no picture, ``"rows"`` (``[1,n,k]``) or ``"columns"`` (``[1,k,n]``, such as the
-    anchors of YOLO); ``dtype`` a NumPy name. Integers mean real = (q - zero_point)·scale; floats
-    have None."""
+    tensor that is no picture, ``"rows"`` (``[1,n,k]``), ``"columns"`` (``[1,k,n]``, such as the
+    anchors of YOLO) or ``"vector"`` (``[1,n]``); ``dtype`` a NumPy name. Integers mean
+    real = (q - zero_point)·scale; floats have None."""
 
     name: str
     shape: tuple[int, ...]
@@ -86,9 +86,10 @@ class TensorSpec:
         what = f"tensor {self.name!r:.60}"
         _check_text("tensor name", self.name)
         good = all(isinstance(n, int) and 1 <= n <= MAX_SIDE for n in self.shape)
-        flat = self.layout in FLAT_LAYOUTS
-        if len(self.shape) != 4 - flat or not good:
-            expected = f"a batch and {'two' if flat else 'three'} sizes from 1 to {MAX_SIDE}"
+        axes = {"rows": 3, "columns": 3, "vector": 2}.get(self.layout, 4)
+        if len(self.shape) != axes or not good:
+            number = {2: "one size", 3: "two sizes", 4: "three sizes"}[axes]
+            expected = f"a batch and {number} from 1 to {MAX_SIDE}"
             raise ArgumentError("shape", f"{what}: shape is {self.shape!r}; expected {expected}")
         for name, known in (("dtype", DTYPES), ("layout", LAYOUTS)):
             if getattr(self, name) not in known:

@@ -75,6 +75,7 @@ FAMILIES: dict[str, Family] = {
     "kmax": Family(
         MASK_QUERY_PRESETS["kmax"], "top-left", (128, 128, 128), (127.5,) * 3, (127.5,) * 3
     ),
+    "maskconver": replace(_CORNER, decoding=MASK_QUERY_PRESETS["maskconver"]),
     "transformers-mask2former": _STRETCHED,
     "transformers-maskformer": replace(
         _STRETCHED, decoding=MASK_QUERY_PRESETS["transformers-maskformer"]

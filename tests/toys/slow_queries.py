@@ -128,6 +128,14 @@ def decode(
     p = mask_probabilities(masks, transform, config)
     kept: list[tuple[int, int, Any]] = []  # query, channel, score
     for q, row in enumerate(classes):
+        if config.classes == "labels":
+            label, score = math.floor(float(row[0]) + 0.5), f32(row[1])
+            if not 0 <= label < (len(config.columns) or len(taxonomy)):
+                continue
+            channel = config.columns[label] if config.columns else label
+            if score > f32(config.threshold):
+                kept.append((q, channel, score))
+            continue
         if any(math.isnan(float(v)) for v in row):
             continue
         if config.classes == "softmax":
@@ -149,6 +157,8 @@ def decode(
             least = config.stuff_threshold
         if scores[best] > f32(least):
             kept.append((q, channel, scores[best]))
+    if config.order == "score":
+        kept.sort(key=lambda query: -query[2])
     rows, cols = p.shape[1:]
     limit = f32(config.mask_threshold)
     rank = np.full((rows, cols), -1)
@@ -160,14 +170,16 @@ def decode(
                 best, top = -1, f32(-1)
                 for k, (q, _, score) in enumerate(kept):
                     strength = score * p[q, y, x]
-                    if (strength if config.weighted else p[q, y, x]) >= limit:
+                    value = strength if config.weighted else p[q, y, x]
+                    if value > limit or (value == limit and config.mask_rule == "at-least"):
                         held[k] += 1
                     if strength > top:
                         best, top = k, strength
                 if best >= 0:
                     q, _, score = kept[best]
                     value = top if config.weighted else p[q, y, x]
-                    rank[y, x], inside[y, x] = best, bool(value >= limit)
+                    met = config.mask_rule == "at-least"
+                    rank[y, x], inside[y, x] = best, bool(value > limit or (met and value == limit))
     else:
         means = []
         for k, (q, _, score) in enumerate(kept):

@@ -114,7 +114,7 @@ declare namespace Panokit {
   }
   type Mix = { first: number; weights: number[] }[];
   interface MaskQueriesSettings {
-    classes: "softmax" | "sigmoid" | "probabilities";
+    classes: "softmax" | "sigmoid" | "probabilities" | "labels";
     no_object: boolean;
     threshold: number;
     stuff_threshold: number | null;
@@ -125,7 +125,9 @@ declare namespace Panokit {
     antialias?: boolean;
     crop_first: boolean;
     owner: "best" | "first";
+    order?: "given" | "score";
     mask_threshold: number;
+    mask_rule?: "at-least" | "above";
     weighted: boolean;
     overlap: number;
     overlap_rule: "at-least" | "ratio-above" | "product-above";

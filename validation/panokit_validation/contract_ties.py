@@ -80,6 +80,8 @@ class _Turn:
         values = heads[self.head].copy()
         if self.head == "masks":  # a query's mask
             values[..., self.row] += np.float32(self.amount)
+        elif values.ndim == 1:
+            values[self.row] += np.float32(self.amount)
         else:
             values[self.row, list(self.columns)] += np.float32(self.amount)
         return {**heads, self.head: values}
@@ -243,6 +245,9 @@ def _query_turns(
 ) -> Iterator[_Turn]:
     """Queries with a class or score that a step decides, and those whose masks a step makes larger
     or smaller, which is what their share of ownership hangs on."""
+    if settings.classes == "labels":
+        yield from _labelled_turns(heads, settings, steps)
+        return
     classes, step = heads["classes"], 2 * steps["classes"]
     best = classes.argmax(1)
     found: list[tuple[float, _Turn]] = []
@@ -259,6 +264,21 @@ def _query_turns(
     nothing = classes.shape[1] - 1 if settings.no_object else -1
     for q in np.flatnonzero(best != nothing).tolist():
         for sign in (1, -1):
+            words = f"query {q} owns just enough of its mask"
+            yield _Turn(words, "masks", q, (), sign * 2 * steps["masks"])
+
+
+def _labelled_turns(
+    heads: Heads, settings: MaskQueriesConfig, steps: Mapping[str, float]
+) -> Iterator[_Turn]:
+    """The same of queries that come with a label and a confidence."""
+    scores, step = heads["confidence"], 2 * steps["confidence"]
+    for q in np.argsort(np.abs(scores - settings.threshold), kind="stable").tolist():
+        if scores[q] < settings.threshold - 2 * step:
+            continue
+        for sign in (1, -1):
+            words = f"query {q} lies at a limit of score or class"
+            yield _Turn(words, "confidence", q, (), sign * step)
             words = f"query {q} owns just enough of its mask"
             yield _Turn(words, "masks", q, (), sign * 2 * steps["masks"])
 

@@ -109,7 +109,7 @@ def _spec(name: str, detail: dict[str, Any]) -> TensorSpec:
         name=name,
         shape=tuple(int(v) for v in detail["shape"]),
         dtype=dtype.name,
-        layout="nhwc" if len(detail["shape"]) == 4 else "rows",
+        layout={2: "vector", 3: "rows"}.get(len(detail["shape"]), "nhwc"),
         scale=float(scale) if integer else None,
         zero_point=int(zero_point) if integer else None,
     )

@@ -64,10 +64,11 @@ _BAND_VALUES = 1 << 17  # float32 values of a band of rows over all queries: hal
 class MaskQueriesConfig(DecodingSettings):
     """How a family decodes.
 
-    Classes: ``classes`` says what the class head holds: ``"softmax"`` or ``"sigmoid"`` logits, or
-    ``"probabilities"``. ``no_object``: the last column means "nothing". A query is kept if its best
-    class is not that and its score is above ``threshold`` (stuff: ``stuff_threshold``; None: the
-    same).
+    Classes: ``classes`` says what the class head holds: ``"softmax"`` or ``"sigmoid"`` logits,
+    ``"probabilities"``, or ``"labels"``: one class column a query, ``[Q]``, whose score is in a
+    head of its own, ``confidence`` ``[Q]``. ``no_object``: the last column means "nothing". A query
+    is kept if its best class is not that and its score is above ``threshold`` (stuff:
+    ``stuff_threshold``; None: the same).
 
     Masks: the logits over the whole input are resized to ``mask_grid`` (``"head"`` leaves them,
     ``"input"``, or a width and height), then to the photo's part of the decode grid.
@@ -79,12 +80,14 @@ class MaskQueriesConfig(DecodingSettings):
     off between the resizes, so that no value from it is mixed in.
 
     Owners: ``"best"``: a pixel belongs to the kept query with the highest score × probability,
-    the first of equals. ``"first"``: queries come by score × mean probability in their mask, the
-    best first, and take what is left; the mask is where the probability is above
+    the first of equals. ``order``: queries count in the order ``"given"``, or by ``"score"``, the
+    best first and equals as given. ``"first"``: queries come by score × mean probability in their
+    mask, the best first, and take what is left; the mask is where the probability is above
     ``mask_threshold``.
 
     Segments: of a query A is the number of pixels it owns (``"first"``: takes), O of those that its
-    mask holds: probability ≥ ``mask_threshold``, or score × probability if ``weighted``. It becomes
+    mask holds: probability ≥ ``mask_threshold`` (``mask_rule`` ``"above"``: > it), or score ×
+    probability if ``weighted``. It becomes
     a segment if both are above 0 and enough of the mask is owned: A / O is at least ``overlap``
     (``overlap_rule`` ``"at-least"``), or as float32 above it (``"ratio-above"``), or A is above
     O × ``overlap`` as float32 (``"product-above"``). So 4 pixels of 5 are enough for 0.8 by the
@@ -97,9 +100,11 @@ class MaskQueriesConfig(DecodingSettings):
     """
 
     contract: ClassVar[str] = "mask-queries"
-    heads: ClassVar[Mapping[str, tuple[int, ...]]] = {"classes": (2,), "masks": (3,)}
+    heads: ClassVar[Mapping[str, tuple[int, ...]]] = {
+        "classes": (1, 2), "confidence": (1,), "masks": (3,),
+    }  # fmt: skip
 
-    classes: Literal["softmax", "sigmoid", "probabilities"] = "softmax"
+    classes: Literal["softmax", "sigmoid", "probabilities", "labels"] = "softmax"
     no_object: bool = True
     threshold: float = 0.8
     stuff_threshold: float | None = None
@@ -110,7 +115,9 @@ class MaskQueriesConfig(DecodingSettings):
     antialias: bool = False
     crop_first: bool = True
     owner: Literal["best", "first"] = "best"
+    order: Literal["given", "score"] = "given"
     mask_threshold: float = 0.5
+    mask_rule: Literal["at-least", "above"] = "at-least"
     weighted: bool = False
     overlap: float = 0.8
     overlap_rule: Literal["at-least", "ratio-above", "product-above"] = "at-least"
@@ -139,12 +146,23 @@ class MaskQueriesConfig(DecodingSettings):
                 "crop_first",
                 f"crop_first goes with mask_grid 'input'; mask_grid is {self.mask_grid!r}",
             )
+        if self.classes == "labels" and self.no_object:
+            raise ArgumentError(
+                "no_object", "labels name a class; no_object must be false with classes 'labels'"
+            )
+        if self.owner == "first" and self.order == "score":
+            raise ArgumentError("order", "order goes with owner 'best'; owner is 'first'")
         if self.antialias and (self.align_corners or self.crop_first):
             given = "antialias goes with pixels' centres and the whole grid"
             raise ArgumentError("antialias", f"{given}; align_corners and crop_first must be false")
         if self.owner == "first" and self.weighted:
             raise ArgumentError("weighted", "weighted goes with owner 'best'; owner is 'first'")
         check_columns(self.columns)
+
+    def head_names(self) -> tuple[str, ...]:
+        """See :meth:`DecodingSettings.head_names`."""
+        labels = self.classes == "labels"
+        return ("classes", "confidence", "masks") if labels else ("classes", "masks")
 
     def class_count(self, taxonomy: Taxonomy) -> int:
         """Columns of the class head that are classes."""
@@ -160,7 +178,12 @@ class MaskQueriesConfig(DecodingSettings):
         """See :meth:`DecodingSettings.check_shapes`."""
         classes, masks = shapes["classes"], shapes["masks"]
         columns = self.class_count(taxonomy) + self.no_object
-        if len(classes) != 2 or classes[1] != columns:
+        if self.classes == "labels":
+            if len(classes) != 1 or shapes["confidence"] != classes:
+                expected = "a class and a confidence for each query"
+                given = f"classes and confidence have shapes {classes}, {shapes['confidence']}"
+                raise ArgumentError("shape", f"{given}; expected {expected}")
+        elif len(classes) != 2 or classes[1] != columns:
             expected = f"(queries, {columns}) for this taxonomy"
             raise ArgumentError("shape", f"classes has shape {classes}; expected {expected}")
         if len(masks) != 3 or masks[2] != classes[0]:
@@ -168,12 +191,30 @@ class MaskQueriesConfig(DecodingSettings):
             raise ArgumentError("shape", f"masks has shape {masks}; expected {expected}")
 
     def read_heads(self, arrays: Mapping[str, FloatArray]) -> QueryHeads:
-        """See :meth:`DecodingSettings.read_heads`."""
+        """See :meth:`DecodingSettings.read_heads`. Labels and their confidence become the two
+        columns of ``classes``."""
+        if self.classes == "labels":
+            masks = {name: array for name, array in arrays.items() if name == "masks"}
+            arrays = {"classes": _stacked(arrays), **masks}
         return QueryHeads.from_arrays(arrays)
 
     def decoder(self, taxonomy: Taxonomy, transform: TransformRecord) -> MaskQueries:
         """See :meth:`DecodingSettings.decoder`."""
         return MaskQueries(taxonomy, transform, self)
+
+
+def _stacked(arrays: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Labels and confidence ``[Q]``, with or without a batch axis of 1, side by side."""
+    found: list[FloatArray] = []
+    for name in ("classes", "confidence"):
+        if name not in arrays:
+            raise HeadError(name, f"is missing; got {sorted(arrays)}")
+        array = np.asarray(arrays[name], np.float32)
+        array = array[0] if array.ndim == 2 and array.shape[0] == 1 else array
+        if array.ndim != 1 or (found and array.shape != found[0].shape):
+            raise HeadError(name, f"expected a number for each query, got shape {array.shape}")
+        found.append(array)
+    return np.stack(found, 1)
 
 
 _MASK2FORMER = MaskQueriesConfig()
@@ -196,6 +237,20 @@ MASK_QUERY_PRESETS: dict[str, MaskQueriesConfig] = {
     "transformers-maskformer": _TRANSFORMERS,
     "transformers-oneformer": replace(_TRANSFORMERS, antialias=True),
     "transformers-eomt": replace(_MASK2FORMER, overlap_rule="ratio-above"),
+    "maskconver": MaskQueriesConfig(
+        classes="labels",
+        no_object=False,
+        threshold=0.01,
+        mask_grid="head",
+        crop_first=False,
+        order="score",
+        mask_rule="above",
+        overlap=0.7,
+        overlap_rule="product-above",
+        painted="owned",
+        min_thing_area=257,
+        min_stuff_area=257,
+    ),
     "kmax": MaskQueriesConfig(
         threshold=0.7,
         stuff_threshold=0.5,
@@ -381,6 +436,8 @@ class MaskQueries:
         """The queries that say something: best class (the first of equals) not "nothing", and its
         score above the threshold, all in float32."""
         settings = self.settings
+        if settings.classes == "labels":
+            return self._labelled(heads)
         p = self.probabilities(heads)
         classes = p.shape[1] - settings.no_object
         if classes < 1:
@@ -392,10 +449,27 @@ class MaskQueries:
         columns = p.argmax(1)
         scores = p[np.arange(len(p)), columns]
         channels = self._channels(classes)[columns]
+        return self._kept(columns, channels, scores, columns < classes)
+
+    def _labelled(self, heads: QueryHeads) -> Queries:
+        """The same of labels with their confidence. A label that is no column drops its query."""
+        table = self._channels(self.settings.class_count(self.taxonomy))
+        given = np.floor(heads.classes[:, 0].astype(np.float64) + 0.5)
+        known = (given >= 0) & (given < len(table) - 1)  # NaN is none
+        columns = np.where(known, given, 0).astype(np.intp)
+        return self._kept(columns, table[columns], heads.classes[:, 1], known)
+
+    def _kept(
+        self, columns: IntArray, channels: IntArray, scores: FloatArray, known: NDArray[np.bool_]
+    ) -> Queries:
+        """Of queries with a class, those above their threshold, in the order that counts."""
+        settings = self.settings
         is_thing = np.append(self.taxonomy.thing_mask, False).take(channels)
         stuff = settings.threshold if settings.stuff_threshold is None else settings.stuff_threshold
         least = np.where(is_thing, np.float32(settings.threshold), np.float32(stuff))
-        kept = np.flatnonzero((columns < classes) & (scores > least))
+        kept = np.flatnonzero(known & (scores > least))
+        if settings.order == "score":
+            kept = kept[np.argsort(-scores[kept], kind="stable")]
         return Queries(kept, columns[kept], channels[kept], scores[kept])
 
     def _channels(self, classes: int) -> IntArray:
@@ -421,23 +495,24 @@ class MaskQueries:
         held = np.zeros(n, np.intp)
         if n:
             least = np.float32(settings.mask_threshold)
+            hold = np.greater if settings.mask_rule == "above" else np.greater_equal
             for rows, p in self.bands(heads, queries.index):  # p [n,rows,cols]
                 best = queries.scores[0] * p[0]
                 found = np.zeros(best.shape, np.int32)
-                within = (best if settings.weighted else p[0]) >= least
+                within = hold(best if settings.weighted else p[0], least)
                 held[0] += np.count_nonzero(within)
                 for k in range(1, n):
                     strength = queries.scores[k] * p[k]
                     better = strength > best
                     np.copyto(found, k, where=better)
                     np.maximum(best, strength, out=best)
-                    holds = (strength if settings.weighted else p[k]) >= least
+                    holds = hold(strength if settings.weighted else p[k], least)
                     held[k] += np.count_nonzero(holds)
                     if not settings.weighted:
                         np.copyto(within, holds, where=better)
                 rank[rows] = found
                 # What the owner's mask holds is, if weighted, what the best strength is.
-                inside[rows] = best >= least if settings.weighted else within
+                inside[rows] = hold(best, least) if settings.weighted else within
         return _owners(rank, inside, held)
 
     def _first_owners(self, heads: QueryHeads, queries: Queries) -> Owners:

@@ -50,6 +50,7 @@ def mask_query_cases() -> Iterator[ContractCase]:
     yield from _ids()
     yield from _first()
     yield from _tables()
+    yield from _labelled()
     yield from _grids()
     yield from _noise()
     yield from _errors()
@@ -371,6 +372,38 @@ def _decided(seed: int, h: int, w: int) -> dict[str, Array]:
     return raw
 
 
+def _labelled() -> Iterator[ContractCase]:
+    """A class and a confidence for each query, as MaskConver gives them."""
+    free = replace(
+        MASK_QUERY_PRESETS["maskconver"], overlap=0.3, min_thing_area=0, min_stuff_area=0
+    )
+
+    def heads(*queries: Query) -> dict[str, Any]:
+        labels = np.array([label for label, _, _ in queries], np.int32)
+        confidence = np.array([score for _, score, _ in queries], np.float32)
+        masks = np.stack([mask for _, _, mask in queries], -1).astype(np.float32)
+        return {"classes": labels, "confidence": confidence, "masks": masks}
+
+    left, right = _mask(np.s_[:, :4]), _mask(np.s_[:, 4:])
+    raw = heads((PERSON, 0.5, left), (DOG, 0.9, right), (PERSON, 0.9, _mask(np.s_[2:4])))
+    about = "Queries count by score, equals as they come: ids 1 to 3 are queries 1, 2 and 0."
+    yield _case("m19-by-score", about, raw, free)
+    raw = heads((PERSON, 0.01, left), (DOG, 0.010001, right), (4, 0.9, left), (-1, 0.9, left))
+    about = "A confidence of 0.01 is none; a label that is no class drops its query."
+    yield _case("m19-confidence-and-labels", about, raw, free)
+    flat = np.zeros((8, 8), np.float32)
+    raw = heads((PERSON, 0.9, flat), (DOG, 0.5, right))
+    about = "A logit of 0 is a probability of one half, which is not above it: nothing is held."
+    yield _case("m19-half-is-not-above", about, raw, free)
+    yield _case("m19-half-at-least", about.replace("not above", "enough"), raw,
+                replace(free, mask_rule="at-least"))  # fmt: skip
+    raw = heads((SKY, 0.9, _mask(np.s_[:1], 16, 32)), (ROAD, 0.8, _mask(np.s_[1:], 16, 32)))
+    for least in (256, 257):
+        about = f"The sky has 256 pixels of the input's grid, the least area is {least}."
+        settings = replace(free, min_stuff_area=least)
+        yield _case(f"m19-area-{least}", about, raw, settings, transform=whole_input(256, 16))
+
+
 def _grids() -> Iterator[ContractCase]:
     top = _mask(np.s_[:2], 8, 8)
     raw = _heads([(PERSON, 0.9, _mask(np.s_[2:6, :4])), (DOG, 0.95, top),
@@ -459,18 +492,27 @@ def _grids() -> Iterator[ContractCase]:
         yield _case(name, about, raw, settings, transform=letterbox((50, 31), (32, 25)))
 
 
+def _named(raw: dict[str, Array], preset: MaskQueriesConfig) -> dict[str, Array]:
+    """Heads with a label and a confidence instead of columns, where the preset wants that."""
+    if preset.classes != "labels":
+        return raw
+    labels = raw["classes"][:, :-1].argmax(1).astype(np.float32)
+    confidence = sigmoid(raw["classes"][:, :-1].max(1))
+    return {"classes": labels, "confidence": confidence, "masks": raw["masks"]}
+
+
 def _noise() -> Iterator[ContractCase]:
     photos = ((44, 33), (32, 24)), ((31, 50), (33, 25)), ((9, 9), (24, 24))
     for i, (name, preset) in enumerate(MASK_QUERY_PRESETS.items()):
         for j, (photo, size) in enumerate(photos):
             for grid in GRIDS:
-                raw = _decided(2000 + 100 * i + 10 * j, 6, 8)
+                raw = _named(_decided(2000 + 100 * i + 10 * j, 6, 8), preset)
                 about = f"Noise by the settings of {name}, a photo of {photo[0]}x{photo[1]}."
                 settings = replace(preset, grid=grid, overlap=0.5)
                 transform = letterbox(photo, size)
                 yield _case(f"preset-{name}-{j}-{grid}", about, raw, settings,
                             transform=transform)  # fmt: skip
-        raw = _decided(2900 + 2 * i, 24, 32)
+        raw = _named(_decided(2900 + 2 * i, 24, 32), preset)
         about = f"The settings of {name} as they are, a photo that fills the input."
         yield _case(f"preset-{name}-plain", about, raw, preset, transform=whole_input(32, 24))
     kinds = {"tied": 1.0, "saturated": 512.0, "huge": 2.0**120}

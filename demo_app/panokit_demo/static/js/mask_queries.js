@@ -21,7 +21,7 @@ const MOST_QUERIES = 4096;
  * @returns {Panokit.ContractDecoding}
  */
 export function decodeMaskQueries(tensors, taxonomy, transform, settings) {
-  const heads = readHeads(tensors);
+  const heads = readHeads(tensors, settings.classes === "labels");
   const queries = findQueries(heads, taxonomy, settings);
   const plan = makePlan(heads, transform, settings);
   const find = settings.owner === "first" ? firstOwners : bestOwners;
@@ -49,9 +49,12 @@ export function decodeMaskQueries(tensors, taxonomy, transform, settings) {
   };
 }
 
-/** @param {Panokit.HeadTensors} tensors */
-function readHeads(tensors) {
-  const classes = readTensor(tensors, "classes", 2);
+/**
+ * @param {Panokit.HeadTensors} tensors
+ * @param {boolean} labelled
+ */
+function readHeads(tensors, labelled) {
+  const classes = labelled ? sideBySide(tensors) : readTensor(tensors, "classes", 2);
   const masks = readTensor(tensors, "masks", 3);
   const [n, columns] = classes.shape;
   const [h, w, of] = masks.shape;
@@ -60,6 +63,19 @@ function readHeads(tensors) {
   checkNumbers("classes", classes, LIMIT, true);
   checkNumbers("masks", masks, LIMIT);
   return { classes: classes.data, masks: masks.data, n, columns, h, w };
+}
+
+/**
+ * A label and its confidence for each query, as two columns.
+ * @param {Panokit.HeadTensors} tensors
+ * @returns {Panokit.FloatTensor}
+ */
+function sideBySide(tensors) {
+  const [labels, confidence] = ["classes", "confidence"].map((name) => readTensor(tensors, name, 1));
+  const [n] = labels.shape;
+  if (confidence.shape[0] !== n) throw new HeadError("confidence", `has the shape [${confidence.shape}]`);
+  const data = Float32Array.from({ length: 2 * n }, (_, i) => (i % 2 ? confidence : labels).data[i >> 1]);
+  return { shape: [n, 2], data };
 }
 
 /** @typedef {ReturnType<typeof readHeads>} Heads */
@@ -72,8 +88,9 @@ function readHeads(tensors) {
  * @param {Panokit.MaskQueriesSettings} settings
  */
 function findQueries({ classes, n, columns }, taxonomy, settings) {
-  const count = columns - Number(settings.no_object);
   const table = settings.columns.length ? settings.columns : [...taxonomy.keys()];
+  const labelled = settings.classes === "labels";
+  const count = labelled ? table.length : columns - Number(settings.no_object);
   if (count < 1 || count !== table.length || Math.max(...table) >= taxonomy.length) {
     throw new HeadError("classes", `expected ${table.length} classes, got ${count}`);
   }
@@ -82,17 +99,23 @@ function findQueries({ classes, n, columns }, taxonomy, settings) {
   /** @type {Query[]} */
   const found = [];
   for (let q = 0; q < n; q++) {
-    const p = probabilities(classes.subarray(q * columns, (q + 1) * columns), settings.classes).subarray(0, asked);
-    if (p.some(Number.isNaN)) continue;
-    let best = 0;
-    for (let c = 1; c < asked; c++) if (p[c] > p[best]) best = c;
-    if (best >= count) continue;
+    const own = classes.subarray(q * columns, (q + 1) * columns);
+    const { best, score } = labelled ? { best: Math.floor(own[0] + 0.5), score: own[1] } : bestOf(own);
+    if (!(best >= 0 && best < count)) continue;
     const channel = table[best];
     const isThing = channel >= 0 && taxonomy[channel].isthing;
     const least = isThing ? settings.threshold : (settings.stuff_threshold ?? settings.threshold);
-    if (p[best] > f32(least)) found.push({ index: q, channel, score: p[best] });
+    if (score > f32(least)) found.push({ index: q, channel, score });
   }
-  return found;
+  return settings.order === "score" ? found.sort((a, b) => b.score - a.score) : found; // stable
+
+  /** @param {Float32Array} logits */
+  function bestOf(logits) {
+    const p = probabilities(logits, settings.classes).subarray(0, asked);
+    let best = p.some(Number.isNaN) ? -1 : 0;
+    for (let c = 1; c < asked; c++) if (p[c] > p[best]) best = c;
+    return { best, score: p[best] };
+  }
 }
 
 /**
@@ -275,7 +298,8 @@ function bestOwners(heads, queries, plan, settings) {
       let [owner, most, isInside] = [-1, 0, false];
       for (let k = 0; k < queries.length; k++) {
         const strength = f32(queries[k].score * p[k][x]);
-        const holds = (settings.weighted ? strength : p[k][x]) >= least;
+        const value = settings.weighted ? strength : p[k][x];
+        const holds = value > least || (value === least && settings.mask_rule !== "above");
         if (holds) held[k]++;
         if (owner < 0 || strength > most) [owner, most, isInside] = [k, strength, holds];
       }
