@@ -67,6 +67,7 @@ _YOLO = Family(INSTANCE_PRESETS["yolo-seg"], "letterbox", (114, 114, 114), ZERO,
 
 FAMILIES: dict[str, Family] = {
     "center-offset": Family(PostprocessConfig()),
+    "panokit-queries": Family(MASK_QUERY_PRESETS["mask2former"]),  # our own query network
     "mask2former": _CORNER,
     "oneformer": _CORNER,
     "maskformer": replace(_CORNER, decoding=MASK_QUERY_PRESETS["maskformer"]),
@@ -117,6 +118,7 @@ FAMILIES: dict[str, Family] = {
 
 MODULES: dict[str, str] = {
     "DetrForSegmentation": "transformers-detr",
+    "QueryNetwork": "panokit-queries",
     "EomtForUniversalSegmentation": "transformers-eomt",
     "OneFormerForUniversalSegmentation": "transformers-oneformer",
     "MaskFormerForInstanceSegmentation": "transformers-maskformer",

@@ -16,7 +16,13 @@ from PIL import Image
 
 from panokit import Bundle, Segmenter
 from panokit.bundle import TensorSpec
-from panokit.decoding import InstancesConfig, MaskQueriesConfig, QueryHeads, SemanticConfig
+from panokit.decoding import (
+    MASK_QUERY_PRESETS,
+    InstancesConfig,
+    MaskQueriesConfig,
+    QueryHeads,
+    SemanticConfig,
+)
 from panokit.errors import BundleError, PanokitError, UsageError
 from panokit.photo import Photo
 from panokit.preprocessing import letterbox
@@ -230,6 +236,30 @@ def test_labels_and_probabilities(tmp_path: Path) -> None:
     file = write_onnx(tmp_path / "p.onnx", {"p": soft}, (SIDE, SIDE))
     settings = adopted(file, tmp_path / "p.panokit").manifest.postprocessing
     assert settings == SemanticConfig(input="probabilities")
+
+
+def test_a_class_and_a_confidence_for_each_query(tmp_path: Path) -> None:
+    """MaskConver's tensors: vectors, and masks with the queries last."""
+    labels = np.array([[2, 0, 1, 0]], np.int64)
+    confidence = np.array([[0.9, 0.8, 0.7, 0.001]], np.float32)
+    masks = np.full((1, 8, 8, 4), -6, np.float32)
+    masks[0, 1:5, 1:4, 1] = masks[0, 2:7, 5:8, 2] = 5
+    masks[0, ..., 0] = np.where(masks[0, ..., 1:3].max(-1) > 0, -6, 4)
+    outputs: dict[str, Any] = {
+        "classes": labels, "confidence": confidence, "mask_proposal_logits": masks,
+    }  # fmt: skip
+    file = write_onnx(tmp_path / "m.onnx", outputs, (SIDE, SIDE), brightness={"confidence": 1e-6})
+    said: list[str] = []
+    decoding = replace(MASK_QUERY_PRESETS["maskconver"], min_thing_area=9, min_stuff_area=9)
+    request = AdoptRequest((file,), tmp_path / "m.panokit", taxonomy=TAXONOMY, decoding=decoding)
+    segmenter = Segmenter.open(adopt(request, photos(), said.append).bundle)
+    assert "maskconver: 4 classes with confidences" in said[0]
+    photo = photos()["photo0"]
+    assert segmenter.segment(photo).counts == {"a": 1, "b": 1}
+    dump = simulate_contract(photo, segmenter)
+    assert validate_dump(dump, segmenter).verdict is Verdict.PASS
+    wrong = replace(dump, tensors={**dump.tensors, "confidence": dump.tensors["confidence"][::-1]})
+    assert validate_dump(wrong, segmenter, diagnose=True).verdict is Verdict.FAIL
 
 
 def test_one_channel_and_labels_of_bytes(tmp_path: Path) -> None:

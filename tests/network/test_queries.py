@@ -123,7 +123,8 @@ def test_the_network_keeps_the_contract_at_every_size() -> None:
     network = QueryNetwork(NETWORK, QUERIES).eval()
     for size in ((64, 64), (96, 32)):
         found = adapt(network, size, KnownOfModule())
-        assert found.family == "mask2former"
+        assert found.family == "panokit-queries"
+        assert found.preprocessing.fit == "letterbox"
         contract = check_contract(found.module, size, TAXONOMY, MASK_QUERY_PRESETS["mask2former"])
         assert contract.heads["masks"].shape == (6, size[1] // 4, size[0] // 4)
     image = 255 * torch.rand(1, 3, 64, 64)
