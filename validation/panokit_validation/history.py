@@ -19,13 +19,14 @@ from panokit._places import make_folder, plain_file
 from panokit._text import encodable
 from panokit.dump.model import dump_stem
 from panokit.errors import ArgumentError, DataError, MissingExtraError
+from panokit_validation.latency import Latency
 from panokit_validation.summary import RunSummary, group_of
 from panokit_validation.worker import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-__all__ = ["Change", "History", "RunInfo", "history_url"]
+__all__ = ["Change", "History", "RunInfo", "SpeedRow", "history_url"]
 
 SCHEMA_VERSION = 1
 LOCK_SECONDS = 60.0
@@ -35,6 +36,8 @@ _BATCH = 500
 _LOCK = 0x70616E6F  # a number that means the making of our tables
 _WRITES = "panokit_writes"
 _FIGURES = ("sqnr_db", "pq", "equal_pixels")
+_OF_LATENCY = ("source", "device", "os", "compute_unit", "artifact", "build", "stage")
+_TIMES = ("first", "burst", "sustained", "p95")
 _RANK = {"pass": 0, "pass with rounding": 1, "fail": 2, "refused": 3}
 
 
@@ -67,6 +70,27 @@ class Change:
     after: str
 
     def to_json(self) -> dict[str, str]:
+        """A JSON-ready dict."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """How fast a stage was on a device, in milliseconds; ``change`` of ``burst`` since the build
+    before, 0.1 = a tenth slower, None for the first."""
+
+    device: str
+    os: str
+    compute_unit: str
+    artifact: str
+    stage: str
+    build: str
+    first: float | None
+    burst: float | None
+    sustained: float | None
+    change: float | None
+
+    def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
         return asdict(self)
 
@@ -190,6 +214,16 @@ class History:
             sa.Column("cause", text),
             *(sa.Column(name, sa.Float) for name in _FIGURES),
         )
+        self._latency = sa.Table(
+            "panokit_latency",
+            tables,
+            sa.Column("id", whole, primary_key=True),
+            sa.Column("created", text, nullable=False),
+            sa.Column("bundle", text, nullable=False, index=True),
+            *(sa.Column(name, text, nullable=False) for name in _OF_LATENCY),
+            *(sa.Column(f"{name}_ms", sa.Float) for name in _TIMES),
+            sa.Column("calls", whole, nullable=False),
+        )
         self._tables = tables
 
     def _prepare(self, connection: Connection) -> None:
@@ -241,6 +275,51 @@ class History:
             query = query.where(c.bundle == bundle)
         with self._engine.connect() as connection:
             return [RunInfo(*row) for row in connection.execute(query)]
+
+    def add_latency(self, bundle: str, latency: Latency) -> None:
+        """Keep what a phone reported of a bundle's speed."""
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        said = {name: getattr(latency, name) for name in _OF_LATENCY if name != "stage"}
+        rows = []
+        for stage, timing in latency.stages.items():
+            texts = {"created": created, "bundle": bundle, "stage": stage, **said}
+            rows.append(
+                {
+                    **{k: _storable(v) for k, v in texts.items()},
+                    **{f"{name}_ms": getattr(timing, name) for name in _TIMES},
+                    "calls": timing.calls,
+                }
+            )
+        with self._writing() as connection:
+            connection.execute(self._latency.insert(), rows)
+
+    def latencies(self, bundle: str) -> list[SpeedRow]:
+        """The newest figures of each device, compute unit, artifact, stage and build of a bundle,
+        and by how much each differs from the build before, the oldest build first."""
+        c = self._latency.c
+        query = self._sa.select(
+            c.device, c.os, c.compute_unit, c.artifact, c.stage, c.build,
+            c.first_ms, c.burst_ms, c.sustained_ms,
+        )  # fmt: skip
+        query = query.where(c.bundle == bundle).order_by(c.id)
+        newest: dict[tuple[str, ...], tuple[float | None, ...]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                newest.pop(tuple(row[:6]), None)  # so that it stands where it was last measured
+                newest[tuple(row[:6])] = tuple(row[6:])
+        found, before = [], dict[tuple[str, ...], float]()
+        for key, times in newest.items():
+            last, burst = before.get(key[:5]), times[1]
+            change = burst / last - 1 if burst is not None and last else None
+            device, system, unit, artifact, stage, build = key
+            first, burst, sustained = times
+            found.append(
+                SpeedRow(device, system, unit, artifact, stage, build, first, burst, sustained,
+                         change)
+            )  # fmt: skip
+            if burst is not None:
+                before[key[:5]] = burst
+        return found
 
     def changes(self, run: int, before: int | None = None) -> list[Change]:
         """What changed since another run of the bundle (without ``before`` the previous one), by

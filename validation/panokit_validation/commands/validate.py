@@ -24,6 +24,7 @@ from panokit.cli.options import (
 )
 from panokit.errors import ArgumentError, UsageError
 from panokit_validation import Verdict
+from panokit_validation.commands.latency import show_speed
 from panokit_validation.history import Change, History, RunRecorder
 from panokit_validation.output import JsonWriter, JunitWriter, OutcomeWriter, github_annotation
 from panokit_validation.report import require_report, write_report
@@ -181,14 +182,17 @@ def validate(
             _take(outcome, summary, record, writers, github)
         _require_some(summary, dumps)
         changes = record.finish(summary)
+        speed = record.history.latencies(opened.manifest.name) if record.history else []
         extra: dict[str, Any] = {"options": options}
         if history:
             extra["changes"] = [c.to_json() for c in changes]
+            extra["speed"] = [row.to_json() for row in speed]
         for writer in writers:
             writer.finish(summary, extra)
     if report:
         write_report(report, summary, config, dumps, options, changes)
     _print(summary, changes if history else None)
+    show_speed(speed)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
