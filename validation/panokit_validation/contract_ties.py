@@ -12,7 +12,7 @@ left has no explanation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,15 @@ class HeadSteps:
 
     tie: dict[str, float]
     rounding: dict[str, float]
+    unknown: Mapping[str, float] = field(default_factory=dict)
+
+    def of_part(self, head: str, values: FloatArray) -> float:
+        """The step of some of a head's numbers: columns of scores are smaller than those of boxes
+        beside them, and so are their roundings."""
+        peak = float(np.abs(values).max(initial=0.0))
+        if self.exact:
+            return max(4 * _FLOAT32 * peak, 1e-12)
+        return 4 * _FLOAT16 * peak + 4 * self.unknown.get(head, 0.0)
 
     @property
     def exact(self) -> bool:
@@ -63,7 +72,7 @@ class HeadSteps:
         if not unknown:
             return cls(tie, tie)
         rounding = {n: 4 * _FLOAT16 * p + 4 * unknown.get(n, 0.0) for n, p in peaks.items()}
-        return cls(tie, rounding)
+        return cls(tie, rounding, dict(unknown))
 
 
 @dataclass(frozen=True)
@@ -190,7 +199,7 @@ class _Search:
         if isinstance(part, MaskQueriesConfig):
             yield from _query_turns(self.heads, part, self.steps.rounding)
         elif isinstance(part, InstancesConfig):
-            yield from _anchor_turns(self.heads, part, self.taxonomy, self.steps.rounding)
+            yield from _anchor_turns(self.heads, part, self.taxonomy, self.steps)
 
     def _excuse_pixels(self, heads: Heads, kinds: NDArray[np.uint8]) -> None:
         """Pixels that differ become ties or rounding where pictures moved by their steps give the
@@ -299,16 +308,17 @@ def _to_threshold(row: FloatArray, settings: MaskQueriesConfig) -> float:
 
 
 def _anchor_turns(
-    heads: Heads, settings: InstancesConfig, taxonomy: Taxonomy, steps: Mapping[str, float]
+    heads: Heads, settings: InstancesConfig, taxonomy: Taxonomy, steps: HeadSteps
 ) -> Iterator[_Turn]:
     """Anchors whose score lies near the threshold or near that of another; up, down, and with a box
     that is a little larger or smaller."""
     joined = settings.tensors != "split"
     head = "detections" if joined else "scores"
-    values, step = heads[head], 2 * steps[head]
+    values = heads[head]
     first = 4 + settings.objectness if joined else 0
     count = 1 if settings.tensors == "rows" else settings.class_count(taxonomy)
     columns = tuple(range(first, first + count))
+    step = 2 * steps.of_part(head, values[:, columns])
     scores = values[:, columns].max(1).astype(np.float64)
     least = settings.threshold
     if settings.classes == "sigmoid":
@@ -319,8 +329,9 @@ def _anchor_turns(
             words = f"anchor {a} lies at a limit of score or overlap"
             yield _Turn(words, head, int(a), columns, sign * step)
     boxes = head if joined else "boxes"
+    side_step = 2 * steps.of_part(boxes, heads[boxes][:, :4])
     for a in near[:MAX_TURNS]:
         for side in (2, 3):
             for sign in (1, -1):
                 words = f"anchor {a} overlaps another just enough"
-                yield _Turn(words, boxes, int(a), (side,), sign * 2 * steps[boxes])
+                yield _Turn(words, boxes, int(a), (side,), sign * side_step)
