@@ -25,7 +25,9 @@ class PanokitTest {
         assertEquals(Category(1, "person", true), it.info.categories[0])
         assertEquals(26, it.info.semantic.channels)
         assertEquals(listOf(320, 320), listOf(it.info.gridWidth, it.info.gridHeight))
-        assertEquals(0.09057312458753586f, it.info.semantic.scale)
+        val manifest = File(bundle, "manifest.json").readText()
+        val scale = Regex("\"name\": \"tflite-int8\".*?\"semantic\": \\{.*?\"scale\": ([-+.0-9e]+)", RegexOption.DOT_MATCHES_ALL)
+        assertEquals(scale.find(manifest)!!.groupValues[1].toFloat(), it.info.semantic.scale)
     }
 
     @Test
