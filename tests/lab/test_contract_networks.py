@@ -18,11 +18,14 @@ from typer.testing import CliRunner
 from panokit.bundle import Bundle
 from panokit.errors import ArgumentError, ExportError, PanokitError, UsageError
 from panokit.families import FAMILIES
+from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit_compression.recipes import Finetune, Qat, Quantize, Recipe
 from panokit_converters.adapt import ContractModule, KnownOfModule, adapt
 from panokit_converters.contract import check_contract, run_heads
 from panokit_converters.verify import verify_bundle
+from panokit_datasets.quality.evaluate import Prediction
+from panokit_datasets.quality.predictor import predictor
 from panokit_lab.export import ExportRequest, ExportResult, run_export
 from panokit_lab.pipeline import run_recipe
 from panokit_lab.setup import ExperimentRequest
@@ -84,6 +87,10 @@ def test_every_format_computes_what_the_module_does(
     assert not manifest.preprocessing.is_scaled  # the scale is in the graph
     verdicts = verify_bundle(result.bundle)
     assert all(v.passed for v in verdicts), [v.failures for v in verdicts]
+    predict = predictor(Segmenter.open(result.bundle, "onnx-float32"))
+    found = Prediction(*predict(Photo.open(photos / "p0.png")))  # what `panokit evaluate` takes
+    assert found[0].shape == (90, 120)
+    assert len(found[1]) == len(np.unique(found[0][found[0] > 0]))
     maps = [
         Segmenter.open(result.bundle, artifact).segment(photos / "p0.png")
         for artifact in ("tflite-float32", "onnx-float32")

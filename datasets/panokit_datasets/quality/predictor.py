@@ -12,13 +12,15 @@ __all__ = ["predictor"]
 
 
 def predictor(segmenter: Segmenter) -> Predictor:
-    """Predictions of an artifact: panoptic map and class map, both on the photo."""
+    """Predictions of an artifact: panoptic map and, of contracts that tell each pixel's class
+    before objects are formed, class map; both on the photo."""
 
     def predict(photo: Photo) -> Prediction:
         stages = segmenter.stages(photo, explain=True)
         taxonomy, transform = segmenter.taxonomy, stages.transform
         result = PanopticResult.from_map(photo, stages.panoptic, taxonomy, transform)
-        class_map = transform.map_to_photo(stages.panoptic.explain["class_map"])
+        classes = stages.panoptic.explain.get("class_map")
+        class_map = None if classes is None else transform.map_to_photo(classes)
         segments = [(s.id, taxonomy.channel(s.category.id), s.score) for s in result]
         return Prediction(result.id_map, segments, class_map)
 
