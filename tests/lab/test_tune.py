@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,12 @@ from typer.testing import CliRunner
 from panokit import Segmenter
 from panokit.bundle import Artifact, Bundle, TensorSpec
 from panokit.config import read_settings_file
-from panokit.decoding import PostprocessConfig
+from panokit.decoding import DecodingSettings, MaskQueriesConfig, PostprocessConfig
 from panokit.errors import DataError
 from panokit.taxonomy import Taxonomy
 from panokit_lab.commands import tune as command
 from panokit_lab.quality import manifest_around
-from panokit_lab.tune import SCORES, TuneRequest, tune
+from panokit_lab.tune import PLANS, SCORES, TuneRequest, tune
 from tests.toys.data_folder import CATEGORIES, make_folder
 
 TAXONOMY = Taxonomy.from_json({"name": "toy", "categories": CATEGORIES})
@@ -82,16 +83,23 @@ def segmenter(folder: Path) -> Segmenter:
 def test_what_is_best_is_chosen(folder: Path, segmenter: Segmenter) -> None:
     said: list[str] = []
     found = tune(segmenter, TuneRequest(folder, ("toy_tune",)), said.append)
+    config = found.config
+    assert isinstance(config, PostprocessConfig)
     assert found.before.pq == 0
-    best = max(t.pq for t in found.thing_areas)
+    best = found.choices[1].best.pq
     assert best > 75  # every object found, as well as cells of four pixels tell
-    assert 0.2 <= found.config.threshold <= 0.55
-    assert found.config.min_thing_area < 600
-    assert found.config.grid == START.grid
+    assert 0.2 <= config.threshold <= 0.55
+    assert config.min_thing_area < 600
+    assert config.grid == START.grid
     assert len(found.photos) == 4
-    assert found.stuff_areas  # these photos are labelled in full
+    assert [c.judged for c in found.choices] == [
+        "things",
+        "things",
+        "stuff",
+    ]  # these photos are labelled in full
     assert "toy_tune: photo 4 of 4" in said
-    assert {t.config.min_thing_score for t in found.centers} <= set(SCORES)
+    tried = [t.config for t in found.choices[0].trials]
+    assert {c.min_thing_score for c in tried if isinstance(c, PostprocessConfig)} <= set(SCORES)
 
 
 def test_photos_labelled_in_part_leave_the_area_of_stuff(
@@ -103,8 +111,56 @@ def test_photos_labelled_in_part_leave_the_area_of_stuff(
         image["labelled"] = [1]
     path.write_text(json.dumps(data))
     found = tune(segmenter, TuneRequest(folder, ("toy_tune",)))
-    assert found.stuff_areas == ()
+    assert [c.judged for c in found.choices] == ["things", "things"]
+    assert isinstance(found.config, PostprocessConfig)
     assert found.config.min_stuff_area == START.min_stuff_area
+
+
+def test_every_contract_has_a_plan() -> None:
+    assert set(PLANS) == set(DecodingSettings.contracts())
+    for contract, settings in DecodingSettings.contracts().items():
+        for step in PLANS[contract]:
+            for name in step.names:
+                assert reduce(getattr, name.split("."), settings()) is not ..., name
+
+
+class KnowsQueries(Knows):
+    """The same as queries: each object's mask with a score of 0.6, a false one of 0.45 on half
+    of the ground, and the ground, which gives way to it."""
+
+    def run(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        cells = self.by_photo[np.asarray(image).tobytes()][2::STRIDE, 2::STRIDE]
+        w = cells.shape[1]
+        said = [(0, 0.6, cells == 1), (1, 0.6, cells == 2), (2, 0.6, cells == 3),
+                (0, 0.45, (cells == 3) & (np.arange(w) < w // 2))]  # fmt: skip
+        classes = np.zeros((4, 4), np.float32)
+        for query, (channel, score, _) in enumerate(said):
+            classes[query] = (1 - score) / 3
+            classes[query, channel] = score
+        masks = np.stack([np.where(mask, 0.3 if c == 2 else 6, -6) for c, _, mask in said], axis=-1)
+        return {"classes": np.log(classes), "masks": masks.astype(np.float32)}
+
+
+def test_a_query_network_is_tuned_too(folder: Path) -> None:
+    h, w = HEIGHT // STRIDE, WIDTH // STRIDE
+    artifact = Artifact(
+        "toy", "torch", "toy", "", 0, "float32",
+        TensorSpec("image", (1, HEIGHT, WIDTH, 3), "uint8", "nhwc"),
+        {"classes": TensorSpec("classes", (1, 4, 4), "float32", "rows"),
+         "masks": TensorSpec("masks", (1, h, w, 4), "float32", "nhwc")},
+    )  # fmt: skip
+    config = MaskQueriesConfig(overlap=0.5)
+    manifest = replace(
+        manifest_around(artifact, "toy", TAXONOMY, (WIDTH, HEIGHT), START), postprocessing=config
+    )
+    segmenter = Segmenter(Bundle(folder, manifest), artifact, KnowsQueries(folder))
+    found = tune(segmenter, TuneRequest(folder, ("toy_tune",)))
+    assert found.before.pq == 0
+    assert isinstance(found.config, MaskQueriesConfig)
+    assert found.config.threshold == 0.5  # what is invented has 0.45, what is there 0.6
+    assert found.config.stuff_threshold is None  # no other is better, so it stays
+    assert found.choices[0].best.pq > 75
+    assert len(found.choices) == 4
 
 
 def test_the_command_writes_what_export_reads(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,7 @@ from panokit.cli.options import (
 )
 from panokit.errors import UsageError
 from panokit.segmenter import Segmenter
-from panokit_lab.tune import Trial, Tuned, TuneRequest
+from panokit_lab.tune import Choice, Trial, Tuned, TuneRequest
 from panokit_lab.tune import tune as run_tune
 from panokit_network.segmenter import open_weights
 
@@ -41,7 +40,7 @@ def tune(
         str,
         typer.Option(
             "--stuff-split",
-            help="Splits labelled in full, for the least area of stuff. Default: SPLIT.",
+            help="Splits labelled in full, for what stuff alone decides. Default: SPLIT.",
             rich_help_panel=INPUT,
         ),
     ] = "",
@@ -80,32 +79,39 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _print(found: Tuned) -> None:
-    thresholds = sorted({trial.config.threshold for trial in found.centers})
-    windows = sorted({trial.config.window for trial in found.centers})
-    by_place = {(t.config.threshold, t.config.window): t for t in found.centers}
-    title = "PQ of things by threshold and window (with the best least score)"
-    headings = ("threshold", *map(str, windows))
-    table = Grid(headings, title=title, right=headings[1:])
-    for threshold in thresholds:
-        trials = [by_place[threshold, window] for window in windows]
-        table.add(f"{threshold:g}", *(f"{t.pq:.1f} ({t.config.min_thing_score:g})" for t in trials))
-    show(table, error=True)
-    _areas("least area of things", [t.config.min_thing_area for t in found.thing_areas],
-           found.thing_areas)  # fmt: skip
-    if found.stuff_areas:
-        _areas("least area of stuff", [t.config.min_stuff_area for t in found.stuff_areas],
-               found.stuff_areas)  # fmt: skip
-    else:
-        note("no photo is labelled in full: the least area of stuff stays as it was")
-    best = max(found.thing_areas, key=lambda trial: trial.pq)
+    for choice in found.choices:
+        _table(choice)
+    if not any(choice.judged == "stuff" for choice in found.choices):
+        note("no photo is labelled in full: what stuff alone decides stays as it was")
+    first = found.choices[0].judged
+    reached = [choice.best.pq for choice in found.choices if choice.judged == first][-1]
     note(
-        f"PQ of things {found.before.pq:.1f} before, {best.pq:.1f} with what was chosen, on "
+        f"{_quality(first)} {found.before.pq:.1f} before, {reached:.1f} with what was chosen, on "
         f"{len(found.photos)} photos that chose it"
     )
 
 
-def _areas(title: str, values: Sequence[int], trials: Sequence[Trial]) -> None:
-    headings = tuple(map(str, values))
-    table = Grid(headings, title=title, right=headings)
-    table.add(*(f"{trial.pq:.1f}" for trial in trials))
+def _quality(judged: str) -> str:
+    return "PQ" if judged == "all" else f"PQ of {judged}"
+
+
+def _table(choice: Choice) -> None:
+    """A column for each value of the step's last setting, a row for each of the first of two."""
+    step = choice.step
+    columns = tuple(f"{value:g}" for value in step.values[-1])
+    names = [name.replace("_", " ").replace(".", " ") for name in step.names]
+    title = f"{_quality(choice.judged)} by {' and '.join(names)}"
+    if step.with_scores:
+        title += " (with the best least score)"
+    cells = [f"{t.pq:.1f}{_score(t) if step.with_scores else ''}" for t in choice.trials]
+    rows = step.values[0] if len(names) == 2 else ()
+    table = Grid((names[0], *columns) if rows else columns, title=title, right=columns)
+    for at, value in enumerate(rows):
+        table.add(f"{value:g}", *cells[at * len(columns) : (at + 1) * len(columns)])
+    if not rows:
+        table.add(*cells)
     show(table, error=True)
+
+
+def _score(trial: Trial) -> str:
+    return f" ({getattr(trial.config, 'min_thing_score', 0):g})"
