@@ -23,10 +23,13 @@ def check_map(name: str, values: NDArray[Any], shape: tuple[int, ...] | None = N
         raise ArgumentError(name, f"{name} is {got}; expected an array of whole numbers {sized}")
 
 
-def index_of_ids(name: str, ids: NDArray[Any], known: Sequence[int]) -> NDArray[np.int64]:
-    """int64 ``[H,W]``: 0 where ``ids`` ``[H,W]`` is void, else 1 + index into ``known``.
+def index_of_ids(
+    name: str, ids: NDArray[Any], known: Sequence[int], unlisted: int | None = None
+) -> NDArray[np.int64]:
+    """int64 of the shape of ``ids``: 0 where it is void, else 1 + index into ``known``.
 
-    An id that is neither void nor known raises ``ArgumentError``; so do repeated known ids.
+    An id that is neither void nor known becomes ``unlisted``; without that it raises
+    ``ArgumentError``, as do repeated known ids.
     """
     table = np.array([VOID, *known], np.int64)
     order = np.argsort(table, kind="stable")
@@ -41,6 +44,8 @@ def index_of_ids(name: str, ids: NDArray[Any], known: Sequence[int]) -> NDArray[
     ids = ids.astype(np.int64)  # unsigned 64-bit ids would be compared as floats
     place = np.minimum(np.searchsorted(ranked, ids), len(ranked) - 1)
     strange = ranked[place] != ids
+    if unlisted is not None:
+        return np.where(strange, unlisted, order[place])
     if strange.any():
         got = f"{ids[strange][0]} in the map"
         raise ArgumentError(

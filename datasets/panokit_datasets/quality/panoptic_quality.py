@@ -6,10 +6,12 @@ sum of their IoU over tp + fp / 2 + fn / 2, SQ its mean IoU and RQ = PQ / SQ.
 
 - Void is every pixel with id 0 and every segment marked ``ignore``.
 - A crowd (``is_crowd``) is never matched and never missed. An unmatched prediction that lies more
-  than half in void and crowds *of its class* is no false positive. All crowds of a class count;
-  the reference implementation keeps only the last one of each class.
-- A segment listed without a single pixel is not there. (The reference implementation refuses such
-  predictions; small segments do vanish when a map is brought back to a smaller photo.)
+  than half in void and crowds *of its class* is no false positive.
+- Crowds ``"correct"``: all crowds of a class count. ``"strict"``, as the reference implementation
+  (https://github.com/cocodataset/panopticapi): of each class the last one listed. There a true
+  segment without a pixel is missed, and a true id that is not listed is neither void nor a segment.
+- A predicted segment listed without a single pixel is not there. (The reference implementation
+  refuses it; small segments do vanish when a map is brought back to a smaller photo.)
 - Means go over the classes that occur in truth or prediction. Without any the figure is None.
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +31,16 @@ from panokit_datasets.quality._ids import check_map, index_of_ids
 
 __all__ = [
     "ClassQuality",
+    "Crowds",
     "Means",
     "PanopticQuality",
     "PanopticQualityResult",
     "SegmentCounts",
     "count_segments",
 ]
+
+Crowds = Literal["correct", "strict"]
+"""Which crowds excuse a prediction: all of its class, or as panopticapi the last one listed."""
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -132,8 +138,8 @@ class PanopticQuality:
         quality.compute().all
     """
 
-    def __init__(self, taxonomy: Taxonomy) -> None:
-        self.taxonomy = taxonomy
+    def __init__(self, taxonomy: Taxonomy, crowds: Crowds = "correct") -> None:
+        self.taxonomy, self.crowds = taxonomy, _check_crowds(crowds)
         self.counts = SegmentCounts.zeros(len(taxonomy))
 
     def update(
@@ -145,7 +151,7 @@ class PanopticQuality:
     ) -> SegmentCounts:
         """Count one photo; arguments and result as :func:`count_segments`."""
         counts = count_segments(
-            pred_ids, pred_segments, true_ids, true_segments, len(self.taxonomy)
+            pred_ids, pred_segments, true_ids, true_segments, len(self.taxonomy), self.crowds
         )
         self.add(counts)
         return counts
@@ -210,37 +216,48 @@ def count_segments(
     true_ids: NDArray[Any],
     true_segments: Iterable[TruthSegment],
     channels: int,
+    crowds: Crowds = "correct",
 ) -> SegmentCounts:
     """Match the segments of one photo.
 
     ``pred_ids`` and ``true_ids``: whole numbers ``[H,W]``, 0 = void; ``pred_segments``: the
-    channel (0..``channels`` - 1) of each predicted id; ``true_segments``: what each true id is.
+    channel (0..``channels`` - 1) of each predicted id; ``true_segments``: what each true id is, in
+    the order in which they are listed.
     """
     truth = tuple(true_segments)
     check_map("pred_ids", pred_ids)
     check_map("true_ids", true_ids, pred_ids.shape)
+    strict = _check_crowds(crowds) == "strict"
     pred_channel = _channels("pred_segments", pred_segments.values(), channels)
     true_channel = _channels("true_segments", (s.channel for s in truth), channels)
-    pred = index_of_ids("pred_ids", pred_ids, tuple(pred_segments))
-    true = index_of_ids("true_ids", true_ids, tuple(s.id for s in truth))
-    ignored = np.array([False, *(s.ignore for s in truth)])
+    true_run, pred_run, pixels = _runs(true_ids, pred_ids)
+    pred = index_of_ids("pred_ids", pred_run, tuple(pred_segments))
+    listed = tuple(s.id for s in truth)
+    true = index_of_ids("true_ids", true_run, listed, unlisted=len(truth) + 1 if strict else None)
+    ignored = np.array([False, *(s.ignore for s in truth), False])
     true = np.where(ignored[true], 0, true)
-    crowd = np.array([False, *(s.is_crowd for s in truth)])
+    crowd = np.array([False, *(s.is_crowd for s in truth), True])  # unlisted: never matched, missed
+    true_channel = np.append(true_channel, -1)
 
     # Every pair of segments that share pixels: true index t, predicted index p, shared pixels n.
-    n_true, n_pred = len(truth) + 1, len(pred_segments) + 1
-    pairs, n = np.unique(true * n_pred + pred, return_counts=True)
+    n_true, n_pred = len(truth) + 2, len(pred_segments) + 1
+    pairs, place = np.unique(true * n_pred + pred, return_inverse=True)
+    n = _sums(place, pixels, len(pairs))
     t, p = np.divmod(pairs, n_pred)
     pred_area = _sums(p, n, n_pred)
     true_area = _sums(t, n, n_true)
     in_void = _sums(p[t == 0], n[t == 0], n_pred)
     same_class = (t > 0) & (p > 0) & (true_channel[t] == pred_channel[p])
-    of_crowd = same_class & crowd[t]
+    excusing = crowd.copy()
+    if strict:
+        last = {s.channel: at for at, s in enumerate(truth, 1) if s.is_crowd}
+        excusing[:] = np.isin(np.arange(n_true), list(last.values()))
+    of_crowd = same_class & excusing[t]
     excused = in_void + _sums(p[of_crowd], n[of_crowd], n_pred)
 
     union = pred_area[p] + true_area[t] - n - in_void[p]
     hit = same_class & ~crowd[t] & (2 * n > union)
-    missed = (true_area > 0) & ~crowd
+    missed = ~crowd & ~ignored if strict else (true_area > 0) & ~crowd
     missed[0] = False
     missed[t[hit]] = False
     invented = (pred_area > 0) & (2 * excused <= pred_area)
@@ -253,6 +270,23 @@ def count_segments(
         fn=np.bincount(true_channel[missed], minlength=channels),
         iou=np.bincount(hit_channel, n[hit] / union[hit], minlength=channels).astype(np.float64),
     )
+
+
+def _check_crowds(crowds: Crowds) -> Crowds:
+    if crowds not in ("correct", "strict"):
+        raise ArgumentError.unknown("crowds", crowds, ("correct", "strict"))
+    return crowds
+
+
+def _runs(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], IntArray]:
+    """Stretches of pixels, row after row, over which both maps stay the same: their two values, and
+    how many pixels they are. Maps of segments have far fewer of them than pixels."""
+    a, b = a.ravel(), b.ravel()
+    if not a.size:
+        return a, b, np.zeros(0, np.int64)
+    starts = np.flatnonzero((a[1:] != a[:-1]) | (b[1:] != b[:-1])) + 1
+    starts = np.concatenate(([0], starts))
+    return a[starts], b[starts], np.diff(starts, append=a.size)
 
 
 def _channels(name: str, values: Iterable[int], channels: int) -> IntArray:

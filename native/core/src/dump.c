@@ -12,6 +12,13 @@ void panokit_dump_init(panokit_dump *dump, const panokit_session *session) {
     dump->session = session;
 }
 
+static int given(const panokit_dump *dump, const char *key) {
+    int32_t i;
+    for (i = 0; i < dump->text_count; i++)
+        if (strcmp(dump->texts[i].key, key) == 0) return 1;
+    return 0;
+}
+
 panokit_status panokit_dump_text(panokit_dump *dump, const char *key, const char *value,
                                  panokit_error *error) {
     pk_clear(error);
@@ -19,6 +26,8 @@ panokit_status panokit_dump_text(panokit_dump *dump, const char *key, const char
         return pk_fail(error, PANOKIT_BAD_ARGUMENT, "'dump', 'key' or 'value' is NULL or empty");
     if (!pk_is_utf8(key) || !pk_is_utf8(value))
         return pk_fail(error, PANOKIT_BAD_ARGUMENT, "the text of '%.40s' is not UTF-8", key);
+    if (given(dump, key))
+        return pk_fail(error, PANOKIT_BAD_ARGUMENT, "the dump has a text '%.40s' already", key);
     if (dump->text_count == PANOKIT_DUMP_TEXTS)
         return pk_fail(error, PANOKIT_TOO_LARGE, "a dump has at most %d texts", PANOKIT_DUMP_TEXTS);
     dump->texts[dump->text_count].key = key;
@@ -35,6 +44,8 @@ panokit_status panokit_dump_tensor(panokit_dump *dump, const char *name, panokit
     if (!dump || !name || !*name || !shape || !data)
         return pk_fail(error, PANOKIT_BAD_ARGUMENT, "'dump', 'name', 'shape' or 'data' is NULL");
     if (!pk_is_utf8(name)) return pk_fail(error, PANOKIT_BAD_ARGUMENT, "a tensor's name is not UTF-8");
+    if (strcmp(name, "__metadata__") == 0) /* safetensors keeps its texts under this name */
+        return pk_fail(error, PANOKIT_BAD_ARGUMENT, "no tensor can be named '__metadata__'");
     if ((int)dtype < 0 || dtype > PANOKIT_I64 || rank < 0 || rank > 4)
         return pk_fail(error, PANOKIT_BAD_ARGUMENT, "tensor '%.60s': the type or rank is not known",
                        name);
@@ -217,13 +228,6 @@ static void put_segments(sink *s, const panokit_session *session) {
         put_text(s, "}");
     }
     put_text(s, "]");
-}
-
-static int given(const panokit_dump *dump, const char *key) {
-    int32_t i;
-    for (i = 0; i < dump->text_count; i++)
-        if (strcmp(dump->texts[i].key, key) == 0) return 1;
-    return 0;
 }
 
 static void put_entry(sink *s, const char *key, const char *value) {
