@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from panokit._reading import is_sidecar, read_json
@@ -31,6 +31,7 @@ from panokit.photo import MAX_PIXELS
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.drawn import as_drawn
 from panokit_datasets.foreign import foreign_kind
+from panokit_datasets.paths import inside
 from panokit_datasets.truth import Box, TruthPhoto, TruthSegment, decode_ids, open_photo
 
 __all__ = [
@@ -230,9 +231,8 @@ class _Reader:
         return int(value)
 
     def _inside(self, folder: str, name: Any, where: str) -> Path:
-        """``root/folder/name``; Windows' rules are the stricter ones and hold everywhere."""
-        relative = PureWindowsPath(name) if isinstance(name, str) else None
-        bad = relative is None or not relative.name or relative.drive or relative.root
-        if bad or ".." in relative.parts or "\0" in name:  # type: ignore[union-attr]
+        """``root/folder/name``."""
+        path = inside(self.root / folder, name)
+        if path is None:
             raise self.wrong(f"{where}: expected a path inside {folder}/, got {name!r}")
-        return self.root.joinpath(folder, *relative.parts)  # type: ignore[union-attr]
+        return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._exif import upright
-from panokit._photo_file import read_photo_file
 from panokit.errors import DataError, PhotoError
-from panokit.photo import MAX_FILE_BYTES, Photo
+from panokit.photo import Photo
 from panokit.taxonomy import VOID
+from panokit_datasets.id_png import ids_of, read_id_png
 
 __all__ = [
     "QUARTERS",
@@ -99,28 +98,5 @@ def decode_ids(truth: TruthPhoto) -> NDArray[np.int32]:
 
 def stored_ids(truth: TruthPhoto) -> NDArray[np.int32]:
     """The PNG's ids as its file holds them."""
-    from PIL import Image
-
-    path, size_wh = truth.panoptic_path, truth.size_wh
-    expected = size_wh[::-1] if truth.turn in QUARTERS else size_wh
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(path, f"expected at most {MAX_FILE_BYTES} bytes")
-        # Without texts and other chunks, which tools fill with what decoders refuse.
-        file = read_photo_file(path.read_bytes(), str(path))
-        with Image.open(io.BytesIO(file.picture), formats=("PNG",)) as image:
-            if image.size != expected:
-                reason = f"expected size {expected} as in the JSON, got {image.size}"
-                raise DataError(path, reason)
-            if image.mode not in ("RGB", "RGBA", "P"):
-                reason = f"expected a colour PNG (id = R + 256·G + 65536·B), got mode {image.mode}"
-                raise DataError(path, reason)
-            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(path, "no such file") from None
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        reason = f"cannot be decoded ({type(error).__name__}: {error})"
-        raise DataError(path, reason) from None
-    return np.asarray(rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2])
+    expected = truth.size_wh[::-1] if truth.turn in QUARTERS else truth.size_wh
+    return ids_of(read_id_png(truth.panoptic_path, expected))

@@ -36,6 +36,7 @@ __all__ = [
     "PanopticQuality",
     "PanopticQualityResult",
     "SegmentCounts",
+    "count_runs",
     "count_segments",
 ]
 
@@ -224,13 +225,27 @@ def count_segments(
     channel (0..``channels`` - 1) of each predicted id; ``true_segments``: what each true id is, in
     the order in which they are listed.
     """
-    truth = tuple(true_segments)
     check_map("pred_ids", pred_ids)
     check_map("true_ids", true_ids, pred_ids.shape)
+    runs = _runs(true_ids, pred_ids)
+    return count_runs(*runs, pred_segments, true_segments, channels, crowds)
+
+
+def count_runs(
+    true_run: NDArray[Any],
+    pred_run: NDArray[Any],
+    pixels: NDArray[np.int64],
+    pred_segments: Mapping[int, int],
+    true_segments: Iterable[TruthSegment],
+    channels: int,
+    crowds: Crowds = "correct",
+) -> SegmentCounts:
+    """As :func:`count_segments`, of a photo that is given as stretches of ``pixels`` pixels each,
+    over which its true and its predicted id stay the same; all three ``[n]``."""
+    truth = tuple(true_segments)
     strict = _check_crowds(crowds) == "strict"
     pred_channel = _channels("pred_segments", pred_segments.values(), channels)
     true_channel = _channels("true_segments", (s.channel for s in truth), channels)
-    true_run, pred_run, pixels = _runs(true_ids, pred_ids)
     pred = index_of_ids("pred_ids", pred_run, tuple(pred_segments))
     listed = tuple(s.id for s in truth)
     true = index_of_ids("true_ids", true_run, listed, unlisted=len(truth) + 1 if strict else None)

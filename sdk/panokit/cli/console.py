@@ -97,9 +97,11 @@ def bars() -> Console:
     return console
 
 
-def tracked(items: Iterable[Item], what: str) -> Iterable[Item]:
-    """``items`` with a progress bar on standard error, where that is a terminal."""
-    return track(list(items), escape(shown(what)), console=bars(), transient=True)
+def tracked(items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
+    """``items`` with a progress bar on standard error, where that is a terminal. With ``total``,
+    their number, they are taken as they come."""
+    items = list(items) if total is None else items
+    return track(items, escape(shown(what)), total, console=bars(), transient=True)
 
 
 @contextmanager

@@ -1,0 +1,129 @@
+"""`panokit pq`: panoptic quality of files that any tool wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from panokit._files import write_json
+from panokit.cli.console import Grid, note, show, tracked
+from panokit.cli.options import INPUT, JsonOption
+from panokit_datasets.quality.bootstrap import (
+    FEW_PHOTOS,
+    Difference,
+    bootstrap_weights,
+    pq_interval,
+)
+from panokit_datasets.quality.files import FilesQuality, PanopticFile, better, compare_files
+
+__all__ = ["pq"]
+
+
+def pq(
+    truth: Annotated[Path, typer.Argument(help="COCO panoptic JSON of the truth.")],
+    pred: Annotated[Path, typer.Argument(help="COCO panoptic JSON of the predictions.")],
+    than: Annotated[
+        Path | None,
+        typer.Option(
+            "--than",
+            help="Other predictions: is PRED better than these?",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    truth_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--truth-folder",
+            help="Its PNGs. Default: the folder of the JSON's name, or ../panoptic.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    pred_folder: Annotated[
+        Path | None,
+        typer.Option("--pred-folder", help="The same of the predictions.", rich_help_panel=INPUT),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="panopticapi's figures: of each class only the last crowd listed excuses.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes.", rich_help_panel=INPUT)
+    ] = 1,
+    json: JsonOption = None,
+) -> None:
+    """Panoptic quality of predictions in COCO's panoptic format, whoever made them.
+
+    Example: panokit pq panoptic_val2017.json mine.json --than before.json
+
+    It equals panopticapi's with --strict, and refuses truth whose areas its PNGs contradict.
+    """
+    of_truth = PanopticFile.read(truth, truth_folder)
+    found = _compare(of_truth, pred, pred_folder, strict, workers)
+    _print(found, pred.name)
+    report = found.to_json()
+    if than is not None:
+        other = _compare(of_truth, than, None, strict, workers)
+        difference = better(other, found)
+        _say(difference, pred.name, than.name)
+        report["than"] = {"file": than.name, **difference.to_json()}
+    if json:
+        write_json(json, report)
+
+
+def _compare(
+    truth: PanopticFile, pred: Path, folder: Path | None, strict: bool, workers: int
+) -> FilesQuality:
+    def progress(photos: Iterable[Any]) -> Iterable[Any]:
+        return tracked(photos, f"comparing {pred.name}", len(truth.photos))
+
+    return compare_files(
+        truth,
+        PanopticFile.read(pred, folder, truth),
+        crowds="strict" if strict else "correct",
+        workers=workers,
+        progress=progress,
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _print(found: FilesQuality, name: str) -> None:
+    result = found.result
+    figures = ("PQ", "SQ", "RQ", "TP", "FP", "FN")
+    table = Grid(("class", *figures), title=name, right=figures)
+    for of_class, c in result.per_class.items():
+        if c.pq is not None:
+            row = (_figure(c.pq), _figure(c.sq), _figure(c.rq), str(c.tp), str(c.fp), str(c.fn))
+            table.add(of_class, *row)
+    kinds = (("all", result.all), ("things", result.things), ("stuff", result.stuff))
+    for kind, value in kinds:
+        means = (getattr(result.sq, kind), getattr(result.rq, kind))
+        table.add(kind, _figure(value), *map(_figure, means), "", "", "")
+    show(table)
+    counts = list(found.counts.values())
+    weights = bootstrap_weights(len(counts))
+    interval = pq_interval(weights, counts, range(len(found.taxonomy)))
+    between = f", 95 % interval {interval[0]:.1f} .. {interval[1]:.1f}" if interval else ""
+    note(f"{len(counts)} photos: PQ {_figure(result.all)}{between}")
+
+
+def _say(found: Difference, name: str, than: str) -> None:
+    low, high = found.interval
+    chance = f"{found.p:.3f}" if found.p >= 0.001 else "below 0.001"
+    note(
+        f"{name} against {than}: {found.difference:+.2f} PQ, 95 % interval {low:+.2f} .. "
+        f"{high:+.2f}, p {chance}: {found.verdict}"
+    )
+    if found.common is not None:
+        note(f"over the {found.classes} classes that every resample holds: {found.common:+.2f}")
+    if found.photos < FEW_PHOTOS:
+        note(f"{found.photos} photos are few: such intervals are too narrow below {FEW_PHOTOS}")
