@@ -281,7 +281,7 @@ def page_table(results: dict[str, dict[str, Outcome]], sizes: dict[str, float]) 
         f"| network | M | {' | '.join(FORMATS[f] for f in formats)} |",
         "|---|---|" + "---|" * len(formats),
     ]
-    said = []
+    said: dict[str, list[str]] = {}  # by sentence, where it was said
     for name, row in results.items():
         cells = [o.text if o.word in ("ok", "below") else o.word for o in row.values()]
         cells = [f"{c} **(below)**" if o.word == "below" else c
@@ -290,9 +290,10 @@ def page_table(results: dict[str, dict[str, Outcome]], sizes: dict[str, float]) 
         for format, outcome in row.items():
             if outcome.word not in ("ok", "below"):
                 told = outcome.text.replace("|", "/")
-                said.append(f"- {NETWORKS[name].title}, {FORMATS[format]}: {told}")
+                said.setdefault(told, []).append(f"{NETWORKS[name].title}, {FORMATS[format]}")
     used = ", ".join(f"{p} {_version(p)}" for p in PACKAGES if _version(p))
-    return "\n".join([*lines, "", *said, "", f"With {used}."]) + "\n"
+    notes = [f"- {'; '.join(places)}: {told}" for told, places in said.items()]
+    return "\n".join([*lines, "", *notes, "", f"With {used}."]) + "\n"
 
 
 def _is_there(package: str) -> bool:
