@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from panokit.errors import ArgumentError, DataError
 from panokit_datasets.quality.bootstrap import compare_pq
 from panokit_datasets.quality.files import PanopticFile, better, compare_files
-from panokit_datasets.quality.panoptic_quality import SegmentCounts
+from panokit_datasets.quality.panoptic_quality import SegmentCounts, bands_of, count_segments
+from panokit_datasets.quality.semantic import boundary
+from panokit_datasets.truth import TruthSegment
 
 CATEGORIES: list[dict[str, Any]] = [
     {"id": 0, "name": "person", "isthing": 1},  # ids of some sets begin at 0
@@ -133,6 +135,53 @@ def test_several_processes_count_the_same(tmp_path: Path) -> None:
     of_pred = PanopticFile.read(pred, like=of_truth)
     one, two = (compare_files(of_truth, of_pred, workers=n) for n in (1, 2))
     assert one.result == two.result
+
+
+def test_boundary_examples(tmp_path: Path) -> None:
+    truth = write(tmp_path, "truth", "bbbbb baaab baaab baaab bbbbb")
+    pred = write(tmp_path, "pred", "bbbbb baaab baaab baabb bbbbb")
+    found = figures(truth, pred, boundary=0.02).per_class
+    assert found["person"].pq == pytest.approx(100 * 7 / 9)
+    assert found["road"].pq == pytest.approx(100 * 16 / 17)
+    truth = write(tmp_path, "truth", HALF)
+    pred = write(tmp_path, "pred", "aabbb bbbbb bbbbb bbbbb bbbbb")
+    found = figures(truth, pred, boundary=0.02).per_class
+    assert found["person"].pq == 0
+    assert found["road"].pq == pytest.approx(100 * 7 / 9)
+
+
+def test_bands_are_those_of_each_mask() -> None:
+    rng = np.random.default_rng(3)
+    for ratio in (0.02, 0.05, 0.2):
+        blocks = rng.integers(0, 4, (5, 6))
+        ids = np.kron(blocks, np.ones((7, 9), int))[:32, :47]
+        expected = np.zeros(ids.shape, bool)
+        for one in range(4):
+            expected |= boundary(ids == one, ratio)
+        assert np.array_equal(bands_of(ids, ratio), expected)
+
+
+def test_boundary_agrees_with_plain_loops() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        truth = np.kron(rng.integers(0, 5, (4, 4)), np.ones((6, 7), int))
+        pred = np.roll(truth, rng.integers(-2, 3, 2), (0, 1))
+        segments = {i: i % 2 for i in range(1, 5) if (pred == i).any()}
+        listed = [TruthSegment(i, i % 2, False) for i in range(1, 5) if (truth == i).any()]
+        found = count_segments(pred, segments, truth, listed, 2, boundary=0.03)
+        iou, hits = np.zeros(2), 0
+        for s in listed:
+            for p, channel in segments.items():
+                if channel != s.channel:
+                    continue
+                a, b = truth == s.id, pred == p
+                pairs = ((a, b), (boundary(a, 0.03), boundary(b, 0.03)))
+                values = [(x & y).sum() / (x | (y & (truth > 0))).sum() for x, y in pairs]
+                if min(values) > 0.5:
+                    iou[channel] += min(values)
+                    hits += 1
+        assert found.tp.sum() == hits
+        assert found.iou == pytest.approx(iou, abs=1e-12)
 
 
 SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {

@@ -18,6 +18,7 @@ from panokit_datasets.quality.bootstrap import (
     pq_interval,
 )
 from panokit_datasets.quality.files import FilesQuality, PanopticFile, better, compare_files
+from panokit_datasets.quality.panoptic_quality import Crowds
 
 __all__ = ["pq"]
 
@@ -53,6 +54,17 @@ def pq(
             rich_help_panel=INPUT,
         ),
     ] = False,
+    boundary: Annotated[
+        float | None,
+        typer.Option(
+            "--boundary",
+            min=0.0001,
+            max=1,
+            help="Boundary PQ: width of the band as a share of the diagonal (COCO 0.02, "
+            "Cityscapes 0.005).",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Processes.", rich_help_panel=INPUT)
     ] = 1,
@@ -65,11 +77,13 @@ def pq(
     It equals panopticapi's with --strict, and refuses truth whose areas its PNGs contradict.
     """
     of_truth = PanopticFile.read(truth, truth_folder)
-    found = _compare(of_truth, pred, pred_folder, strict, workers)
+    crowds: Crowds = "strict" if strict else "correct"
+    settings: dict[str, Any] = {"crowds": crowds, "boundary": boundary, "workers": workers}
+    found = _compare(of_truth, pred, pred_folder, settings)
     _print(found, pred.name)
     report = found.to_json()
     if than is not None:
-        other = _compare(of_truth, than, None, strict, workers)
+        other = _compare(of_truth, than, None, settings)
         difference = better(other, found)
         _say(difference, pred.name, than.name)
         report["than"] = {"file": than.name, **difference.to_json()}
@@ -78,18 +92,13 @@ def pq(
 
 
 def _compare(
-    truth: PanopticFile, pred: Path, folder: Path | None, strict: bool, workers: int
+    truth: PanopticFile, pred: Path, folder: Path | None, settings: dict[str, Any]
 ) -> FilesQuality:
     def progress(photos: Iterable[Any]) -> Iterable[Any]:
         return tracked(photos, f"comparing {pred.name}", len(truth.photos))
 
-    return compare_files(
-        truth,
-        PanopticFile.read(pred, folder, truth),
-        crowds="strict" if strict else "correct",
-        workers=workers,
-        progress=progress,
-    )
+    of_pred = PanopticFile.read(pred, folder, truth)
+    return compare_files(truth, of_pred, progress=progress, **settings)
 
 
 def _figure(value: float | None) -> str:
@@ -99,7 +108,8 @@ def _figure(value: float | None) -> str:
 def _print(found: FilesQuality, name: str) -> None:
     result = found.result
     figures = ("PQ", "SQ", "RQ", "TP", "FP", "FN")
-    table = Grid(("class", *figures), title=name, right=figures)
+    title = name if found.boundary is None else f"{name}, boundary PQ ({found.boundary:g})"
+    table = Grid(("class", *figures), title=title, right=figures)
     for of_class, c in result.per_class.items():
         if c.pq is not None:
             row = (_figure(c.pq), _figure(c.sq), _figure(c.rq), str(c.tp), str(c.fp), str(c.fn))

@@ -1,4 +1,4 @@
-"""Looking up what belongs to each id of a map, and refusing ids nobody described."""
+"""Looking up what belongs to each id of a map, refusing ids nobody described, and erosion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError
 from panokit.taxonomy import VOID
 
-__all__ = ["check_map", "index_of_ids"]
+__all__ = ["check_map", "erode", "index_of_ids"]
 
 
 def check_map(name: str, values: NDArray[Any], shape: tuple[int, ...] | None = None) -> None:
@@ -52,3 +52,10 @@ def index_of_ids(
             name, f"{name} has {got}; expected every id to be 0 or listed with the segments"
         )
     return np.asarray(order[place])
+
+
+def erode(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Along the last axis: whether all of the 2·radius + 1 pixels around are set."""
+    sums = np.cumsum(np.pad(mask, ((0, 0), (radius + 1, radius))), axis=1, dtype=np.int64)
+    side = 2 * radius + 1
+    return np.asarray(sums[:, side:] - sums[:, :-side] == side)

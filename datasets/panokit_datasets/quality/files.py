@@ -23,7 +23,7 @@ from panokit._reading import read_json
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Category, Taxonomy
 from panokit_datasets.foreign import foreign_kind
-from panokit_datasets.id_png import read_id_png
+from panokit_datasets.id_png import ids_of, read_id_png
 from panokit_datasets.paths import inside
 from panokit_datasets.quality.bootstrap import Difference, compare_pq
 from panokit_datasets.quality.panoptic_quality import (
@@ -32,6 +32,7 @@ from panokit_datasets.quality.panoptic_quality import (
     PanopticQualityResult,
     SegmentCounts,
     count_runs,
+    count_segments,
 )
 from panokit_datasets.truth import TruthSegment
 
@@ -80,10 +81,12 @@ class FilesQuality:
     counts: Mapping[int, SegmentCounts]
     taxonomy: Taxonomy
     crowds: Crowds
+    boundary: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
-        return {"photos": len(self.counts), "crowds": self.crowds, "pq": self.result.to_json()}
+        how = {"photos": len(self.counts), "crowds": self.crowds, "boundary": self.boundary}
+        return {**how, "pq": self.result.to_json()}
 
 
 def compare_files(
@@ -91,14 +94,16 @@ def compare_files(
     pred: PanopticFile,
     *,
     crowds: Crowds = "correct",
+    boundary: float | None = None,
     workers: int = 1,
     progress: Progress = lambda photos: photos,
 ) -> FilesQuality:
     """PQ of ``pred`` (read with ``like=truth``). Photos that only it has do not count.
 
-    ``workers`` processes share the photos; ``progress`` wraps their counts as they come. Raises
-    ``DataError``, which names the file, where a photo is missing, sizes differ, an id is in a PNG
-    and not in its JSON (of the truth: with ``crowds="correct"``), a true area is not the PNG's, or,
+    ``boundary``: boundary PQ, with this ratio of the diagonal. ``workers`` processes share the
+    photos; ``progress`` wraps their counts as they come. Raises ``DataError``, which names the
+    file, where a photo is missing, sizes differ, an id is in a PNG and not in its JSON (of the
+    truth: with ``crowds="correct"``), a true area is not the PNG's, or,
     with ``crowds="strict"``, a predicted segment has no pixel.
     """
     missing = sorted(truth.photos.keys() - pred.photos.keys())
@@ -110,8 +115,8 @@ def compare_files(
     if workers < 1:
         raise ArgumentError("workers", f"workers is {workers!r}; expected at least 1")
     pairs = [(truth.photos[number], pred.photos[number]) for number in truth.photos]
-    quality = PanopticQuality(truth.taxonomy, crowds)
-    count = partial(_count, channels=len(truth.taxonomy), crowds=crowds)
+    quality = PanopticQuality(truth.taxonomy, crowds, boundary)
+    count = partial(_count, channels=len(truth.taxonomy), crowds=crowds, boundary=boundary)
     found: dict[int, SegmentCounts] = {}
     if workers == 1:
         counted: Iterable[SegmentCounts] = map(count, pairs)
@@ -120,7 +125,7 @@ def compare_files(
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             counted = pool.map(count, pairs, chunksize=16)
             _collect(progress(zip(truth.photos, counted, strict=True)), quality, found)
-    return FilesQuality(quality.compute(), found, truth.taxonomy, crowds)
+    return FilesQuality(quality.compute(), found, truth.taxonomy, crowds, boundary)
 
 
 def better(a: FilesQuality, b: FilesQuality, resamples: int = 2000, seed: int = 0) -> Difference:
@@ -141,7 +146,9 @@ def _collect(
         found[number] = counts
 
 
-def _count(pair: tuple[Listed, Listed], channels: int, crowds: Crowds) -> SegmentCounts:
+def _count(
+    pair: tuple[Listed, Listed], channels: int, crowds: Crowds, boundary: float | None
+) -> SegmentCounts:
     truth, pred = pair
     true_rgb = read_id_png(truth.png)
     pred_rgb = read_id_png(pred.png, true_rgb.shape[1::-1])
@@ -155,7 +162,10 @@ def _count(pair: tuple[Listed, Listed], channels: int, crowds: Crowds) -> Segmen
         unseen = sorted(of_pred.keys() - set(pred_ids.tolist()))
         if unseen:
             raise DataError(pred.png, f"segment {unseen[0]} is in the JSON and has no pixel")
-    return count_runs(true_ids, pred_ids, pixels, of_pred, truth.segments, channels, crowds)
+    if boundary is None:
+        return count_runs(true_ids, pred_ids, pixels, of_pred, truth.segments, channels, crowds)
+    maps = ids_of(pred_rgb), ids_of(true_rgb)
+    return count_segments(maps[0], of_pred, maps[1], truth.segments, channels, crowds, boundary)
 
 
 def _pairs(

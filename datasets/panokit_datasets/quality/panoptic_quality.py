@@ -12,6 +12,10 @@ sum of their IoU over tp + fp / 2 + fn / 2, SQ its mean IoU and RQ = PQ / SQ.
   segment without a pixel is missed, and a true id that is not listed is neither void nor a segment.
 - A predicted segment listed without a single pixel is not there. (The reference implementation
   refuses it; small segments do vanish when a map is brought back to a smaller photo.)
+- With a ``boundary`` ratio (boundary PQ, https://arxiv.org/abs/2103.16562) a pair's IoU is the
+  smaller of that of the masks and that of their boundary bands: the pixels at most
+  max(1, round(ratio · diagonal)) pixels (larger of dy and dx) from the outside, which is also
+  beyond the image. Void leaves that union too.
 - Means go over the classes that occur in truth or prediction. Without any the figure is None.
 """
 
@@ -27,7 +31,7 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.coco_panoptic import TruthSegment
-from panokit_datasets.quality._ids import check_map, index_of_ids
+from panokit_datasets.quality._ids import check_map, erode, index_of_ids
 
 __all__ = [
     "ClassQuality",
@@ -139,8 +143,11 @@ class PanopticQuality:
         quality.compute().all
     """
 
-    def __init__(self, taxonomy: Taxonomy, crowds: Crowds = "correct") -> None:
+    def __init__(
+        self, taxonomy: Taxonomy, crowds: Crowds = "correct", boundary: float | None = None
+    ) -> None:
         self.taxonomy, self.crowds = taxonomy, _check_crowds(crowds)
+        self.boundary = boundary
         self.counts = SegmentCounts.zeros(len(taxonomy))
 
     def update(
@@ -152,8 +159,9 @@ class PanopticQuality:
     ) -> SegmentCounts:
         """Count one photo; arguments and result as :func:`count_segments`."""
         counts = count_segments(
-            pred_ids, pred_segments, true_ids, true_segments, len(self.taxonomy), self.crowds
-        )
+            pred_ids, pred_segments, true_ids, true_segments, len(self.taxonomy), self.crowds,
+            self.boundary,
+        )  # fmt: skip
         self.add(counts)
         return counts
 
@@ -218,6 +226,7 @@ def count_segments(
     true_segments: Iterable[TruthSegment],
     channels: int,
     crowds: Crowds = "correct",
+    boundary: float | None = None,
 ) -> SegmentCounts:
     """Match the segments of one photo.
 
@@ -227,8 +236,14 @@ def count_segments(
     """
     check_map("pred_ids", pred_ids)
     check_map("true_ids", true_ids, pred_ids.shape)
-    runs = _runs(true_ids, pred_ids)
-    return count_runs(*runs, pred_segments, true_segments, channels, crowds)
+    if boundary is None:
+        true, pred, pixels = _runs(true_ids, pred_ids)
+        return count_runs(true, pred, pixels, pred_segments, true_segments, channels, crowds)
+    bands = [bands_of(ids, boundary) for ids in (true_ids, pred_ids)]
+    true, pred, *found, pixels = _runs(true_ids, pred_ids, *bands)
+    return count_runs(
+        true, pred, pixels, pred_segments, true_segments, channels, crowds, (found[0], found[1])
+    )
 
 
 def count_runs(
@@ -239,9 +254,12 @@ def count_runs(
     true_segments: Iterable[TruthSegment],
     channels: int,
     crowds: Crowds = "correct",
+    bands: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
 ) -> SegmentCounts:
     """As :func:`count_segments`, of a photo that is given as stretches of ``pixels`` pixels each,
-    over which its true and its predicted id stay the same; all three ``[n]``."""
+    over which its true and its predicted id stay the same; all three ``[n]``. ``bands``: whether
+    the stretch lies in the boundary band of the true and of the predicted segment, for boundary PQ.
+    """
     truth = tuple(true_segments)
     strict = _check_crowds(crowds) == "strict"
     pred_channel = _channels("pred_segments", pred_segments.values(), channels)
@@ -270,8 +288,13 @@ def count_runs(
     of_crowd = same_class & excusing[t]
     excused = in_void + _sums(p[of_crowd], n[of_crowd], n_pred)
 
-    union = pred_area[p] + true_area[t] - n - in_void[p]
-    hit = same_class & ~crowd[t] & (2 * n > union)
+    shared, union = n, pred_area[p] + true_area[t] - n - in_void[p]
+    hit = same_class & ~crowd[t] & (2 * shared > union)
+    if bands is not None:
+        of_band = _band_overlap(true, pred, pixels, bands, place, (t, p), (n_true, n_pred))
+        hit &= 2 * of_band[0] > of_band[1]
+        smaller = of_band[0] * union < shared * of_band[1]
+        shared, union = (np.where(smaller, a, b) for a, b in zip(of_band, (n, union), strict=True))
     missed = ~crowd & ~ignored if strict else (true_area > 0) & ~crowd
     missed[0] = False
     missed[t[hit]] = False
@@ -283,7 +306,9 @@ def count_runs(
         tp=np.bincount(hit_channel, minlength=channels),
         fp=np.bincount(pred_channel[invented], minlength=channels),
         fn=np.bincount(true_channel[missed], minlength=channels),
-        iou=np.bincount(hit_channel, n[hit] / union[hit], minlength=channels).astype(np.float64),
+        iou=np.bincount(hit_channel, shared[hit] / union[hit], minlength=channels).astype(
+            np.float64
+        ),
     )
 
 
@@ -293,15 +318,55 @@ def _check_crowds(crowds: Crowds) -> Crowds:
     return crowds
 
 
-def _runs(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], IntArray]:
-    """Stretches of pixels, row after row, over which both maps stay the same: their two values, and
-    how many pixels they are. Maps of segments have far fewer of them than pixels."""
-    a, b = a.ravel(), b.ravel()
-    if not a.size:
-        return a, b, np.zeros(0, np.int64)
-    starts = np.flatnonzero((a[1:] != a[:-1]) | (b[1:] != b[:-1])) + 1
-    starts = np.concatenate(([0], starts))
-    return a[starts], b[starts], np.diff(starts, append=a.size)
+def bands_of(ids: NDArray[Any], ratio: float) -> NDArray[np.bool_]:
+    """The pixels of a map ``[H,W]`` that lie in the boundary band of their segment, bool."""
+    if not 0 < ratio <= 1:
+        raise ArgumentError("ratio", f"ratio is {ratio!r}; expected a number above 0 and at most 1")
+    width = max(1, round(ratio * float(np.hypot(*ids.shape))))
+    # The column is steady, and so is the row at each of its pixels: the whole window is.
+    return ~(_steady(ids.T, width).T & erode(_steady(ids, width).T, width).T)
+
+
+def _steady(ids: NDArray[Any], radius: int) -> NDArray[np.bool_]:
+    """Whether ids stay the same from ``radius`` before to ``radius`` after, along the last axis."""
+    h, w = ids.shape
+    steady = np.zeros((h, w), np.bool_)
+    if w > 2 * radius:
+        changes = np.zeros((h, w), np.int64)
+        np.cumsum(ids[:, 1:] != ids[:, :-1], axis=1, out=changes[:, 1:])
+        steady[:, radius : w - radius] = changes[:, 2 * radius :] == changes[:, : w - 2 * radius]
+    return steady
+
+
+def _band_overlap(
+    true: IntArray,
+    pred: IntArray,
+    pixels: IntArray,
+    bands: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    place: IntArray,
+    pairs: tuple[IntArray, IntArray],
+    sizes: tuple[int, int],
+) -> tuple[IntArray, IntArray]:
+    """Intersection and union of the bands of each pair. ``place`` is the pair of each stretch."""
+    (t, p), (n_true, n_pred) = pairs, sizes
+    of_true, of_pred = (np.where(band, pixels, 0) for band in bands)
+    both = _sums(place, np.where(bands[0], of_pred, 0), len(t))
+    true_area, pred_area = _sums(true, of_true, n_true), _sums(pred, of_pred, n_pred)
+    in_void = _sums(pred, np.where(true == 0, of_pred, 0), n_pred)
+    return both, pred_area[p] + true_area[t] - both - in_void[p]
+
+
+def _runs(*maps: NDArray[Any]) -> list[NDArray[Any]]:
+    """Stretches of pixels, row after row, over which all maps stay the same: the values of each,
+    and how many pixels they are. Maps of segments have far fewer of them than pixels."""
+    flat = [one.ravel() for one in maps]
+    if not flat[0].size:
+        return [*flat, np.zeros(0, np.int64)]
+    changed = np.zeros(flat[0].size - 1, np.bool_)
+    for one in flat:
+        changed |= one[1:] != one[:-1]
+    starts = np.concatenate(([0], np.flatnonzero(changed) + 1))
+    return [*(one[starts] for one in flat), np.diff(starts, append=flat[0].size)]
 
 
 def _channels(name: str, values: Iterable[int], channels: int) -> IntArray:

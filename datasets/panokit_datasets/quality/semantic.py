@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.coco_panoptic import TruthSegment
-from panokit_datasets.quality._ids import check_map, index_of_ids
+from panokit_datasets.quality._ids import check_map, erode, index_of_ids
 
 __all__ = [
     "BOUNDARY_RATIO",
@@ -176,14 +176,7 @@ def boundary(mask: BoolArray, ratio: float = BOUNDARY_RATIO) -> BoolArray:
     if not 0 < ratio <= 1:
         raise ArgumentError("ratio", f"ratio is {ratio!r}; expected a number above 0 and at most 1")
     width = max(1, round(ratio * float(np.hypot(*mask.shape))))
-    return mask & ~_erode(_erode(mask, width).T, width).T
-
-
-def _erode(mask: BoolArray, radius: int) -> BoolArray:
-    """Along the last axis: whether all of the 2·radius + 1 pixels around are set."""
-    sums = np.cumsum(np.pad(mask, ((0, 0), (radius + 1, radius))), axis=1, dtype=np.int64)
-    side = 2 * radius + 1
-    return np.asarray(sums[:, side:] - sums[:, :-side] == side)
+    return mask & ~erode(erode(mask, width).T, width).T
 
 
 def boundary_counts(
