@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._photo_file import read_photo_file
+from panokit._places import plain_file
 from panokit.errors import DataError
 from panokit.photo import MAX_FILE_BYTES, MAX_PIXELS
 
@@ -27,7 +28,7 @@ def read_id_png(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[n
     """Its colours, uint8 ``[H,W,3]``. ``DataError`` names a file that is missing, too large, of
     another size than ``size_wh``, no colour PNG, or damaged."""
     try:
-        with path.open("rb") as file:
+        with plain_file(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise DataError(path, f"expected at most {MAX_FILE_BYTES} bytes")

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from panokit import Segmenter
 from panokit.bundle import Artifact, Bundle, TensorSpec
-from panokit.config import read_settings_file
 from panokit.decoding import DecodingSettings, MaskQueriesConfig, PostprocessConfig
 from panokit.errors import DataError
 from panokit.taxonomy import Taxonomy
 from panokit_lab.commands import tune as command
+from panokit_lab.commands.options import read_decoding
 from panokit_lab.quality import manifest_around
 from panokit_lab.tune import PLANS, SCORES, TuneRequest, tune
 from tests.toys.data_folder import CATEGORIES, make_folder
@@ -161,6 +161,9 @@ def test_a_query_network_is_tuned_too(folder: Path) -> None:
     assert found.config.stuff_threshold is None  # no other is better, so it stays
     assert found.choices[0].best.pq > 75
     assert len(found.choices) == 4
+    out = folder / "decoding.json"
+    out.write_text(json.dumps(found.config.to_json()), encoding="utf-8")
+    assert read_decoding(out) == found.config
 
 
 def test_the_command_writes_what_export_reads(
@@ -177,7 +180,8 @@ def test_the_command_writes_what_export_reads(
         catch_exceptions=False,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    chosen = read_settings_file(PostprocessConfig, out)
+    chosen = read_decoding(out)  # what --decoding reads
+    assert isinstance(chosen, PostprocessConfig)
     assert json.loads((tmp_path / "all.json").read_text())["config"] == chosen.to_json()
     assert chosen != START
     assert "on 3 photos that chose it" in " ".join(done.output.split())

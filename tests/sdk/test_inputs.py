@@ -13,13 +13,14 @@ import pytest
 
 from panokit.bundle import MANIFEST, Bundle, shipped_bundle_path
 from panokit.config import read_settings_file
-from panokit.decoding import PostprocessConfig
+from panokit.decoding import DecodingSettings, PostprocessConfig
 from panokit.dump import read_dump
 from panokit.effects import EditList
 from panokit.errors import BundleError, PanokitError
 from panokit.photo import Photo
 from panokit.taxonomy import Taxonomy
 from panokit.vectors.suite import read_index
+from panokit_datasets.id_png import read_id_png
 from panokit_datasets.packs import _opened
 from panokit_datasets.pseudo import read_map
 
@@ -30,9 +31,11 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "dump": ("a.npz", read_dump),
     "edits": ("edits.json", EditList.load),
     "taxonomy": ("taxonomy.json", Taxonomy.load),
+    "decoding": ("d.json", DecodingSettings.load),
     "settings": ("s.json", lambda p: read_settings_file(PostprocessConfig, p)),
     "vectors": ("suite.json", lambda p: read_index(p.parent)),
     "label map": ("a.png", lambda p: read_map(p, (1, 1))),
+    "ids": ("a.png", read_id_png),
     "pack": ("000.pack", _opened),
     "bundle": (MANIFEST, lambda p: Bundle.open(p.parent)),
 }

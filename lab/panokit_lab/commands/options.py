@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from panokit.cli.options import DO, INPUT
-from panokit.config import read_settings_file
 from panokit.decoding import DecodingSettings
 from panokit.errors import UsageError
 from panokit.families import FAMILIES
@@ -141,4 +140,4 @@ def known_of(
 
 def read_decoding(path: Path | None) -> DecodingSettings | None:
     """The settings of a file, of whatever contract it names."""
-    return read_settings_file(DecodingSettings, path, "decoding") if path else None
+    return DecodingSettings.load(path) if path else None

@@ -7,11 +7,13 @@ tensors a network must give, makes the typed heads of them, and decodes those to
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._reading import read_json
 from panokit.config import read_settings, write_settings
 from panokit.decoding.panoptic_map import PanopticMap
 from panokit.errors import ArgumentError
@@ -66,6 +68,16 @@ class DecodingSettings:
         """A JSON-ready dict that :meth:`from_json` reads back; it names the contract."""
         named = {} if self.contract == DEFAULT_CONTRACT else {"contract": self.contract}
         return named | write_settings(self)
+
+    @classmethod
+    def load(cls: type[S], path: str | Path) -> S:
+        """As :meth:`from_json`, of a file."""
+        try:
+            data = read_json(path, strict=True)
+        except (OSError, ValueError) as error:
+            reason = f"decoding cannot be read from {str(path)!r}: {error}"
+            raise ArgumentError("decoding", reason) from None
+        return cls.from_json(data)
 
     @classmethod
     def from_json(cls: type[S], data: object) -> S:
