@@ -15,6 +15,7 @@ import numpy as np
 
 from panokit._quiet import quiet
 from panokit.errors import ArgumentError, ExportError, MissingExtraError, PanokitError
+from panokit.tflite.rules import RULES
 from panokit_compression.biases import make_room_for_biases
 from panokit_compression.calibration import CalibrationSet, enough
 from panokit_compression.grids import INT4, INT8
@@ -196,7 +197,20 @@ def _tool_steps(step: Quantize) -> Any:
         bits = {"activation_num_bits": _activation_bits(step), "weight_num_bits": 8}
         manager.add_static_config(**every, **bits)
         manager.add_static_config(**products, **bits, weight_granularity=one_scale)
+        if step.precision == "int16x8":
+            for name in _not_of_16_bits(aeq):
+                manager.add_quantization_config(
+                    regex=".*", operation_name=name, algorithm_key="no_quantize"
+                )
     return manager.get_quantization_recipe()
+
+
+def _not_of_16_bits(aeq: _Tool) -> list[str]:
+    """Operators that LiteRT computes with 8 bits and not with 16: they stay in float32."""
+    known = {operation.value for operation in aeq.qtyping.TFLOperationName}
+    return [
+        n for n, r in RULES.items() if n in known and "int8" in r.types and "int16" not in r.types
+    ]
 
 
 def _with_kept(steps: Any, step: Quantize, float_tflite: bytes, more: tuple[str, ...] = ()) -> Any:
