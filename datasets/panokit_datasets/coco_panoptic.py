@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from panokit._reading import is_sidecar, read_json
+from panokit._reading import is_sidecar
 from panokit.errors import DataError
 from panokit.photo import MAX_PIXELS
 from panokit.taxonomy import Taxonomy
+from panokit_datasets.coco_json import MAX_ID, CocoJson
 from panokit_datasets.drawn import as_drawn
-from panokit_datasets.foreign import foreign_kind
 from panokit_datasets.paths import inside
 from panokit_datasets.truth import Box, TruthPhoto, TruthSegment, decode_ids, open_photo
 
@@ -45,7 +45,6 @@ __all__ = [
     "splits",
 ]
 
-MAX_ID = 2**24 - 1
 MAX_BOXES = 200
 
 
@@ -69,7 +68,7 @@ class PanopticFolder:
             if taxonomy or not names:
                 raise DataError(path, "no such taxonomy file")
             path = root / "annotations" / f"{names[0]}.json"
-            return cls(root, Taxonomy.from_json(_annotations(path)))
+            return cls(root, Taxonomy.from_json(CocoJson(path).load()))
         return cls(root, Taxonomy.load(path))
 
     def splits(self) -> list[str]:
@@ -95,27 +94,12 @@ def load_truth(data_dir: str | Path, split: str, taxonomy: Taxonomy) -> list[Tru
     return _Reader(Path(data_dir), split, taxonomy).read()
 
 
-def _annotations(path: Path) -> dict[str, Any]:
-    """What an annotation file holds; ``DataError`` calls another kind of file what it is."""
-    try:
-        data = read_json(path)
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"expected COCO panoptic JSON, but {error}") from None
-    foreign = foreign_kind(data)
-    if foreign is not None:
-        raise DataError(path, foreign)
-    if not isinstance(data, dict):
-        got = type(data).__name__
-        raise DataError(path, f"expected COCO panoptic JSON (an object), got {got}")
-    return data
-
-
-class _Reader:
-    """Reads one annotation file; every complaint names it."""
+class _Reader(CocoJson):
+    """Reads one annotation file."""
 
     def __init__(self, root: Path, split: str, taxonomy: Taxonomy) -> None:
+        super().__init__(root / "annotations" / f"{split}.json")
         self.root, self.split, self.taxonomy = root, split, taxonomy
-        self.path = root / "annotations" / f"{split}.json"
         self.names = {c.id: c.name for c in taxonomy}
         if not (root / "annotations").is_dir():
             raise DataError(root, "expected a data set folder that holds 'annotations/'")
@@ -124,7 +108,7 @@ class _Reader:
             raise DataError(self.path, f"no such split; splits here: {known}")
 
     def read(self) -> list[TruthPhoto]:
-        data = _annotations(self.path)
+        data = self.load()
         self._check_categories(data.get("categories", []))
         images = self._by_id(data, "images", "id")
         labels = self._by_id(data, "annotations", "image_id")
@@ -135,12 +119,9 @@ class _Reader:
         stated = {i: image["drawn"] for i, image in images.items() if "drawn" in image}
         return as_drawn(photos, stated, self.path)
 
-    def wrong(self, reason: str) -> DataError:
-        return DataError(self.path, reason)
-
     def _check_categories(self, categories: Any) -> None:
         """An id that means another class here than in the taxonomy would be scored as nonsense."""
-        for c in self._objects(categories, "categories"):
+        for c in self.objects(categories, "categories"):
             name = self.names.get(c["id"]) if isinstance(c.get("id"), int) else None
             if name is not None and c.get("name") != name:
                 raise self.wrong(
@@ -151,8 +132,8 @@ class _Reader:
 
     def _by_id(self, data: dict[str, Any], key: str, id_key: str) -> dict[int, dict[str, Any]]:
         out: dict[int, dict[str, Any]] = {}
-        for i, item in enumerate(self._objects(data.get(key), key)):
-            number = self._whole(item.get(id_key), f"{key}[{i}].{id_key}", 0, 2**63 - 1)
+        for i, item in enumerate(self.objects(data.get(key), key)):
+            number = self.whole(item.get(id_key), f"{key}[{i}].{id_key}", 0, 2**63 - 1)
             if number in out:
                 raise self.wrong(f"expected one entry of {key} per photo, got two for {number}")
             out[number] = item
@@ -160,7 +141,7 @@ class _Reader:
 
     def _photo(self, number: int, image: dict[str, Any], labels: dict[str, Any]) -> TruthPhoto:
         where = f"image {number}"
-        w, h = (self._whole(image.get(k), f"{where}: {k}", 1, 2**24) for k in ("width", "height"))
+        w, h = (self.whole(image.get(k), f"{where}: {k}", 1, 2**24) for k in ("width", "height"))
         if w * h > MAX_PIXELS:
             raise self.wrong(f"{where}: expected at most {MAX_PIXELS} pixels, got {w} x {h}")
         ids = image.get("labelled")
@@ -197,8 +178,8 @@ class _Reader:
 
     def _segments(self, infos: Any, where: str) -> tuple[TruthSegment, ...]:
         out: dict[int, TruthSegment] = {}
-        for s in self._objects(infos, f"{where}: segments_info"):
-            number = self._whole(s.get("id"), f"{where}: segment id", 1, MAX_ID)
+        for s in self.objects(infos, f"{where}: segments_info"):
+            number = self.whole(s.get("id"), f"{where}: segment id", 1, MAX_ID)
             if number in out:
                 raise self.wrong(f"{where}: expected segment ids once each, got {number} twice")
             channel = self._channel(s.get("category_id"), f"{where}, segment {number}")
@@ -212,23 +193,11 @@ class _Reader:
         return tuple(out.values())
 
     def _channel(self, category_id: Any, where: str) -> int:
-        number = self._whole(category_id, f"{where}: category", 1, MAX_ID)
+        number = self.whole(category_id, f"{where}: category", 1, MAX_ID)
         if number not in self.names:
             name = self.taxonomy.name
             raise self.wrong(f"{where}: category {number} is not in the taxonomy {name!r}")
         return self.taxonomy.channel(number)
-
-    def _objects(self, items: Any, where: str) -> list[dict[str, Any]]:
-        if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
-            raise self.wrong(f"expected COCO panoptic JSON, but {where} is not a list of objects")
-        return items
-
-    def _whole(self, value: Any, where: str, low: int, high: int) -> int:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not low <= value <= high:
-            reason = f"{where}: expected a whole number from {low} to {high}, got {value!r}"
-            raise self.wrong(reason)
-        return int(value)
 
     def _inside(self, folder: str, name: Any, where: str) -> Path:
         """``root/folder/name``."""

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit._reading import read_json
 from panokit.errors import ArgumentError, DataError
 from panokit.taxonomy import Category, Taxonomy
-from panokit_datasets.foreign import foreign_kind
+from panokit_datasets.coco_json import MAX_ID, CocoJson
 from panokit_datasets.id_png import ids_of, read_id_png
 from panokit_datasets.paths import inside
 from panokit_datasets.quality.bootstrap import Difference, compare_pq
@@ -39,8 +38,6 @@ from panokit_datasets.truth import TruthSegment
 __all__ = ["FilesQuality", "PanopticFile", "better", "compare_files"]
 
 log = logging.getLogger(__name__)
-
-MAX_ID = 2**24 - 1
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -217,50 +214,40 @@ def _check_listed(png: Path, ids: NDArray[np.int64], listed: Iterable[int]) -> N
         raise DataError(png, f"segment ids {strange[:5]} are in the PNG but not in the JSON")
 
 
-class _Reader:
+class _Reader(CocoJson):
     def __init__(self, path: Path, folder: str | Path | None, like: PanopticFile | None) -> None:
-        self.path, self.like = path, like
+        super().__init__(path)
+        self.like = like
         self.folder = Path(folder) if folder is not None else _folder_of(path)
 
     def read(self) -> PanopticFile:
-        data = self._json()
+        data = self.load()
         taxonomy, ids = (self.like.taxonomy, self.like.ids) if self.like else self._classes(data)
         photos: dict[int, Listed] = {}
-        for at, item in enumerate(self._objects(data.get("annotations"), "annotations")):
-            number = self._whole(item.get("image_id"), f"annotations[{at}].image_id", 2**63 - 1)
+        for at, item in enumerate(self.objects(data.get("annotations"), "annotations")):
+            number = self.whole(item.get("image_id"), f"annotations[{at}].image_id", 0, 2**63 - 1)
             if number in photos:
-                raise DataError(self.path, f"image {number} has two annotations; expected one")
+                raise self.wrong(f"image {number} has two annotations; expected one")
             photos[number] = self._photo(item, f"image {number}", taxonomy, ids)
         return PanopticFile(self.path, taxonomy, ids, photos)
-
-    def _json(self) -> dict[str, Any]:
-        try:
-            data = read_json(self.path)
-        except (OSError, ValueError) as error:
-            raise DataError(self.path, f"expected COCO panoptic JSON, but {error}") from None
-        foreign = foreign_kind(data)
-        if foreign is not None or not isinstance(data, dict):
-            got = f"got {type(data).__name__}"
-            raise DataError(self.path, foreign or f"expected COCO panoptic JSON (an object), {got}")
-        return data
 
     def _classes(self, data: Mapping[str, Any]) -> tuple[Taxonomy, dict[int, int]]:
         """Its own categories. A taxonomy's ids begin at 1 and names are unique; files' may not."""
         ids: dict[int, int] = {}
         categories: list[Category] = []
         names: set[str] = set()
-        for c in self._objects(data.get("categories"), "categories"):
-            number = self._whole(c.get("id"), "category id", MAX_ID)
+        for c in self.objects(data.get("categories"), "categories"):
+            number = self.whole(c.get("id"), "category id", 0, MAX_ID)
             if number in ids or "isthing" not in c:
                 what = "is there twice" if number in ids else "does not say 'isthing'"
-                raise DataError(self.path, f"category {number} {what}")
+                raise self.wrong(f"category {number} {what}")
             name = str(c.get("name", number))[:180] or str(number)
             name = f"{name} ({number})" if name in names else name
             names.add(name)
             ids[number] = len(categories)
             categories.append(Category(len(categories) + 1, name, bool(c["isthing"]), (0, 0, 0)))
         if not categories:
-            raise DataError(self.path, "expected 'categories', got none")
+            raise self.wrong("expected 'categories', got none")
         return Taxonomy(self.path.stem, tuple(categories)), ids
 
     def _photo(
@@ -268,41 +255,26 @@ class _Reader:
     ) -> Listed:
         segments: dict[int, TruthSegment] = {}
         areas: dict[int, int] = {}
-        for s in self._objects(item.get("segments_info"), f"{where}: segments_info"):
-            number = self._whole(s.get("id"), f"{where}: segment id", MAX_ID)
+        for s in self.objects(item.get("segments_info"), f"{where}: segments_info"):
+            number = self.whole(s.get("id"), f"{where}: segment id", 0, MAX_ID)
             category = s.get("category_id")
             if not isinstance(category, int) or category not in ids:
                 got = f"segment {number} is of category {category!r:.40}"
-                raise DataError(self.path, f"{where}: {got}, which no category is")
+                raise self.wrong(f"{where}: {got}, which no category is")
             if number == 0 or number in segments:
                 what = "0 means void" if number == 0 else "it is there twice"
-                raise DataError(self.path, f"{where}: segment {number}: {what}")
+                raise self.wrong(f"{where}: segment {number}: {what}")
             channel = ids[category]
             thing, crowd = taxonomy.categories[channel].is_thing, bool(s.get("iscrowd", 0))
             segments[number] = TruthSegment(number, channel, thing, crowd)
             if "area" in s and self.like is None:
-                areas[number] = self._whole(s["area"], f"{where}: area of {number}", 2**63 - 1)
+                areas[number] = self.whole(s["area"], f"{where}: area of {number}", 0, 2**63 - 1)
         name = item.get("file_name")
         png = inside(self.folder, name)
         if png is None:
             expected = f"expected a path inside {self.folder.name}/"
-            raise DataError(self.path, f"{where}: {expected}, got {name!r:.200}")
+            raise self.wrong(f"{where}: {expected}, got {name!r:.200}")
         return Listed(png, tuple(segments.values()), areas)
-
-    def _objects(self, items: Any, where: str) -> list[dict[str, Any]]:
-        if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
-            reason = f"expected COCO panoptic JSON, but {where} is not a list of objects"
-            raise DataError(self.path, reason)
-        return items
-
-    def _whole(self, value: Any, where: str, high: int) -> int:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if isinstance(value, float) and value.is_integer():
-            value, whole = int(value), True
-        if not whole or not 0 <= value <= high:
-            reason = f"{where}: expected a whole number from 0 to {high}, got {value!r:.60}"
-            raise DataError(self.path, reason)
-        return int(value)
 
 
 def _folder_of(path: Path) -> Path:
