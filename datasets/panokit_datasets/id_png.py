@@ -24,9 +24,11 @@ _HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _RGB8 = bytes([8, 2, 0, 0, 0])  # depth, colour, compression, filter, not interlaced
 
 
-def read_id_png(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def read_id_png(
+    path: Path, size_wh: tuple[int, int] | None = None, size_of: str = "as in the JSON"
+) -> NDArray[np.uint8]:
     """Its colours, uint8 ``[H,W,3]``. ``DataError`` names a file that is missing, too large, of
-    another size than ``size_wh``, no colour PNG, or damaged."""
+    another size than ``size_wh`` (``size_of`` says whose that is), no colour PNG, or damaged."""
     try:
         with plain_file(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -34,11 +36,11 @@ def read_id_png(path: Path, size_wh: tuple[int, int] | None = None) -> NDArray[n
             raise DataError(path, f"expected at most {MAX_FILE_BYTES} bytes")
         if data[:16] == _HEAD and data[24:29] == _RGB8:
             w, h = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
-            _check_size(path, (w, h), size_wh)
+            _check_size(path, (w, h), size_wh, size_of)
             fast = _decode_fast(data, (h, w))
             if fast is not None:
                 return fast
-        return _decode(path, data, size_wh)
+        return _decode(path, data, size_wh, size_of)
     except DataError:
         raise
     except FileNotFoundError:
@@ -56,9 +58,11 @@ def ids_of(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     return ids
 
 
-def _check_size(path: Path, got: tuple[int, int], expected: tuple[int, int] | None) -> None:
+def _check_size(
+    path: Path, got: tuple[int, int], expected: tuple[int, int] | None, size_of: str
+) -> None:
     if expected is not None and got != expected:
-        raise DataError(path, f"expected size {expected} as in the JSON, got {got}")
+        raise DataError(path, f"expected size {expected} {size_of}, got {got}")
     if got[0] * got[1] > MAX_PIXELS:
         raise DataError(path, f"expected at most {MAX_PIXELS} pixels, got {got[0]} x {got[1]}")
 
@@ -76,13 +80,15 @@ def _decode_fast(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | Non
     return found if found.shape == (*shape, 3) and found.dtype == np.uint8 else None
 
 
-def _decode(path: Path, data: bytes, size_wh: tuple[int, int] | None) -> NDArray[np.uint8]:
+def _decode(
+    path: Path, data: bytes, size_wh: tuple[int, int] | None, size_of: str
+) -> NDArray[np.uint8]:
     from PIL import Image
 
     # Without texts and other chunks, which tools fill with what decoders refuse.
     file = read_photo_file(data, str(path))
     with Image.open(io.BytesIO(file.picture), formats=("PNG",)) as image:
-        _check_size(path, image.size, size_wh)
+        _check_size(path, image.size, size_wh, size_of)
         if image.mode not in ("RGB", "RGBA", "P"):
             reason = f"expected a colour PNG (id = R + 256·G + 65536·B), got mode {image.mode}"
             raise DataError(path, reason)

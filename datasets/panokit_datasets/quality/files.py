@@ -148,7 +148,7 @@ def _count(
 ) -> SegmentCounts:
     truth, pred = pair
     true_rgb = read_id_png(truth.png)
-    pred_rgb = read_id_png(pred.png, true_rgb.shape[1::-1])
+    pred_rgb = read_id_png(pred.png, true_rgb.shape[1::-1], "as the truth's")
     true_ids, pred_ids, pixels = _pairs(true_rgb, pred_rgb)
     _check_areas(truth, true_ids, pixels)
     of_pred = {s.id: s.channel for s in pred.segments}
