@@ -30,10 +30,9 @@ def read_id_png(
     """Its colours, uint8 ``[H,W,3]``. ``DataError`` names a file that is missing, too large, of
     another size than ``size_wh`` (``size_of`` says whose that is), no colour PNG, or damaged."""
     try:
-        with plain_file(path).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
+        if plain_file(path).stat().st_size > MAX_FILE_BYTES:
             raise DataError(path, f"expected at most {MAX_FILE_BYTES} bytes")
+        data = path.read_bytes()
         if data[:16] == _HEAD and data[24:29] == _RGB8:
             w, h = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
             _check_size(path, (w, h), size_wh, size_of)

@@ -89,6 +89,7 @@ EXAMPLES: dict[str, tuple[str, str, str, dict[str, int], float, float]] = {
         "aabbb aabbb bbccc bbccc bbbbb", CARS, 25, 25),
     "one invented": ("aaaab aaaab bbbbb bbbbb bbbbb", "",
         "aaacb aaacb bbbbb bbbbb bbbbb", OF, 75, 75),
+    "one segment is all": ("bbbbb bbbbb", "", "bbbbb bbbbb", OF, 100, 100),
     "nothing found": (HALF, "", "..... ..... ..... ..... .....", OF, 0, 0),
 }  # fmt: skip
 

@@ -176,11 +176,15 @@ def _pairs(
     changed = first[3:] != first[:-3]
     changed |= second[3:] != second[:-3]
     starts = np.flatnonzero(changed) // 3 + 1  # up to three times each, in order
-    starts = np.concatenate(([0], starts[np.diff(starts, prepend=0) > 0]))
+    first_of_each = np.empty(starts.size + 1, np.bool_)
+    first_of_each[:2] = True
+    np.not_equal(starts[1:], starts[:-1], out=first_of_each[2:])
+    starts = np.concatenate(([0], starts))[first_of_each]
+    ends = np.append(starts[1:], size)
     key = _ids_at(first, starts) << 24
     key |= _ids_at(second, starts)
     pairs, place = np.unique(key, return_inverse=True)
-    pixels = np.bincount(place, np.diff(starts, append=size)).astype(np.int64)
+    pixels = np.bincount(place, ends - starts).astype(np.int64)
     return pairs >> 24, pairs & MAX_ID, pixels
 
 
