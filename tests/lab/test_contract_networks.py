@@ -20,6 +20,7 @@ from panokit.errors import ArgumentError, ExportError, PanokitError, UsageError
 from panokit.families import FAMILIES
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
+from panokit.tflite.read import read_tflite
 from panokit_compression.recipes import Finetune, Qat, Quantize, Recipe
 from panokit_converters.adapt import ContractModule, KnownOfModule, adapt
 from panokit_converters.contract import check_contract, run_heads
@@ -260,3 +261,20 @@ def test_a_query_network_is_trained_on_and_loaded_again(tmp_path: Path, photos: 
     labelled = Recipe("labelled", (replace(step, distil=0.5),))
     with pytest.raises(UsageError, match="needs --data, or distil 1"):
         run_recipe(request.open([labelled]), labelled, tmp_path / "out")
+
+
+def test_sixteen_bits_leave_out_what_has_no_such_kernel(tmp_path: Path, photos: Path) -> None:
+    """LiteRT has no GELU of 16 bits."""
+    classes = tmp_path / "classes.json"
+    classes.write_text(json.dumps(taxonomy().to_json()))
+    request = ExperimentRequest(
+        tmp_path / "out", module="tests.toys.contract_networks:build_queries", taxonomy=classes,
+        photos=(photos,), size=SIZE_WH, known=KnownOfModule("transformers-maskformer"),
+    )  # fmt: skip
+    recipe = Recipe("wide", (Quantize("int16x8", ranges="mean", calibration_photos=16),))
+    result = run_recipe(request.open([recipe]), recipe, tmp_path / "out")
+    assert not result.failures
+    graph = read_tflite((tmp_path / "out" / "wide" / "model.tflite").read_bytes()).main
+    types = {o.name: graph.tensors[o.inputs[0]].dtype for o in graph.operators}
+    assert types["GELU"] == "float32"
+    assert types["FULLY_CONNECTED"] == "int16"
