@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.agreement import AgreementMeter, HeadAgreement
-from panokit.bundle import Artifact
+from panokit.bundle import Artifact, is_plain
 from panokit.decoding import DecodingSettings, Heads, PanopticMap, PostprocessConfig
 from panokit.decoding.comparing import (
     aligned_rows,
@@ -40,7 +40,8 @@ __all__ = [
 
 HeadArrays = Mapping[str, NDArray[Any]]
 
-_CLASS_HEADS = ("semantic", "classes", "scores")
+# Heads that hold a number per class, and their axes then; with one less they hold labels.
+_CLASS_HEADS = {"semantic": 3, "classes": 2, "scores": 2}
 
 # The finest relative step of a precision, a few roundings deep.
 _FLOAT32_STEP = 2.0**-20
@@ -130,8 +131,7 @@ class AgreementSum:
                 meter.update(r, c)
         if self._classes is not None:
             pair = reference[self._classes], candidate[self._classes]
-            labels = not isinstance(self._config, PostprocessConfig) and pair[0].ndim == 2
-            if not (labels and self._classes == "semantic"):
+            if pair[0].ndim == _CLASS_HEADS[self._classes]:
                 pair = pair[0].argmax(-1), pair[1].argmax(-1)
             self._same += int((pair[0] == pair[1]).sum())
             self._cells += pair[0].size
@@ -206,7 +206,7 @@ def head_resolution(heads: HeadArrays, artifact: Artifact | None = None) -> dict
         if spec is not None and spec.scale is not None:
             steps[name] = spec.scale
             continue
-        if spec is not None and spec.dtype in ("int32", "int64"):
+        if spec is not None and is_plain(spec.dtype, spec.scale):
             steps[name] = 0.0  # labels
             continue
         half = artifact is not None and (

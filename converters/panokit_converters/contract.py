@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from panokit.bundle import TensorSpec
@@ -29,6 +31,7 @@ __all__ = [
     "TupleHeads",
     "check_contract",
     "finest_stride",
+    "head_arrays",
     "run_heads",
 ]
 
@@ -173,6 +176,14 @@ def run_heads(module: nn.Module, images: Tensor, names: Sequence[str] = HEADS) -
             expected = "[N,C,h,w]" if ranks == (4,) else "[N,C,h,w], [N,n,k] or [N,n]"
             raise HeadError(name, f"expected a tensor {expected}, got {found}")
     return {name: output[name] for name in names}
+
+
+def head_arrays(heads: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """The heads of one image as contracts state them: pictures ``[h,w,C]``, rows as they are."""
+    return {
+        name: np.moveaxis(head[0].numpy(), 0, -1).copy() if head.ndim == 4 else head[0].numpy()
+        for name, head in heads.items()
+    }
 
 
 def run_module(module: nn.Module, images: Tensor) -> Any:

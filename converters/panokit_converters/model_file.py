@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from panokit._reading import parse_json
+from panokit.bundle import is_plain
 from panokit.errors import ArgumentError, BundleError, DataError, ExportError, MissingExtraError
 from panokit.tflite.check import check_tflite
 
@@ -32,7 +33,7 @@ class FileTensor:
     @property
     def is_label(self) -> bool:
         """Whether it holds whole numbers that stand for themselves: classes."""
-        return self.dtype in ("int32", "int64") or (self.dtype == "uint8" and self.scale is None)
+        return is_plain(self.dtype, self.scale)
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,7 @@ class CocoJson:
         return items
 
     def whole(self, value: Any, where: str, low: int, high: int) -> int:
-        """``value``, if that is a whole number from ``low`` to ``high``; 3.0 is one, too."""
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
+        """``value``, if that is a whole number from ``low`` to ``high``."""
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole or not low <= value <= high:
             reason = f"{where}: expected a whole number from {low} to {high}, got {value!r:.60}"

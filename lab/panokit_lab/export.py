@@ -48,7 +48,7 @@ from panokit_compression import (
 from panokit_compression.recipes import Sparsify
 from panokit_compression.variety import look_at, split_photos, unlike
 from panokit_converters.adapt import KnownOfModule
-from panokit_converters.contract import ContractSpec, check_contract, run_heads
+from panokit_converters.contract import ContractSpec, check_contract, head_arrays, run_heads
 from panokit_converters.interface import INPUT_TYPES, InputType
 from panokit_converters.measure import (
     ArtifactCheck,
@@ -458,11 +458,7 @@ def _run_reference(
 def _torch_heads(source: NetworkSource, image_hwc: NDArray[np.uint8]) -> RawHeads:
     """Heads float32 ``[h,w,C]``, or rows as they are, by torch."""
     image = torch.from_numpy(np.array(image_hwc)).permute(2, 0, 1)[None].float()
-    heads = run_heads(source.module, image, source.postprocessing.head_names())
-    return {
-        name: np.moveaxis(head[0].numpy(), 0, -1).copy() if head.ndim == 4 else head[0].numpy()
-        for name, head in heads.items()
-    }
+    return head_arrays(run_heads(source.module, image, source.postprocessing.head_names()))
 
 
 def _manifest(

@@ -37,7 +37,7 @@ from panokit_compression.prune import prune, sparse_masks, sparsify
 from panokit_compression.qat import train_quantized
 from panokit_compression.recipes import Finetune, Prune, Qat, Recipe, Sparsify, Step
 from panokit_compression.recipes.steps import step_to_json
-from panokit_converters.contract import ContractSpec, check_contract
+from panokit_converters.contract import ContractSpec, check_contract, head_arrays
 from panokit_converters.tflite.convert import convert_tflite
 from panokit_lab.artifacts import DescribedArtifact, Maker, artifact_name, artifact_runtime
 from panokit_lab.failures import errors_named
@@ -344,10 +344,7 @@ def reference_heads(setup: ExperimentSetup, images: Images) -> dict[str, dict[st
         x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
             found = module(x)
-        heads[name] = {
-            h: np.moveaxis(v[0].numpy(), 0, -1) if v.ndim == 4 else v[0].numpy()
-            for h, v in found.items()
-        }
+        heads[name] = head_arrays(found)
     return heads
 
 

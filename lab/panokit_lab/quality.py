@@ -23,6 +23,7 @@ from panokit.runtime import Runtime, channels_last, dequantize
 from panokit.segmenter import Segmenter
 from panokit.taxonomy import Taxonomy
 from panokit_compression.variety import drawn_by
+from panokit_converters.contract import finest_stride
 from panokit_datasets.quality import evaluate, load_truth
 from panokit_datasets.quality.predictor import predictor
 from panokit_lab.results import QualityFigures
@@ -109,13 +110,12 @@ def manifest_around(
     """A manifest around one artifact, as much as segmenting takes. ``size_wh`` is the size
     of its input in pixels, ``preprocessing`` how that is made."""
     shapes = {head: spec.channels_last for head, spec in artifact.outputs.items()}
-    widest = max((s[1] for s in shapes.values() if len(s) == 3), default=size_wh[0])
     return Manifest(
         name=name,
         taxonomy=taxonomy,
         preprocessing=replace(preprocessing or PreprocessConfig(), size_wh=size_wh),
         postprocessing=postprocessing,
-        stride=max(1, round(size_wh[0] / widest)),
+        stride=finest_stride(shapes, size_wh),
         artifacts=(artifact,),
     )
 

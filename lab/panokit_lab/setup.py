@@ -151,11 +151,8 @@ class ExperimentRequest:
             source = NetworkSource.from_import(
                 self.module, self.weights, Taxonomy.load(self.taxonomy)
             )
-            return adapted_source(source, sides(self.size), self.known)
-        if self.weights is None:
-            source = NetworkSource.from_weights(shipped_weights_path())
         else:
-            source = NetworkSource.from_weights(self.weights)
+            source = NetworkSource.from_weights(self.weights or shipped_weights_path())
         return adapted_source(source, sides(self.size), self.known)
 
     def _photos(self, count: int, config: PreprocessConfig) -> tuple[CalibrationSet | None, Images]:

@@ -59,6 +59,11 @@ class Step:
     judged: Judged
     with_scores: bool = False
 
+    @property
+    def words(self) -> list[str]:
+        """The settings' names for people."""
+        return [name.replace("_", " ").replace(".", " ") for name in self.names]
+
 
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 THING_AREAS = (0, 64, 128, 256, 512, 1024)
@@ -173,7 +178,7 @@ def tune(segmenter: Segmenter, request: TuneRequest, say: Progress = log.info) -
         photos = complete if step.judged == "stuff" else things
         if not photos:
             continue
-        say(f"trying {' and '.join(map(_words, step.names))}")
+        say(f"trying {' and '.join(step.words)}")
         choice = _choose(step, best, photos, segmenter)
         kept = _trial(qualities(photos, [best], segmenter)[0][0], best, choice.judged)
         if not 0 < choice.best.pq <= kept.pq:  # where all is 0, a later step may free it
@@ -232,10 +237,6 @@ def _changed(config: DecodingSettings, changes: Mapping[str, float]) -> Decoding
             name, value = part, replace(getattr(config, part), **{inner: value})
         config = replace(cast(Any, config), **{name: value})
     return config
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace(".", " ")
 
 
 def _trial(result: PanopticQualityResult, config: DecodingSettings, judged: Judged) -> Trial:

@@ -71,7 +71,8 @@ class QueryNetwork(PanopticNetwork):
 
     Returns a dict with ``classes`` ``[N,Q,C+1]`` logits, the last column "no object", and ``masks``
     ``[N,Q,H/4,W/4]`` logits; while training also ``earlier_classes`` and ``earlier_masks``, what
-    the queries said one block before.
+    the queries said one block before. ``inherited``: the parameters that it has in common with a
+    :class:`PanopticNetwork`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class QueryNetwork(PanopticNetwork):
         self.query_config = q = queries or QueryConfig()
         for name in ("semantic_head", "center_body", "center_head", "offset_body", "offset_head"):
             delattr(self, name)
+        self.inherited = frozenset(name for name, _ in self.named_parameters())
         c, d = self.config, q.width
         self.token_input = nn.Conv2d(c.pyramid_width, d, 1)
         self.positions = nn.Parameter(0.02 * torch.randn(1, d, q.side, q.side))

@@ -31,6 +31,7 @@ __all__ = [
     "TensorSpec",
     "VectorFile",
     "hash_path",
+    "is_plain",
     "shipped_bundle_path",
 ]
 
@@ -54,6 +55,11 @@ def _check_text(what: str, text: str) -> None:
     if not 1 <= len(text) <= MAX_TEXT or has_controls(text):
         expected = f"text of 1 to {MAX_TEXT} characters without control characters"
         raise ArgumentError(what, f"{what} is {text[:60]!r}; expected {expected}")
+
+
+def is_plain(dtype: str, scale: float | None) -> bool:
+    """Whether a tensor's integers stand for themselves: labels, or a photo's bytes."""
+    return dtype in ("int32", "int64") or (dtype == "uint8" and scale is None)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._trial import try_onnx
-from panokit.bundle import Artifact, Bundle, TensorSpec
+from panokit.bundle import Artifact, Bundle, TensorSpec, is_plain
 from panokit.decoding import DecodingSettings, Heads
 from panokit.errors import ArgumentError, BundleError, HeadError, MissingExtraError
 from panokit.onnx_check import check_onnx
@@ -42,19 +42,16 @@ class Runtime(Protocol):
 def dequantize(
     raw: Mapping[str, NDArray[Any]], specs: Mapping[str, TensorSpec]
 ) -> dict[str, NDArray[np.float32]]:
-    """Real values of raw heads: (q - zero_point)·scale in float32 for integers. Labels (int32 and
-    int64) are whole numbers as they are."""
+    """Real values of raw heads: (q - zero_point)·scale in float32 for integers. Labels (int32,
+    int64, and uint8 without a scale) are whole numbers as they are."""
     out: dict[str, NDArray[np.float32]] = {}
     for name, values in raw.items():
         if name not in specs:
             raise HeadError(name, f"is not an output of the artifact; it has {sorted(specs)}")
         spec = specs[name]
-        if spec.dtype in ("int32", "int64"):  # labels
+        if is_plain(spec.dtype, spec.scale):  # labels
             out[name] = values.astype(np.float32)
         elif np.issubdtype(values.dtype, np.integer):
-            if spec.scale is None and values.dtype == np.uint8:
-                out[name] = values.astype(np.float32)  # labels as well
-                continue
             if spec.scale is None:
                 raise HeadError(name, f"is {values.dtype}, but its spec has no scale")
             centred = values.astype(np.float32) - np.float32(spec.zero_point or 0)

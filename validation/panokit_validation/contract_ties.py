@@ -23,7 +23,7 @@ from panokit.decoding import (
     MaskQueriesConfig,
     PanopticMap,
 )
-from panokit.decoding.comparing import channel_signs, content_pixels
+from panokit.decoding.comparing import channel_signs, content_pixels, matched_ids
 from panokit.errors import HeadError
 from panokit.preprocessing import TransformRecord
 from panokit.taxonomy import Taxonomy
@@ -36,6 +36,9 @@ Heads = dict[str, FloatArray]
 
 MAX_TURNS = 60
 """Decisions about objects that are tried, those won by the least first."""
+
+UNLISTED = -2
+"""Channel of a device's segment whose class is not told."""
 
 _FLOAT32, _FLOAT16 = 2.0**-23, 2.0**-11
 _PICTURES = frozenset({"masks", "semantic", "prototypes"})
@@ -129,6 +132,14 @@ class _Search:
         self.device, self.classes = device.astype(np.int64), classes
         self.heads, self.settings, self.steps = heads, settings, steps
         self.taxonomy, self.transform = taxonomy, transform
+        # The device's ids without gaps, as they are compared with those of each decoding.
+        found, index = np.unique(np.append(self.device.ravel(), 0), return_inverse=True)
+        void = int(np.searchsorted(found, 0))
+        order = np.where(index == void, 0, index + (index < void))
+        self.dense = order[:-1].reshape(self.device.shape)
+        self.channels = None
+        if classes is not None:
+            self.channels = [classes.get(int(i), UNLISTED) for i in np.delete(found, void)]
 
     def run(self) -> Explanation:
         turned: list[str] = []
@@ -160,21 +171,8 @@ class _Search:
         half; or void in both."""
         if decoded is None:
             return np.zeros(self.device.shape, bool)
-        found, index = np.unique(self.device, return_inverse=True)
-        index = index.reshape(self.device.shape)
-        count = len(decoded.segments) + 1
-        pairs = index * count + decoded.ids
-        joint = np.bincount(pairs.ravel(), minlength=len(found) * count).reshape(-1, count)
-        union = joint.sum(1)[:, None] + joint.sum(0)[None, :] - joint
-        match = 2 * joint > union
-        if self.classes is not None:
-            theirs = np.array([self.classes.get(int(i), -2) for i in found])
-            ours = np.array([-1, *(s.channel for s in decoded.segments)])
-            match &= theirs[:, None] == ours[None, :]
-        void = found == 0
-        match[:, 0] = void
-        match[void, 1:] = False
-        return np.asarray(match.ravel()[pairs])
+        ours = [s.channel for s in decoded.segments]
+        return matched_ids(self.dense, decoded.ids, self.channels, ours)
 
     def _turned(self, decoded: PanopticMap, left: int) -> tuple[Heads, PanopticMap, list[str]]:
         """The decoding that explains most, and which decisions were turned for it."""

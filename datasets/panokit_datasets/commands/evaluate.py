@@ -22,6 +22,7 @@ from panokit.cli.options import (
 )
 from panokit.errors import MissingExtraError, UsageError
 from panokit.segmenter import Segmenter
+from panokit_datasets.commands.tables import class_table, figure
 from panokit_datasets.quality import EvaluationResult, TruthPhoto, predictor, write_sheet
 from panokit_datasets.quality import evaluate as evaluate_split
 
@@ -95,18 +96,9 @@ def _from_weights(path: Path) -> Segmenter:
     raise MissingExtraError("`panokit evaluate --weights`", "train")
 
 
-def _figure(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
 def _print(result: EvaluationResult, title: str) -> None:
     data = result.to_json()
-    figures = ("PQ", "SQ", "RQ", "TP", "FP", "FN")
-    table = Grid(("class", *figures), title=title, right=figures)
-    for name, f in data["pq"]["per_class"].items():
-        quality = [_figure(f[k]) for k in ("pq", "sq", "rq")]
-        table.add(name, *quality, *(str(f[k]) for k in ("tp", "fp", "fn")))
-    show(table)
+    show(class_table(result.pq.per_class, title))
     title = f"{data['photos']} photos"
     table = Grid(("figure", "value", "95 % interval"), title=title, right=("value",))
     intervals = data["intervals"]
@@ -124,5 +116,5 @@ def _print(result: EvaluationResult, title: str) -> None:
     for name, value, key, digits in rows:
         between = intervals.get(key)
         text = f"{between[0]:.{digits}f} .. {between[1]:.{digits}f}" if between else ""
-        table.add(name, _figure(value, digits), text)
+        table.add(name, figure(value, digits), text)
     show(table)

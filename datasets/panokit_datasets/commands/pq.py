@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from panokit._files import write_json
-from panokit.cli.console import Grid, note, show, tracked
+from panokit.cli.console import note, show, tracked
 from panokit.cli.options import INPUT, JsonOption
+from panokit_datasets.commands.tables import class_table, figure
 from panokit_datasets.quality.bootstrap import (
     FEW_PHOTOS,
     Difference,
@@ -101,29 +102,19 @@ def _compare(
     return compare_files(truth, of_pred, progress=progress, **settings)
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
 def _print(found: FilesQuality, name: str) -> None:
     result = found.result
-    figures = ("PQ", "SQ", "RQ", "TP", "FP", "FN")
     title = name if found.boundary is None else f"{name}, boundary PQ ({found.boundary:g})"
-    table = Grid(("class", *figures), title=title, right=figures)
-    for of_class, c in result.per_class.items():
-        if c.pq is not None:
-            row = (_figure(c.pq), _figure(c.sq), _figure(c.rq), str(c.tp), str(c.fp), str(c.fn))
-            table.add(of_class, *row)
-    kinds = (("all", result.all), ("things", result.things), ("stuff", result.stuff))
-    for kind, value in kinds:
-        means = (getattr(result.sq, kind), getattr(result.rq, kind))
-        table.add(kind, _figure(value), *map(_figure, means), "", "", "")
+    table = class_table({n: c for n, c in result.per_class.items() if c.pq is not None}, title)
+    for kind in ("all", "things", "stuff"):
+        means = (getattr(part, kind) for part in (result, result.sq, result.rq))
+        table.add(kind, *map(figure, means), "", "", "")
     show(table)
     counts = list(found.counts.values())
     weights = bootstrap_weights(len(counts))
     interval = pq_interval(weights, counts, range(len(found.taxonomy)))
     between = f", 95 % interval {interval[0]:.1f} .. {interval[1]:.1f}" if interval else ""
-    note(f"{len(counts)} photos: PQ {_figure(result.all)}{between}")
+    note(f"{len(counts)} photos: PQ {figure(result.all)}{between}")
 
 
 def _say(found: Difference, name: str, than: str) -> None:

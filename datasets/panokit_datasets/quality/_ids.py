@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError
 from panokit.taxonomy import VOID
 
-__all__ = ["check_map", "erode", "index_of_ids"]
+__all__ = ["band_width", "check_map", "erode", "index_of_ids"]
 
 
 def check_map(name: str, values: NDArray[Any], shape: tuple[int, ...] | None = None) -> None:
@@ -52,6 +52,14 @@ def index_of_ids(
             name, f"{name} has {got}; expected every id to be 0 or listed with the segments"
         )
     return np.asarray(order[place])
+
+
+def band_width(shape: tuple[int, ...], ratio: float) -> int:
+    """How many pixels wide the boundary band is in a map ``[H,W]``, at least 1: ``ratio`` of the
+    diagonal."""
+    if not 0 < ratio <= 1:
+        raise ArgumentError("ratio", f"ratio is {ratio!r}; expected a number above 0 and at most 1")
+    return max(1, round(ratio * float(np.hypot(shape[0], shape[1]))))
 
 
 def erode(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:

@@ -272,7 +272,9 @@ class _Reader(CocoJson):
             thing, crowd = taxonomy.categories[channel].is_thing, bool(s.get("iscrowd", 0))
             segments[number] = TruthSegment(number, channel, thing, crowd)
             if "area" in s and self.like is None:
-                areas[number] = self.whole(s["area"], f"{where}: area of {number}", 0, 2**63 - 1)
+                area = s["area"]  # which some tools write as 9.0
+                area = int(area) if isinstance(area, float) and area.is_integer() else area
+                areas[number] = self.whole(area, f"{where}: area of {number}", 0, 2**63 - 1)
         name = item.get("file_name")
         png = inside(self.folder, name)
         if png is None:

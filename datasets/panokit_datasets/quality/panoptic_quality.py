@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.coco_panoptic import TruthSegment
-from panokit_datasets.quality._ids import check_map, erode, index_of_ids
+from panokit_datasets.quality._ids import band_width, check_map, erode, index_of_ids
 
 __all__ = [
     "ClassQuality",
@@ -320,9 +320,7 @@ def _check_crowds(crowds: Crowds) -> Crowds:
 
 def bands_of(ids: NDArray[Any], ratio: float) -> NDArray[np.bool_]:
     """The pixels of a map ``[H,W]`` that lie in the boundary band of their segment, bool."""
-    if not 0 < ratio <= 1:
-        raise ArgumentError("ratio", f"ratio is {ratio!r}; expected a number above 0 and at most 1")
-    width = max(1, round(ratio * float(np.hypot(*ids.shape))))
+    width = band_width(ids.shape, ratio)
     # The column is steady, and so is the row at each of its pixels: the whole window is.
     return ~(_steady(ids.T, width).T & erode(_steady(ids, width).T, width).T)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.coco_panoptic import TruthSegment
-from panokit_datasets.quality._ids import check_map, erode, index_of_ids
+from panokit_datasets.quality._ids import band_width, check_map, erode, index_of_ids
 
 __all__ = [
     "BOUNDARY_RATIO",
@@ -173,9 +173,7 @@ def boundary(mask: BoolArray, ratio: float = BOUNDARY_RATIO) -> BoolArray:
     if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype != np.bool_:
         got = f"{getattr(mask, 'dtype', type(mask))} {getattr(mask, 'shape', '')}"
         raise ArgumentError("mask", f"mask is {got}; expected a bool array [H,W]")
-    if not 0 < ratio <= 1:
-        raise ArgumentError("ratio", f"ratio is {ratio!r}; expected a number above 0 and at most 1")
-    width = max(1, round(ratio * float(np.hypot(*mask.shape))))
+    width = band_width(mask.shape, ratio)
     return mask & ~erode(erode(mask, width).T, width).T
 
 

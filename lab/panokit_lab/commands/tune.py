@@ -99,13 +99,12 @@ def _table(choice: Choice) -> None:
     """A column for each value of the step's last setting, a row for each of the first of two."""
     step = choice.step
     columns = tuple(f"{value:g}" for value in step.values[-1])
-    names = [name.replace("_", " ").replace(".", " ") for name in step.names]
-    title = f"{_quality(choice.judged)} by {' and '.join(names)}"
+    title = f"{_quality(choice.judged)} by {' and '.join(step.words)}"
     if step.with_scores:
         title += " (with the best least score)"
     cells = [f"{t.pq:.1f}{_score(t) if step.with_scores else ''}" for t in choice.trials]
-    rows = step.values[0] if len(names) == 2 else ()
-    table = Grid((names[0], *columns) if rows else columns, title=title, right=columns)
+    rows = step.values[0] if len(step.names) == 2 else ()
+    table = Grid((step.words[0], *columns) if rows else columns, title=title, right=columns)
     for at, value in enumerate(rows):
         table.add(f"{value:g}", *cells[at * len(columns) : (at + 1) * len(columns)])
     if not rows:

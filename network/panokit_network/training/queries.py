@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -246,8 +246,5 @@ class QueryTrainer(Trainer):
         """What comes from good weights learns slower."""
         if parameter.startswith("backbone."):
             return self.config.backbone_rate
-        return 1.0 if parameter.startswith(_NEW) else self.config.pyramid_rate
-
-
-_NEW = ("token_input", "positions", "queries", "blocks", "norm", "class_head", "mask_head",
-        "token_pixels", "branch_pixels")  # fmt: skip
+        inherited = cast(QueryNetwork, self.model).inherited
+        return self.config.pyramid_rate if parameter in inherited else 1.0

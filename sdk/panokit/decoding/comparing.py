@@ -7,7 +7,7 @@ format cannot tell, and what the map makes of it shows which pixels hang on so l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ __all__ = [
     "aligned_rows",
     "channel_signs",
     "content_pixels",
+    "matched_ids",
     "matched_pixels",
     "unsteady_pixels",
 ]
@@ -38,14 +39,26 @@ _PICTURES = frozenset({"semantic", "center", "offset", "masks", "prototypes"})
 def matched_pixels(reference: PanopticMap, candidate: PanopticMap) -> NDArray[np.bool_]:
     """Pixels of segments that match (one class, IoU above one half), and those void in both; of two
     maps on one grid, bool ``[H,W]``."""
-    n_c = len(candidate.segments) + 1  # ids count from 1
-    n_r = len(reference.segments) + 1
-    pairs = reference.ids.astype(np.int64) * n_c + candidate.ids
-    joint = np.bincount(pairs.ravel(), minlength=n_r * n_c).reshape(n_r, n_c)
+    channels = ([s.channel for s in decoded.segments] for decoded in (reference, candidate))
+    return matched_ids(reference.ids, candidate.ids, *channels)
+
+
+def matched_ids(
+    a: NDArray[np.integer],
+    b: NDArray[np.integer],
+    channels_a: Sequence[int] | None,
+    channels_b: Sequence[int],
+) -> NDArray[np.bool_]:
+    """As :func:`matched_pixels`, of ids ``[H,W]`` that count from 1 without a gap (0 = void), and
+    the channel of each; None if those of ``a`` are not known."""
+    n_a, n_b = int(a.max(initial=0)) + 1, len(channels_b) + 1
+    pairs = a.astype(np.int64) * n_b + b
+    joint = np.bincount(pairs.ravel(), minlength=n_a * n_b).reshape(n_a, n_b)
     union = joint.sum(1)[:, None] + joint.sum(0)[None, :] - joint
-    channel_r = np.array([-1, *(s.channel for s in reference.segments)])
-    channel_c = np.array([-2, *(s.channel for s in candidate.segments)])
-    match = (2 * joint > union) & (channel_r[:, None] == channel_c[None, :])
+    match = 2 * joint > union
+    if channels_a is not None:
+        match[1:, 1:] &= np.array(channels_a[: n_a - 1])[:, None] == np.array(channels_b)[None, :]
+    match[0], match[:, 0] = False, False
     match[0, 0] = True
     return np.asarray(match.ravel()[pairs])
 
