@@ -17,18 +17,14 @@ from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
 from panokit.errors import ArgumentError
 from panokit.preprocessing import parse_size
 from panokit_compression.recipes import Recipe, load_recipe
+from panokit_converters.adapt import KnownOfModule
 from panokit_lab import bench as timing
 from panokit_lab.commands.options import (
-    ContractOption,
-    DecodingOption,
-    FitOption,
-    MapOption,
-    MeanOption,
+    NOTHING_KNOWN,
     ModuleOption,
     SizeOption,
-    StdOption,
     TaxonomyOption,
-    known_of,
+    describes_module,
 )
 from panokit_lab.pipeline import run_recipes
 from panokit_lab.report import write_report
@@ -120,18 +116,14 @@ def _resumable(out: Path) -> Iterator[None]:
 
 
 @compress.command("run")
+@describes_module
 def run(
     recipes: Annotated[list[str], typer.Argument(help="Recipes, by name or JSON file.")],
     out: Out,
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
-    contract: ContractOption = "",
-    map: MapOption = None,
-    mean: MeanOption = "",
-    std: StdOption = "",
-    fit: FitOption = "",
-    decoding: DecodingOption = None,
+    known: KnownOfModule = NOTHING_KNOWN,
     data: Data = None,
     split: SplitOption = "",
     limit: Limit = 0,
@@ -145,7 +137,6 @@ def run(
     Example: panokit compress run int8,coreml-palette4 --out runs
     """
     chosen = _recipes(recipes)
-    known = known_of(module, contract, map, mean, std, fit, decoding)
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
                                 tuple(photos or ()), parse_size(size), known=known)  # fmt: skip
     with _resumable(out), working("opening the network and photos") as update:
@@ -207,6 +198,7 @@ def _number(value: float | None, digits: int, scale: float = 1.0) -> str:
 
 
 @compress.command("sensitivity")
+@describes_module
 def sensitivity(
     out: Out,
     data: Annotated[
@@ -242,12 +234,7 @@ def sensitivity(
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
-    contract: ContractOption = "",
-    map: MapOption = None,
-    mean: MeanOption = "",
-    std: StdOption = "",
-    fit: FitOption = "",
-    decoding: DecodingOption = None,
+    known: KnownOfModule = NOTHING_KNOWN,
     size: SizeOption = "320",
     json: JsonOption = None,
 ) -> None:
@@ -257,7 +244,7 @@ def sensitivity(
     """
     request = ExperimentRequest(
         out, weights, module, taxonomy, data, split, limit, size=parse_size(size),
-        known=known_of(module, contract, map, mean, std, fit, decoding),
+        known=known,
     )  # fmt: skip
     (chosen,) = _recipes([recipe])
     with _resumable(out), working("opening") as update:
@@ -278,6 +265,7 @@ def sensitivity(
 
 
 @compress.command("search")
+@describes_module
 def search(
     out: Out,
     recipes: Annotated[
@@ -300,12 +288,7 @@ def search(
     weights: Weights = None,
     module: ModuleOption = "",
     taxonomy: TaxonomyOption = None,
-    contract: ContractOption = "",
-    map: MapOption = None,
-    mean: MeanOption = "",
-    std: StdOption = "",
-    fit: FitOption = "",
-    decoding: DecodingOption = None,
+    known: KnownOfModule = NOTHING_KNOWN,
     data: Data = None,
     split: SplitOption = "",
     limit: Limit = 0,
@@ -319,7 +302,6 @@ def search(
     Example: panokit compress search float16,int8,int8-weights --out runs
     """
     chosen = _recipes(recipes or []) + (grid_recipes(grid) if grid else [])
-    known = known_of(module, contract, map, mean, std, fit, decoding)
     request = ExperimentRequest(out, weights, module, taxonomy, data, split, limit, coreml_photos,
                                 tuple(photos or ()), parse_size(size), known=known)  # fmt: skip
     with _resumable(out), working("searching") as update:

@@ -19,18 +19,13 @@ from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
 from panokit.errors import UsageError
 from panokit.preprocessing import parse_size
 from panokit.taxonomy import Taxonomy
+from panokit_converters.adapt import KnownOfModule
 from panokit_lab.commands.options import (
-    ContractOption,
-    DecodingOption,
-    FitOption,
-    MapOption,
-    MeanOption,
+    NOTHING_KNOWN,
     ModuleOption,
     SizeOption,
-    StdOption,
     TaxonomyOption,
-    known_of,
-    read_decoding,
+    describes_module,
 )
 from panokit_lab.export import (
     ExportRequest,
@@ -112,6 +107,7 @@ Licence = Annotated[
 ]
 
 
+@describes_module
 def export(
     out: Out,
     weights: Weights = None,
@@ -125,12 +121,7 @@ def export(
     size: SizeOption = "320",
     strict: Strict = True,
     licence: Licence = "",
-    contract: ContractOption = "",
-    map: MapOption = None,
-    mean: MeanOption = "",
-    std: StdOption = "",
-    fit: FitOption = "",
-    decoding: DecodingOption = None,
+    known: KnownOfModule = NOTHING_KNOWN,
     json: JsonOption = None,
 ) -> None:
     """Make the files a phone runs: TFLite, Core ML and ONNX, each checked against torch.
@@ -139,7 +130,6 @@ def export(
     """
     started = time.monotonic()
     source = None
-    known = known_of(module, contract, map, mean, std, fit)
     if module:
         if taxonomy is None:
             raise UsageError("--module needs --taxonomy: a JSON file of the network's classes.")
@@ -155,7 +145,6 @@ def export(
         photos=tuple(photos or ()),
         strict=strict,
         licence=licence,
-        decoding=read_decoding(decoding),
         known=known,
     )
     with working("exporting") as update, _terminated_like_interrupted():

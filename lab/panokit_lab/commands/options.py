@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ from panokit.families import FAMILIES
 from panokit_converters.adapt import KnownOfModule
 
 __all__ = [
+    "NOTHING_KNOWN",
     "ContractOption",
     "DecodingOption",
     "FitOption",
@@ -24,6 +27,7 @@ __all__ = [
     "SizeOption",
     "StdOption",
     "TaxonomyOption",
+    "describes_module",
     "input_changes",
     "known_of",
     "named_heads",
@@ -121,16 +125,38 @@ def named_heads(given: Sequence[str] | None) -> dict[str, str]:
     return pairs
 
 
+NOTHING_KNOWN = KnownOfModule()
+
+
+def describes_module(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with the options of :func:`known_of` in place of its parameter ``known``."""
+    own = inspect.signature(command, eval_str=True).parameters
+    told = inspect.signature(known_of, eval_str=True).parameters
+    parameters = []
+    for name, parameter in own.items():
+        added = [p for n, p in told.items() if n not in own] if name == "known" else [parameter]
+        parameters += added
+
+    def with_known(**given: Any) -> None:
+        known = known_of(**{name: given[name] for name in told})
+        command(known=known, **{name: given[name] for name in own if name != "known"})
+
+    found = functools.update_wrapper(with_known, command)
+    found.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    found.__annotations__ = {p.name: p.annotation for p in parameters}
+    return found
+
+
 def known_of(
-    module: str,
-    contract: str,
-    map: Sequence[str] | None,
-    mean: str,
-    std: str,
-    fit: str,
-    decoding: Path | None = None,
+    module: ModuleOption = "",
+    contract: ContractOption = "",
+    map: MapOption = None,
+    mean: MeanOption = "",
+    std: StdOption = "",
+    fit: FitOption = "",
+    decoding: DecodingOption = None,
 ) -> KnownOfModule:
-    """What these options say of ``--module``; they say nothing of a weight file of ours."""
+    """What these options say of ``--module``; of a weight file of ours, its decoding alone."""
     if not module and (contract or map or mean or std or fit):
         raise UsageError("--contract, --map, --mean, --std and --fit describe a --module.")
     return KnownOfModule(
