@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from panokit._files import write_picture
-from panokit.decoding import DecodedSegment, PanopticMap
 from panokit.errors import ArgumentError
-from panokit.preprocessing import letterbox
 from panokit.result import PanopticResult
 from panokit_datasets.coco_panoptic import TruthPhoto, decode_ids, load_truth, open_photo
+from panokit_datasets.drawing import labels_as_result
 from panokit_datasets.quality.evaluate import EvaluationResult, PhotoQuality
+from panokit_datasets.reader import Truth
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,25 +84,8 @@ def _views(truth: TruthPhoto, segmenter: Segmenter) -> list[Image.Image]:
 
 def _labels(truth: TruthPhoto, segmenter: Segmenter) -> PanopticResult:
     """The labels as a result, so that they are drawn like one."""
-    photo, ids = open_photo(truth), decode_ids(truth)
-    segments = tuple(
-        DecodedSegment(s.id, s.channel, segmenter.taxonomy.categories[s.channel].is_thing, 1.0, 1)
-        for s in truth.segments
-        if not s.ignore
-    )
-    renumbered = {s.id: i + 1 for i, s in enumerate(segments)}
-    out = ids * 0
-    for old, new in renumbered.items():
-        out[ids == old] = new
-    decoded = PanopticMap(
-        out,
-        tuple(
-            DecodedSegment(renumbered[s.id], s.channel, s.is_thing, s.score, s.area)
-            for s in segments
-        ),
-    )
-    transform = letterbox(photo.size_wh, photo.size_wh)
-    return PanopticResult.from_map(photo, decoded, segmenter.taxonomy, transform)
+    labels = Truth(decode_ids(truth), truth.segments)
+    return labels_as_result(open_photo(truth), labels, segmenter.taxonomy)
 
 
 def _draw(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
