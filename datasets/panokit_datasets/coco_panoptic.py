@@ -71,6 +71,11 @@ class PanopticFolder:
             return cls(root, Taxonomy.from_json(CocoJson(path).load()))
         return cls(root, Taxonomy.load(path))
 
+    @staticmethod
+    def is_one(root: Path) -> bool:
+        """Whether a folder has our layout."""
+        return all((root / name).is_dir() for name in ("annotations", "images", "panoptic"))
+
     def splits(self) -> list[str]:
         """Names of all annotation files, sorted."""
         return splits(self.root)

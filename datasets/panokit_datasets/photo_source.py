@@ -1,4 +1,4 @@
-"""Where labelled photos come from: a data set folder, or packs made of one."""
+"""Where labelled photos come from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from panokit.errors import DataError, UsageError
 from panokit.taxonomy import Taxonomy
+from panokit_datasets.any_photo import AnyFolder
 from panokit_datasets.coco_panoptic import PanopticFolder
 from panokit_datasets.labelled import load_split
 from panokit_datasets.packs import PackFolder
@@ -17,15 +18,20 @@ __all__ = ["PhotoSource"]
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """Where photos come from: a data set folder, or packs made of one."""
+    """Where photos come from: a data set folder, packs made of one, or a data set of any other kind
+    (:mod:`panokit_datasets.readers`)."""
 
-    folder: PanopticFolder | PackFolder
+    folder: PanopticFolder | PackFolder | AnyFolder
     pseudo: Path | None = None
 
     @classmethod
     def open(cls, data: Path, taxonomy: Path | None, pseudo: Path | None) -> PhotoSource:
-        if not PackFolder.is_one(data):
+        if PanopticFolder.is_one(data):
             return cls(PanopticFolder.open(data, taxonomy), pseudo)
+        if not PackFolder.is_one(data):
+            if pseudo:
+                raise UsageError(f"--pseudo belongs to folders of our own layout; {data} is none.")
+            return cls(AnyFolder.open(data, Taxonomy.load(taxonomy) if taxonomy else None))
         if taxonomy or pseudo:
             option = "--taxonomy" if taxonomy else "--pseudo"
             raise UsageError(

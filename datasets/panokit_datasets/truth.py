@@ -65,6 +65,10 @@ class TruthPhoto:
     person_boxes: tuple[Box, ...] = ()
     turn: int = 1
 
+    def load(self) -> tuple[Photo, NDArray[np.int32], tuple[TruthSegment, ...]]:
+        """Photo, ids and segments."""
+        return open_photo(self), decode_ids(self), self.segments
+
     @property
     def absent(self) -> tuple[int, ...]:
         """Channels known not to be where the id is 0; none where that is plain void."""

@@ -23,7 +23,7 @@ from panokit.cli.options import (
 from panokit.errors import MissingExtraError, UsageError
 from panokit.segmenter import Segmenter
 from panokit_datasets.commands.tables import class_table, figure
-from panokit_datasets.quality import EvaluationResult, TruthPhoto, predictor, write_sheet
+from panokit_datasets.quality import EvaluationPhoto, EvaluationResult, predictor, write_sheet
 from panokit_datasets.quality import evaluate as evaluate_split
 
 __all__ = ["evaluate"]
@@ -31,11 +31,16 @@ __all__ = ["evaluate"]
 
 def evaluate(
     data: Annotated[
-        Path, typer.Option("--data", help="COCO-panoptic folder.", rich_help_panel=INPUT)
+        Path,
+        typer.Option(
+            "--data",
+            help="Data set: of our layout, or of any kind that is known.",
+            rich_help_panel=INPUT,
+        ),
     ],
     split: Annotated[
         str,
-        typer.Option("--split", help="Stem of DATA/annotations/SPLIT.json.", rich_help_panel=INPUT),
+        typer.Option("--split", help="Split of DATA.", rich_help_panel=INPUT),
     ],
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
@@ -69,7 +74,7 @@ def evaluate(
         raise UsageError("--weights and --bundle exclude each other; give one of them.")
     segmenter = _from_weights(weights) if weights else Segmenter.open(bundle, artifact, threads)
 
-    def progress(photos: Iterable[TruthPhoto]) -> Iterable[TruthPhoto]:
+    def progress(photos: Iterable[EvaluationPhoto]) -> Iterable[EvaluationPhoto]:
         return tracked(photos, "evaluating")
 
     result = evaluate_split(

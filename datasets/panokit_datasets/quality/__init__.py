@@ -8,6 +8,7 @@ from panokit_datasets.coco_panoptic import (
     open_photo,
 )
 from panokit_datasets.quality.evaluate import (
+    EvaluationPhoto,
     EvaluationResult,
     PhotoQuality,
     Prediction,
@@ -30,6 +31,7 @@ from panokit_datasets.quality.sheet import write_sheet
 
 __all__ = [
     "ClassQuality",
+    "EvaluationPhoto",
     "EvaluationResult",
     "PanopticQuality",
     "PanopticQualityResult",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.taxonomy import Taxonomy
-from panokit_datasets.coco_panoptic import TruthPhoto, decode_ids, load_truth, open_photo
+from panokit_datasets.any_photo import AnyFolder
+from panokit_datasets.coco_panoptic import TruthSegment, load_truth
 from panokit_datasets.quality.bootstrap import (
     Interval,
     bootstrap_weights,
@@ -33,8 +34,17 @@ from panokit_datasets.quality.semantic import (
     pred_channels,
     true_channels,
 )
+from panokit_datasets.readers import find_datasets
 
-__all__ = ["PERSON", "EvaluationResult", "PhotoQuality", "Prediction", "Segmenter", "evaluate"]
+__all__ = [
+    "PERSON",
+    "EvaluationPhoto",
+    "EvaluationResult",
+    "PhotoQuality",
+    "Prediction",
+    "Segmenter",
+    "evaluate",
+]
 
 PERSON = "person"
 """The class that has figures of its own, if the taxonomy has it."""
@@ -53,12 +63,33 @@ class Prediction(NamedTuple):
     class_map: NDArray[Any] | None = None
 
 
+class EvaluationPhoto(Protocol):
+    """A labelled photo, wherever it lies. ``absent`` are channels known not to be where the labels
+    say nothing; ``complete``: all is labelled."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def image_id(self) -> int: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def absent(self) -> tuple[int, ...]: ...
+
+    def load(self) -> tuple[Photo, NDArray[np.int32], tuple[TruthSegment, ...]]:
+        """Photo, ids int32 ``[H,W]`` and segments."""
+        ...
+
+
 Segmenter = Callable[
     [Photo], Prediction | tuple[NDArray[np.int32], Sequence[tuple[int, int, float]]]
 ]
 """A photo to a :class:`Prediction`, or to its first two fields."""
 
-Progress = Callable[[Iterable[TruthPhoto]], Iterable[TruthPhoto]]
+Progress = Callable[[Iterable[EvaluationPhoto]], Iterable[EvaluationPhoto]]
 
 
 @dataclass(frozen=True)
@@ -126,6 +157,17 @@ class EvaluationResult:
         return out
 
 
+def evaluation_photos(
+    data_dir: str | Path, split: str, taxonomy: Taxonomy
+) -> Sequence[EvaluationPhoto]:
+    """The photos of a split, of our own layout or of any other data set, whose classes are turned
+    into those of ``taxonomy``."""
+    root = Path(data_dir)
+    if (root / "annotations" / f"{split}.json").is_file() or not find_datasets(root):
+        return load_truth(root, split, taxonomy)
+    return AnyFolder.open(root, taxonomy).split(split)
+
+
 @dataclass(frozen=True)
 class _Counts:
     """What one photo contributes."""
@@ -146,12 +188,13 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> EvaluationResult:
-    """Segment every photo of ``DIR/annotations/SPLIT.json`` and compare with its labels.
+    """Segment every photo of a split and compare with its labels. ``data_dir`` is a folder of our
+    layout (``DIR/annotations/SPLIT.json``) or any data set that is known.
 
     ``progress`` wraps the photos as it hands them on (``rich.progress.track`` does); ``resamples``
     and ``seed`` are of the bootstrap. Same input, same result.
     """
-    truth = load_truth(data_dir, split, taxonomy)
+    truth = evaluation_photos(data_dir, split, taxonomy)
     if not truth:
         path = Path(data_dir) / "annotations" / f"{split}.json"
         raise DataError(path, "expected at least one photo, got none")
@@ -188,13 +231,13 @@ def evaluate(
 
 def _count(
     segment: Segmenter,
-    truth: TruthPhoto,
+    truth: EvaluationPhoto,
     panoptic: PanopticQuality,
     semantic: SemanticQuality,
     of_map: SemanticQuality,
     person: int | None,
 ) -> _Counts:
-    photo, true_ids = open_photo(truth), decode_ids(truth)
+    photo, true_ids, true_segments = truth.load()
     ids, segments, class_map = Prediction(*segment(photo))
     if np.shape(ids) != true_ids.shape:
         expected = f"the photo's, {true_ids.shape} for {truth.name}"
@@ -207,8 +250,8 @@ def _count(
             "segments",
             f"the predicted segments are {[s[0] for s in segments]}; expected one per id",
         )
-    matched = panoptic.update(ids, channel_of, true_ids, truth.segments)
-    mapped, true = pred_channels(ids, channel_of), true_channels(true_ids, truth.segments)
+    matched = panoptic.update(ids, channel_of, true_ids, true_segments)
+    mapped, true = pred_channels(ids, channel_of), true_channels(true_ids, true_segments)
     pred = mapped if class_map is None else np.asarray(class_map, np.int64)
     pixels = semantic.update(pred, true, truth.absent)
     of_map.update(mapped, true, truth.absent)
@@ -222,7 +265,7 @@ def _count(
 
 
 def _photo_quality(
-    truth: TruthPhoto, counts: _Counts, taxonomy: Taxonomy, person: int | None
+    truth: EvaluationPhoto, counts: _Counts, taxonomy: Taxonomy, person: int | None
 ) -> PhotoQuality:
     panoptic = PanopticQuality(taxonomy)
     panoptic.add(counts.segments)

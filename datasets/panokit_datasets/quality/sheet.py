@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from panokit._files import write_picture
 from panokit.errors import ArgumentError
-from panokit.result import PanopticResult
-from panokit_datasets.coco_panoptic import TruthPhoto, decode_ids, load_truth, open_photo
 from panokit_datasets.drawing import labels_as_result
-from panokit_datasets.quality.evaluate import EvaluationResult, PhotoQuality
+from panokit_datasets.quality.evaluate import (
+    EvaluationPhoto,
+    EvaluationResult,
+    PhotoQuality,
+    evaluation_photos,
+)
 from panokit_datasets.reader import Truth
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ def write_sheet(
     each: int = 3,
 ) -> None:
     """Write the sheet as PNG: a row a photo; the photo, its labels, what was found."""
-    truths = {t.name: t for t in load_truth(data_dir, split, segmenter.taxonomy)}
+    truths = {t.name: t for t in evaluation_photos(data_dir, split, segmenter.taxonomy)}
     rows: list[tuple[str, list[Image.Image]]] = []
     for title, photos in picked(result, each).items():
         rows += [(_caption(title, p), _views(truths[p.name], segmenter)) for p in photos]
@@ -69,23 +72,17 @@ def _caption(title: str, photo: PhotoQuality) -> str:
     return f"{title}: {photo.name}   " + "   ".join(known)
 
 
-def _views(truth: TruthPhoto, segmenter: Segmenter) -> list[Image.Image]:
+def _views(truth: EvaluationPhoto, segmenter: Segmenter) -> list[Image.Image]:
     """The photo, its labels and the answer, each at most :data:`CELL` wide and high."""
     from PIL import Image
 
-    photo = open_photo(truth)
-    labels = _labels(truth, segmenter)
+    photo, ids, segments = truth.load()
+    labels = labels_as_result(photo, Truth(ids, segments), segmenter.taxonomy)
     found = segmenter.segment(photo)
     views = [Image.fromarray(photo.rgb_hwc), labels.overlay(opacity=0.6), found.overlay()]
     for view in views:
         view.thumbnail((CELL, CELL))
     return views
-
-
-def _labels(truth: TruthPhoto, segmenter: Segmenter) -> PanopticResult:
-    """The labels as a result, so that they are drawn like one."""
-    labels = Truth(decode_ids(truth), truth.segments)
-    return labels_as_result(open_photo(truth), labels, segmenter.taxonomy)
 
 
 def _draw(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
