@@ -20,9 +20,9 @@ class TorchDataset(torch.utils.data.Dataset[dict[str, Any]]):
     one's own (``panokit train`` reads data sets itself, and augments them).
 
     An item is a dict: ``image`` uint8 ``[3,H,W]``, sRGB, upright; ``ids`` int32 ``[H,W]``, 0 is
-    void; ``segment_ids`` int64 ``[N]``; ``labels`` int64 ``[N]``, the channel of each segment's class;
-    ``is_thing`` and ``is_crowd`` bool ``[N]`` (what is ignored is a crowd); ``masks`` bool
-    ``[N,H,W]`` if they are asked for; ``name``. Photos are of their own sizes: a loader with a
+    void; ``segment_ids`` int64 ``[N]``; ``labels`` int64 ``[N]``, the channel of each segment's
+    class; ``is_thing`` and ``is_crowd`` bool ``[N]`` (what is ignored is a crowd); ``masks``
+    bool ``[N,H,W]`` if they are asked for; ``name``. Photos are of their own sizes: a loader with a
     batch size above 1 needs a ``collate_fn``.
     """
 

@@ -64,6 +64,14 @@ def evaluate(
             "--details", help="Figures of every photo in the JSON.", rich_help_panel=OUTPUT
         ),
     ] = False,
+    ap: Annotated[
+        bool,
+        typer.Option(
+            "--ap",
+            help="Mask AP of things as well, from the panoptic maps.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Measure how right a network is on labelled photos: PQ, mIoU and person IoU.
@@ -78,7 +86,7 @@ def evaluate(
         return tracked(photos, "evaluating")
 
     result = evaluate_split(
-        predictor(segmenter), data, split, segmenter.taxonomy, progress=progress
+        predictor(segmenter), data, split, segmenter.taxonomy, progress=progress, ap=ap
     )
     _print(result, f"{segmenter.artifact.name} on {split}")
     if json:
@@ -107,7 +115,7 @@ def _print(result: EvaluationResult, title: str) -> None:
     title = f"{data['photos']} photos"
     table = Grid(("figure", "value", "95 % interval"), title=title, right=("value",))
     intervals = data["intervals"]
-    rows = (
+    rows: tuple[tuple[str, float | None, str, int], ...] = (
         ("PQ all", data["pq"]["all"], "pq_all", 1),
         ("PQ things", data["pq"]["things"], "", 1),
         ("PQ stuff", data["pq"]["stuff"], "", 1),
@@ -118,6 +126,8 @@ def _print(result: EvaluationResult, title: str) -> None:
         ("mIoU of the panoptic map", data["panoptic_map"]["miou"], "", 3),
         ("person IoU of the map", data["panoptic_map"]["person_iou"], "", 3),
     )
+    for name, value in (result.average_precision or {}).items():
+        rows += ((f"mask {name} (from panoptic maps)", value, "", 1),)
     for name, value, key, digits in rows:
         between = intervals.get(key)
         text = f"{between[0]:.{digits}f} .. {between[1]:.{digits}f}" if between else ""

@@ -15,6 +15,7 @@ from panokit.photo import Photo
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.any_photo import AnyFolder
 from panokit_datasets.coco_panoptic import TruthSegment, load_truth
+from panokit_datasets.quality.average_precision import AveragePrecision
 from panokit_datasets.quality.bootstrap import (
     Interval,
     bootstrap_weights,
@@ -122,6 +123,8 @@ class EvaluationResult:
     ``complete`` is the share of photos (0..1) that are labelled in full. Below 1 PQ is not to be
     quoted: what a partly labelled photo leaves unlabelled is void, where nothing can be a false
     positive. The IoU figures use partial labels for exactly what they say.
+
+    ``average_precision``: mask AP of things from the panoptic maps, 0..100 by name, if asked for.
     """
 
     pq: PanopticQualityResult
@@ -135,6 +138,7 @@ class EvaluationResult:
     complete: float
     intervals: Mapping[str, Interval | None]
     per_photo: tuple[PhotoQuality, ...] = field(repr=False)
+    average_precision: Mapping[str, float | None] | None = None
 
     def to_json(self, details: bool = False) -> dict[str, Any]:
         """A JSON-ready dict; ``details`` adds ``complete`` and ``per_photo``."""
@@ -151,6 +155,8 @@ class EvaluationResult:
             "photos": self.photos,
             "intervals": {k: list(v) if v else None for k, v in self.intervals.items()},
         }
+        if self.average_precision is not None:
+            out["ap_from_panoptic_maps"] = dict(self.average_precision)
         if details:
             out["complete"] = self.complete
             out["per_photo"] = [asdict(p) for p in self.per_photo]
@@ -187,12 +193,14 @@ def evaluate(
     progress: Progress = lambda photos: photos,
     resamples: int = 1000,
     seed: int = 0,
+    ap: bool = False,
 ) -> EvaluationResult:
     """Segment every photo of a split and compare with its labels. ``data_dir`` is a folder of our
     layout (``DIR/annotations/SPLIT.json``) or any data set that is known.
 
     ``progress`` wraps the photos as it hands them on (``rich.progress.track`` does); ``resamples``
-    and ``seed`` are of the bootstrap. Same input, same result.
+    and ``seed`` are of the bootstrap; ``ap`` measures mask AP of things as well (hotcoco). Same
+    input, same result.
     """
     truth = evaluation_photos(data_dir, split, taxonomy)
     if not truth:
@@ -203,9 +211,10 @@ def evaluate(
     person = next((i for i, c in enumerate(taxonomy) if c.name == PERSON), None)
     panoptic = PanopticQuality(taxonomy)
     semantic, of_map = SemanticQuality(taxonomy), SemanticQuality(taxonomy)
+    precision = AveragePrecision(taxonomy) if ap else None
     counts: list[_Counts] = []
     for photo in progress(truth):
-        counts.append(_count(segment, photo, panoptic, semantic, of_map, person))
+        counts.append(_count(segment, photo, panoptic, semantic, of_map, precision, person))
     if len(counts) != len(truth):
         expected = f"a function that hands on all {len(truth)} photos"
         raise ArgumentError(
@@ -223,6 +232,7 @@ def evaluate(
         photos=len(truth),
         complete=sum(t.complete for t in truth) / len(truth),
         intervals=_intervals(counts, person, bootstrap_weights(len(truth), resamples, seed)),
+        average_precision=precision.compute() if precision else None,
         per_photo=tuple(
             _photo_quality(t, c, taxonomy, person) for t, c in zip(truth, counts, strict=True)
         ),
@@ -235,6 +245,7 @@ def _count(
     panoptic: PanopticQuality,
     semantic: SemanticQuality,
     of_map: SemanticQuality,
+    precision: AveragePrecision | None,
     person: int | None,
 ) -> _Counts:
     photo, true_ids, true_segments = truth.load()
@@ -250,6 +261,8 @@ def _count(
             "segments",
             f"the predicted segments are {[s[0] for s in segments]}; expected one per id",
         )
+    if precision is not None:
+        precision.add(ids, segments, true_ids, true_segments)
     matched = panoptic.update(ids, channel_of, true_ids, true_segments)
     mapped, true = pred_channels(ids, channel_of), true_channels(true_ids, true_segments)
     pred = mapped if class_map is None else np.asarray(class_map, np.int64)
