@@ -39,15 +39,16 @@ class PhotoHash(NamedTuple):
     size_wh: tuple[int, int]
 
 
-def photo_hash(path: Path) -> PhotoHash | None:
-    """The hashes of a photo; None where it cannot be read."""
+def photo_hash(path: Path, header: tuple[tuple[int, int], int] | None = None) -> PhotoHash | None:
+    """The hashes of a photo; None where it cannot be read. ``header``: its stored size and
+    orientation, where they are known."""
     from PIL import Image
 
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return None
         data = path.read_bytes()
-        stored, orientation = header_of(data, str(path))
+        stored, orientation = header or header_of(data, str(path))
         if stored[0] * stored[1] > MAX_PIXELS:
             return None
         with Image.open(io.BytesIO(data)) as image:

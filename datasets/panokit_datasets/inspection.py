@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from panokit.errors import DataError
-from panokit.photo import photo_header
 from panokit.pool import Done, in_order
 from panokit_datasets.classes import ClassList
 from panokit_datasets.duplicates import near_pairs, photo_hash
@@ -231,8 +230,10 @@ def _look_at(place: Place, duplicates: bool, start: int) -> dict[str, Any]:
     for index in range(start, min(start + CHUNK, len(reader))):
         try:
             photo = reader.photo_path(index)
-            _check_photo(photo)
-            if duplicates and (h := photo_hash(photo)) is not None:
+            header = reader.header(index)
+            if header is None:
+                raise _unreadable(photo)
+            if duplicates and (h := photo_hash(photo, header)) is not None:
                 hashes.append((index, str(photo), h.digest, h.difference))
             truth = reader.truth(index)
         except LabelError as error:
@@ -272,11 +273,10 @@ def _look_at(place: Place, duplicates: bool, start: int) -> dict[str, Any]:
     }
 
 
-def _check_photo(path: Path) -> None:
+def _unreadable(path: Path) -> LabelError:
     if not path.is_file():
-        raise LabelError(path, "no such photo", "missing photo")
-    if photo_header(path) is None:
-        raise LabelError(path, "is no photo that can be read", "unreadable")
+        return LabelError(path, "no such photo", "missing photo")
+    return LabelError(path, "is no photo that can be read", "unreadable")
 
 
 def _prepare(found: Inspection, classes: ClassList) -> None:

@@ -26,6 +26,9 @@ from panokit_datasets.truth import QUARTERS, TruthSegment
 
 __all__ = ["Options", "Reader", "Truth", "segments_of_maps"]
 
+Header = tuple[tuple[int, int], int]
+"""Width and height as stored, and the EXIF orientation."""
+
 CROWD = -1
 """Instance number of pixels whose instances are not separated."""
 
@@ -97,6 +100,7 @@ class Reader(ABC):
     ) -> None:
         self.root, self.split, self.options, self.complain = root, split, options, complain
         self.all_classes = classes
+        self._header: tuple[int, Header | None] | None = None
         self.classes = classes if options.every_class else classes.evaluated
 
     @classmethod
@@ -148,9 +152,15 @@ class Reader(ABC):
             kind = "unreadable" if path.is_file() else "missing photo"
             raise LabelError(path, error.reason, kind) from None
 
+    def header(self, index: int) -> Header | None:
+        """The photo's stored size and orientation; None where it cannot be read."""
+        if self._header is None or self._header[0] != index:
+            self._header = index, photo_header(self.photo_path(index))
+        return self._header[1]
+
     def truth(self, index: int) -> Truth:
         """The labels, upright as the photo is. ``LabelError`` names what cannot be used."""
-        header = photo_header(self.photo_path(index))
+        header = self.header(index)
         if header is None:
             return self.read_truth(index, None)
         stored_wh, orientation = header

@@ -41,6 +41,8 @@ class JsonReader(Reader):
         self.index = index
         self.photo_folders = tuple(photo_folders)
         self.keys = self.listed_keys()
+        self._kept_rows: dict[str, tuple[int, list[dict[str, Any]]]] = {}
+        self._kept_path: tuple[int, Path] | None = None
         self.channel_of = classes.channels()
         self.kept = {c.source_id for c in self.classes.classes}
         self.final_channel = self.classes.channels()
@@ -54,14 +56,25 @@ class JsonReader(Reader):
 
     def image(self, index: int) -> dict[str, Any]:
         """The photo's entry in ``images``; of several of one id the last, as most tools do."""
-        return self.index.rows("images", self.keys[index])[-1]
+        return self.rows("images", index)[-1]
+
+    def rows(self, name: str, index: int) -> list[dict[str, Any]]:
+        """The entries of a photo in one of the file's lists; the last photo's are kept."""
+        kept = self._kept_rows.get(name)
+        if kept is None or kept[0] != index:
+            kept = index, self.index.rows(name, self.keys[index])
+            self._kept_rows[name] = kept
+        return kept[1]
 
     def name(self, index: int) -> str:
         name = self.image(index).get("file_name")
         return name.replace("\\", "/") if isinstance(name, str) else str(self.keys[index])
 
     def photo_path(self, index: int) -> Path:
-        return self.place_of(self.photo_folders, self.image(index).get("file_name"))
+        if self._kept_path is None or self._kept_path[0] != index:
+            path = self.place_of(self.photo_folders, self.image(index).get("file_name"))
+            self._kept_path = index, path
+        return self._kept_path[1]
 
     def place_of(self, parents: Iterable[Path], name: Any) -> Path:
         """Where a file lies: in the first folder that has it, or else in the first."""
@@ -90,7 +103,7 @@ class JsonReader(Reader):
         records = (
             {
                 "image": self.image(i),
-                "annotations": self.index.rows("annotations", self.keys[i]),
+                "annotations": self.rows("annotations", i),
             }
             for i in indices
         )

@@ -106,7 +106,7 @@ class CocoInstances(JsonReader):
 
     def read_truth(self, index: int, size_wh: tuple[int, int] | None) -> Truth:
         where = f"image {self.keys[index]!r}"
-        rows = self.index.rows("annotations", self.keys[index])
+        rows = self.rows("annotations", index)
         size = self._size(index, size_wh, rows)
         objects = [o for row in rows if (o := self._object(row, size[::-1], where)) is not None]
         return self._painted(index, size, objects)

@@ -75,7 +75,7 @@ class CocoPanoptic(JsonReader):
 
     def annotation(self, index: int) -> dict[str, Any]:
         """The photo's annotation; two are a problem, and the later one counts."""
-        rows = self.index.rows("annotations", self.keys[index])
+        rows = self.rows("annotations", index)
         if len(rows) > 1:
             reason = f"image {self.keys[index]!r} has {len(rows)} annotations; expected one"
             self.tell("duplicate id", self.index.path, reason)
