@@ -90,7 +90,7 @@ def _view(reader: Reader, index: int, side: int) -> _View:
     return _View(
         reader.name(index),
         Image.fromarray(small),
-        result.overlay(opacity=0.55, labels=side >= PICTURE // 2),
+        result.overlay(opacity=0.55, labels=side >= PICTURE // 2, scores=False),
         tuple(names),
     )
 
@@ -107,15 +107,19 @@ def write_contact_sheet(
     if not indices:
         raise ArgumentError("indices", "there are no photos to draw; expected one or more")
     columns = min(len(indices), max(1, math.ceil(math.sqrt(len(indices) * 4 / 3))))
-    rows = math.ceil(len(indices) / columns)
-    sheet = Image.new("RGB", (columns * CELL, rows * (CELL + _LINE)), (255, 255, 255))
+    views = [_view(reader, index, CELL) for index in progress(indices)]
+    rows = [views[at : at + columns] for at in range(0, len(views), columns)]
+    heights = [max(v.overlay.height for v in row) + _LINE + 4 for row in rows]
+    sheet = Image.new("RGB", (columns * CELL, sum(heights)), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
-    for place, index in enumerate(progress(indices)):
-        view = _view(reader, index, CELL)
-        left, top = place % columns * CELL, place // columns * (CELL + _LINE)
-        sheet.paste(view.overlay, (left + (CELL - view.overlay.width) // 2, top + _LINE))
-        name = view.name if len(view.name) <= 40 else f"…{view.name[-39:]}"
-        draw.text((left + 4, top + 3), name, fill=(0, 0, 0) if not view.note else (180, 0, 0))
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, view in enumerate(row):
+            left = column * CELL
+            sheet.paste(view.overlay, (left + (CELL - view.overlay.width) // 2, top + _LINE))
+            name = view.name if len(view.name) <= 40 else f"…{view.name[-39:]}"
+            draw.text((left + 4, top + 3), name, fill=(0, 0, 0) if not view.note else (180, 0, 0))
+        top += height
     write_picture(path, sheet, "PNG", optimize=True)
 
 

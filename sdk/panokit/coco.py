@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from panokit._files import write_json, write_picture
 from panokit.errors import ArgumentError
-from panokit.result import PanopticResult
+from panokit.result import PanopticResult, Segment
+from panokit.taxonomy import Taxonomy
 
-__all__ = ["ids_to_rgb", "panoptic_annotation", "save"]
+__all__ = ["ids_to_rgb", "panoptic_annotation", "save", "write_annotation"]
 
 
 def ids_to_rgb(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
@@ -21,13 +23,17 @@ def ids_to_rgb(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
         raise ArgumentError(
             "ids", f"ids go from {int(ids.min())} to {int(ids.max())}; expected 0 to 2^24 - 1"
         )
-    return np.stack([ids & 255, (ids >> 8) & 255, ids >> 16], -1).astype(np.uint8)
+    rgb = np.empty((*ids.shape, 3), np.uint8)
+    for channel in range(3):  # one by one: a large map is in memory only twice
+        rgb[..., channel] = ids >> (8 * channel) & 255
+    return rgb
 
 
 def panoptic_annotation(
-    result: PanopticResult, image_id: int | str, file_name: str
+    result: Iterable[Segment], image_id: int | str, file_name: str
 ) -> dict[str, Any]:
-    """The COCO panoptic annotation of a result; ``file_name`` is that of its PNG."""
+    """The COCO panoptic annotation of a result, or of its segments; ``file_name`` is that of its
+    PNG."""
     return {
         "image_id": image_id,
         "file_name": file_name,
@@ -51,10 +57,17 @@ def save(result: PanopticResult, folder: str | Path, name: str) -> tuple[Path, P
 
     folder = Path(folder)
     png, annotation = folder / f"{name}.png", folder / f"{name}.json"
-    data = {
-        "annotations": [panoptic_annotation(result, name, png.name)],
-        "categories": [c.to_json() for c in result.taxonomy],
-    }
     write_picture(png, Image.fromarray(ids_to_rgb(result.id_map)), "PNG")
-    write_json(annotation, data, indent=None)
+    write_annotation(annotation, result, result.taxonomy, name, png.name)
     return png, annotation
+
+
+def write_annotation(
+    path: Path, segments: Iterable[Segment], taxonomy: Taxonomy, name: str, file_name: str
+) -> None:
+    """Write the JSON of one photo: its annotation, and the categories."""
+    data = {
+        "annotations": [panoptic_annotation(segments, name, file_name)],
+        "categories": [c.to_json() for c in taxonomy],
+    }
+    write_json(path, data, indent=None)

@@ -43,12 +43,13 @@ def overlay(
     *,
     opacity: float = 0.5,
     labels: bool = True,
+    scores: bool = True,
     highlight: Sequence[int] = (),
 ) -> Image.Image:
     """The photo under its segments.
 
-    ``opacity`` 0..1 of the colours; ``labels`` writes names and scores; ``highlight`` are segment
-    ids to show alone. Returns an RGB image of the photo's size.
+    ``opacity`` 0..1 of the colours; ``labels`` writes names, with ``scores`` of things;
+    ``highlight`` are segment ids to show alone. Returns an RGB image of the photo's size.
     """
     from PIL import Image
 
@@ -63,7 +64,7 @@ def overlay(
         weight[segment.id] = opacity
     image = Image.fromarray(_paint(result, table, weight, min(1.0, opacity + 0.35)))
     if labels:
-        _draw_labels(image, result, shown)
+        _draw_labels(image, result, shown, scores)
     return image
 
 
@@ -138,7 +139,9 @@ def _edges(ids: NDArray[Any], width: int) -> NDArray[np.bool_]:
     return np.asarray(edge & (ids != VOID))
 
 
-def _draw_labels(image: Image.Image, result: PanopticResult, shown: Sequence[Segment]) -> None:
+def _draw_labels(
+    image: Image.Image, result: PanopticResult, shown: Sequence[Segment], scores: bool
+) -> None:
     from PIL import ImageDraw, ImageFont
 
     size = max(10, round(min(image.size) / 32))
@@ -152,8 +155,8 @@ def _draw_labels(image: Image.Image, result: PanopticResult, shown: Sequence[Seg
             continue
         text = (
             f"{segment.category.name} {segment.score:.0%}"
-            if segment.is_thing
-            else (segment.category.name)
+            if segment.is_thing and scores
+            else segment.category.name
         )
         x, y = _inside_point(result, segment)
         x0, y0, x1, y1 = draw.textbbox((x, y), text, font=font, anchor="mm")

@@ -239,10 +239,17 @@ class PanopticResult:
         return Image.fromarray(np.ascontiguousarray(rgba))
 
     def overlay(
-        self, *, opacity: float = 0.5, labels: bool = True, highlight: Sequence[int] = ()
+        self,
+        *,
+        opacity: float = 0.5,
+        labels: bool = True,
+        scores: bool = True,
+        highlight: Sequence[int] = (),
     ) -> Image.Image:
         """The photo with every segment in its colour; see :func:`panokit.render.overlay`."""
-        return _view("overlay")(self, opacity=opacity, labels=labels, highlight=highlight)
+        return _view("overlay")(
+            self, opacity=opacity, labels=labels, scores=scores, highlight=highlight
+        )
 
     def semantic_view(self) -> Image.Image:
         """The semantic view as a picture: every class in its colour, void black (RGB)."""

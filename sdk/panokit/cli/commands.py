@@ -22,11 +22,12 @@ from panokit.cli.options import (
     Threads,
     output_folder,
 )
+from panokit.cli.tiled import TiledJob, parse_levels, segment_large, summary
 from panokit.dump import dump_stages, write_dump
-from panokit.errors import ArgumentError, PanokitError, PhotoError
+from panokit.errors import ArgumentError, PanokitError, PhotoError, UsageError
 from panokit.photo import photo_paths
-from panokit.result import PanopticResult
 from panokit.segmenter import Segmenter
+from panokit.tiles import OVERLAP
 
 __all__ = ["dump", "segment"]
 
@@ -38,12 +39,6 @@ def _each(
     yield from tracked(photos.items(), what)
     for failure in failures:
         note(failure, label="skipped", style="red")
-
-
-def _summary(result: PanopticResult) -> str:
-    counts = ", ".join(f"{n} × {name}" for name, n in result.counts.items())
-    stuff = ", ".join(s.category.name for s in result if not s.is_thing)
-    return f"{counts or 'no objects'}" + (f"; {stuff}" if stuff else "")
 
 
 def segment(
@@ -59,6 +54,37 @@ def segment(
     classes: Annotated[
         str, typer.Option("--classes", help="Keep only these, e.g. person,dog.", rich_help_panel=DO)
     ] = "",
+    tiles: Annotated[
+        int | None,
+        typer.Option(
+            "--tiles",
+            min=0,
+            help="For large images: look at tiles of so many pixels a side, and join what they "
+            "show. 0: as many as the network's input has.",
+            rich_help_panel=DO,
+        ),
+    ] = None,
+    overlap: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.75, help="Share of a tile that the next one sees.", rich_help_panel=DO
+        ),
+    ] = OVERLAP,
+    page: Annotated[
+        int | None,
+        typer.Option(
+            "--page", min=0, help="Page of a TIFF, from 0. Default: all.", rich_help_panel=DO
+        ),
+    ] = None,
+    levels: Annotated[
+        str,
+        typer.Option(
+            "--levels",
+            help="Values of a 16-bit TIFF that become black and white, e.g. 200,1800. Default: "
+            "found in the picture.",
+            rich_help_panel=DO,
+        ),
+    ] = "",
     threads: Threads = 2,
     json: JsonOption = None,
 ) -> None:
@@ -66,6 +92,9 @@ def segment(
 
     Example: panokit segment photo.jpg --out found
     """
+    if tiles is None and (page is not None or levels):
+        raise UsageError("--page and --levels are for large images: give --tiles as well.")
+    between = parse_levels(levels)
     segmenter = Segmenter.open(bundle, artifact, threads)
     wanted = tuple(c.strip() for c in classes.split(",") if c.strip())
     for name in wanted:
@@ -76,6 +105,15 @@ def segment(
     found = photo_paths(photos, leave_out=(out,))
     _check_out(found, out)
     for name, path in _each(found, "segmenting", failures):
+        if tiles is not None:
+            job = TiledJob(segmenter, wanted, tiles or None, overlap, page, between)
+            try:
+                for made in segment_large(job, name, path, out):
+                    results.append(made.entry)
+                    table.add(made.name, made.summary)
+            except PhotoError as error:
+                failures.append(error)
+            continue
         try:
             result = segmenter.segment(path, classes=wanted)
         except PhotoError as error:
@@ -86,7 +124,7 @@ def segment(
         write_picture(overlay, result.overlay(), "PNG")
         files = {"id_map": png.name, "coco": annotation.name, "overlay": overlay.name}
         results.append({**result.to_json(), "photo": str(path), "files": files})
-        table.add(path.name, _summary(result))
+        table.add(path.name, summary(result, result.counts))
     _finish(results, failures, table, json)
 
 
