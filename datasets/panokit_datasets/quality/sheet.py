@@ -79,7 +79,11 @@ def _views(truth: EvaluationPhoto, segmenter: Segmenter) -> list[Image.Image]:
     photo, ids, segments = truth.load()
     labels = labels_as_result(photo, Truth(ids, segments), segmenter.taxonomy)
     found = segmenter.segment(photo)
-    views = [Image.fromarray(photo.rgb_hwc), labels.overlay(opacity=0.6, scores=False), found.overlay()]
+    views = [
+        Image.fromarray(photo.rgb_hwc),
+        labels.overlay(opacity=0.6, scores=False),
+        found.overlay(),
+    ]
     for view in views:
         view.thumbnail((CELL, CELL))
     return views
