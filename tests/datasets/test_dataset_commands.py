@@ -43,6 +43,7 @@ LOSSES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "cvat-masks": (PLAIN, {}),
     "coco-instances": (PLAIN, CROWD),
     "ade20k": (STREET, {}),
+    "label-studio": (STREET, {}),
 }
 
 

@@ -61,6 +61,7 @@ SETS: dict[str, tuple[Callable[[Path], None], str, dict[str, str], dict[str, str
     ),
     "roboflow": (toy.roboflow, "coco-instances", PLAIN, CROWD),
     "label studio": (toy.label_studio, "coco-instances", PLAIN, {}),
+    "label studio tasks": (toy.label_studio_json, "label-studio", PLAIN, {}),
     "voc": (toy.voc, "voc", PLAIN, {}),
     "cvat masks": (toy.cvat_masks, "cvat-masks", PLAIN, {}),
     "label pngs": (toy.label_pngs, "label-pngs", STREET, CROWD),

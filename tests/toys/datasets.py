@@ -341,6 +341,40 @@ def label_studio(root: Path) -> None:
         photo(root / f"images/photo_{i}.jpg", i)
 
 
+def label_studio_json(root: Path) -> None:
+    tasks = []
+    for i in (0, 1):
+        photo(root / f"images/photo_{i}.jpg", i)
+        results = []
+        for letter, (x, y, w, h) in rectangles(i).items():
+            if letter == "g":
+                continue
+            name = "person" if letter in "pq" else "car"
+            value: dict[str, Any]
+            if letter == "p":
+                value = {"format": "rle", "rle": brush(letters(i) == letter), "brushlabels": [name]}
+            else:
+                corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
+                value = {"points": [[100 * a / 12, 100 * b / 8] for a, b in corners]}
+                value["polygonlabels"] = [name]
+            kind = "brushlabels" if letter == "p" else "polygonlabels"
+            results.append({"type": kind, "value": value, "original_width": 12,
+                            "original_height": 8, "image_rotation": 0})  # fmt: skip
+        data = {"image": f"/data/upload/1/a1b2c3d4-photo_{i}.jpg"}
+        tasks.append({"id": i, "data": data, "annotations": [{"result": results}]})
+    write_json(root / "label-studio.json", tasks)
+
+
+def brush(mask: NDArray[np.bool_]) -> list[int]:
+    """One literal run of RGBA words, of which only alpha is set."""
+    words = np.zeros((*mask.shape, 4), np.uint8)
+    words[..., 3] = 255 * mask
+    bits = f"{words.size:032b}" + f"{7:05b}" + "".join(f"{s - 1:04b}" for s in (3, 4, 8, 16))
+    bits += "0" + "11" + f"{words.size - 1:016b}" + "".join(f"{v:08b}" for v in words.ravel())
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]
+
+
 def voc(root: Path) -> None:
     base = root / "VOCdevkit/VOC2012"
     for i in (0, 1):
