@@ -45,7 +45,8 @@ class ByColor:
         self.bundle.manifest = self._Manifest()
         self.artifact = self._Artifact()
 
-    def segment(self, photo: Photo) -> PanopticResult:
+    def segment(self, photo: Photo | Path) -> PanopticResult:
+        photo = photo if isinstance(photo, Photo) else Photo.open(photo)
         rgb = photo.rgb_hwc.astype(int)
         ids = np.zeros(rgb.shape[:2], np.int32)
         segments: list[DecodedSegment] = []
