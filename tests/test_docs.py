@@ -12,7 +12,7 @@ import pytest
 from tests.toys.scripts import load_script
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 ROOMS = (
     "sdk|validation|network|compression|converters|lab|datasets|demo_app"
     "|tests|scripts|benchmarks|docs"

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from panokit._files import write_json
-from panokit.cli.console import Grid, note, say, show
+from panokit.cli.console import Grid, note, say, show, tracked
 from panokit.cli.options import DO, INPUT, OUTPUT, ArtifactOption, BundleOption, JsonOption, Threads
 from panokit.errors import MissingExtraError, UsageError
 from panokit.photo import Photo, photo_paths
@@ -68,6 +68,15 @@ def annotate(
             rich_help_panel=DO,
         ),
     ] = "",
+    take_proposals: Annotated[
+        bool,
+        typer.Option(
+            "--take-proposals",
+            help="Write what the network proposes as labels of all photos that are not done, and "
+            "end without a page.",
+            rich_help_panel=DO,
+        ),
+    ] = False,
     port: Annotated[
         int, typer.Option("--port", help="Port of the page. 0: a free one.", rich_help_panel=DO)
     ] = 8010,
@@ -100,14 +109,9 @@ def annotate(
         return
     if not photos:
         raise UsageError("Give photos, or folders of photos; --agreement compares two annotators.")
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("`panokit annotate`", "demo") from None
+    if not take_proposals:
+        _check_extra()
     from panokit.segmenter import Segmenter
-    from panokit_demo.annotate_server import create_annotate_app
-    from panokit_demo.server import LOOPBACK, serve
 
     found = photo_paths(photos, leave_out=(out,))
     segmenter = None if empty and classes else Segmenter.open(bundle, artifact, threads)
@@ -115,6 +119,26 @@ def annotate(
     project = AnnotationProject(out, found, wanted.taxonomy, _proposer(segmenter, wanted, empty),
                                 annotator)  # fmt: skip
     note(f"{len(project)} photos, {len(project.done)} of them done, in {out}")
+    if take_proposals:
+        for index in tracked(set(range(len(project))) - set(project.done), "proposing"):
+            project.finish(index)
+    else:
+        _serve(project, host, port, browser)
+    say(f"{len(project.done)} of {len(project)} photos are done, in {out}")
+
+
+def _check_extra() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("`panokit annotate`", "demo") from None
+
+
+def _serve(project: AnnotationProject, host: str, port: int, browser: bool) -> None:
+    from panokit_demo.annotate_server import create_annotate_app
+    from panokit_demo.server import LOOPBACK, serve
+
     if host not in LOOPBACK:
         note(f"Everybody who reaches {host} can change the labels.", style="yellow")
     app = create_annotate_app(project, hosts=LOOPBACK | {host.lower()})
@@ -123,7 +147,6 @@ def annotate(
         say(f"Panokit annotate at {url} (Ctrl-C ends it)")
 
     serve(app, host, port, announce=announce, browser=browser)
-    say(f"{len(project.done)} of {len(project)} photos are done, in {out}")
 
 
 def _classes(given: str | None, segmenter: Segmenter | None) -> ClassList:
