@@ -96,6 +96,7 @@ def convert(
     """
     if kind not in writers():
         raise ArgumentError.unknown("kind of data set", kind, writers())
+    _open.clear()  # files may have changed since the last call
     reader = open_dataset(place.root, place.split, place.kind, place.options)
     if out.resolve() == place.root.resolve():
         raise OutputError(out, "is the data set that is read; expected another folder")

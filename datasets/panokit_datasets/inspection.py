@@ -146,6 +146,7 @@ class Inspection:
 def inspect(
     places: Iterable[Place],
     *,
+    decode: bool = True,
     duplicates: bool = True,
     keep: bool = False,
     processes: int = 1,
@@ -155,12 +156,13 @@ def inspect(
 ) -> Inspection:
     """Read every photo and label of the splits.
 
-    ``duplicates`` also compares the photos with each other, across the splits; ``keep`` keeps what
-    is in each photo (``facts``). ``processes`` share
-    the work; ``ray`` is the address of a Ray cluster; ``journal`` a file that an interrupted run
-    goes on from; ``progress`` wraps the photos' parts and knows their number.
+    ``decode`` reads the pixels of photos too, not their headers alone; ``duplicates`` compares the
+    photos with each other, across the splits; ``keep`` keeps what is in each photo (``facts``).
+    ``processes`` share the work; ``ray`` is the address of a Ray cluster; ``journal`` a file that
+    an interrupted run goes on from; ``progress`` wraps the photos' parts and knows their number.
     """
     places = list(places)
+    _open.clear()  # files may have changed since the last call
     found = Inspection()
     hashes: list[Hashed] = []
     seen: dict[int, set[str]] = {}
@@ -172,7 +174,7 @@ def inspect(
         found.splits[place.split] = len(reader)
         chunks = range(0, len(reader), CHUNK)
         with Journal(journal and journal.with_name(f"{journal.name}.{place.split}")) as done:
-            parts = _parts(place, chunks, duplicates, processes, ray, done)
+            parts = _parts(place, chunks, decode or duplicates, processes, ray, done)
             for part in progress(parts, len(chunks)):
                 names = _add(found, part)
                 seen.setdefault(number, set()).update(names)
@@ -188,7 +190,7 @@ def inspect(
 def _parts(
     place: Place,
     chunks: range,
-    duplicates: bool,
+    decode: bool,
     processes: int,
     ray: str | None,
     journal: Journal,
@@ -196,7 +198,7 @@ def _parts(
     items: list[int | Done[int, dict[str, Any]]] = [
         Done(start, journal[str(start)]) if str(start) in journal else start for start in chunks
     ]
-    work = partial(_look_at, place, duplicates)
+    work = partial(_look_at, place, decode)
     for done in in_order(work, items, processes, attempts=2, ray=ray):
         if done.error is not None:  # the process died, twice
             last = min(done.item + CHUNK, chunks.stop) - 1
@@ -211,7 +213,7 @@ def _parts(
 _open: dict[Place, Any] = {}
 
 
-def _look_at(place: Place, duplicates: bool, start: int) -> dict[str, Any]:
+def _look_at(place: Place, decode: bool, start: int) -> dict[str, Any]:
     """Counts and problems of some photos, as JSON holds them."""
     told: list[Problem] = []
     reader = _open.get(place)
@@ -233,8 +235,12 @@ def _look_at(place: Place, duplicates: bool, start: int) -> dict[str, Any]:
             header = reader.header(index)
             if header is None:
                 raise _unreadable(photo)
-            if duplicates and (h := photo_hash(photo, header)) is not None:
-                hashes.append((index, str(photo), h.digest, h.difference))
+            if decode:
+                h = photo_hash(photo, header)
+                if h is None:
+                    reader.photo(index)  # says what is wrong with it
+                else:
+                    hashes.append((index, str(photo), h.digest, h.difference))
             truth = reader.truth(index)
         except LabelError as error:
             told.append(error.problem)

@@ -23,7 +23,7 @@ from panokit_datasets.problems import KINDS, LabelError
 from panokit_datasets.reader import Options
 from panokit_datasets.readers import find_datasets, open_dataset, writers
 from panokit_datasets.splitting import joined, stratified
-from tests.datasets.test_readers import CROWD, PLAIN, STREET, described, expected
+from tests.datasets.test_readers import CROWD, PLAIN, SETS, STREET, described, expected
 from tests.toys import datasets as toy
 
 
@@ -337,6 +337,66 @@ def test_a_file_that_is_no_json_ends_in_a_sentence(text: str, tmp_path: Path) ->
     path.write_text(text or " ", encoding="utf-8")
     with pytest.raises((LabelError, Exception), match=r"JSON|known here"):
         inspect([Place(tmp_path, "val2017", "coco-panoptic", Options())])
+
+
+BROKEN = ("cut", "noise", "empty", "missing", "another size", "another kind", "a folder")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_broken_file_of_every_set_is_named_and_ends_no_run(name: str, tmp_path: Path) -> None:
+    """Each label PNG and each photo is broken in each way; the other photo stays readable."""
+    for way in BROKEN:
+        root = tmp_path / way
+        SETS[name][0](root)
+        kind, splits = next(iter(find_datasets(root).items()))
+        reader = open_dataset(root, splits[0], complain=lambda _: None)
+        png = next((p for p in reader.label_paths(0) if p.suffix == ".png"), None)
+        for path in filter(None, (png, reader.photo_path(0))):
+            whole = path.read_bytes()
+            _break(path, way)
+            found = inspect([Place(root, splits[0], kind.kind, Options())], duplicates=False)
+            assert found.readable == 1, (way, path)
+            assert any(path.stem[:8] in p.path + p.reason for p in found.problems), (
+                way, path, found.problems,
+            )  # fmt: skip
+            assert found.errors
+            if path.is_dir():
+                path.rmdir()
+            path.write_bytes(whole)
+
+
+def _break(path: Path, way: str) -> None:
+    whole = path.read_bytes()
+    if way == "cut":
+        path.write_bytes(whole[: len(whole) // 3])
+    elif way == "noise":
+        path.write_bytes(np.random.default_rng(0).bytes(300))
+    elif way == "empty":
+        path.write_bytes(b"")
+    elif way == "another size":
+        with Image.open(path) as image:
+            kind, small = image.format, image.resize((13, 9), 0)
+        small.save(path, kind)
+    elif way == "another kind":
+        path.write_bytes(b"GIF89a, or so" if path.suffix != ".png" else b"\xff\xd8\xff\xe0")
+    else:
+        path.unlink()
+        if way == "a folder":
+            path.mkdir()
+
+
+def test_several_processes_find_and_write_the_same(tmp_path: Path) -> None:
+    toy.cityscapes(tmp_path / "in")
+    place = Place(tmp_path / "in", "val", "cityscapes", Options())
+    one, two = (inspect([place], processes=n).to_json() for n in (1, 2))
+    assert one == two
+    for n in (1, 2):
+        convert(place, "coco-panoptic", tmp_path / f"out{n}", processes=n)
+    files = [sorted(p.relative_to(r) for p in r.rglob("*")) for r in
+             (tmp_path / "out1", tmp_path / "out2")]  # fmt: skip
+    assert files[0] == files[1]
+    text = [(tmp_path / f"out{n}/annotations/val.json").read_text("utf-8") for n in (1, 2)]
+    assert text[0] == text[1]
 
 
 def test_leaks_and_copies_are_found(tmp_path: Path) -> None:

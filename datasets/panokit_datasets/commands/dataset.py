@@ -129,7 +129,7 @@ def info(
     Example: panokit dataset info cityscapes --split val
     """
     places = _places(data, split, kind, Options(every_class, crowd_means_mask, layout))
-    found = _inspected(places, False, workers, ray, resume)
+    found = _inspected(places, False, False, workers, ray, resume)
     _show_counts(found, places)
     _show_problems(found, details=False)
     if json_path is not None:
@@ -163,7 +163,7 @@ def check(
     Exit code 0: no errors. 1: errors were found. 2: it cannot be read at all.
     """
     places = _places(data, split, kind, Options(every_class, crowd_means_mask, layout))
-    found = _inspected(places, duplicates, workers, ray, resume)
+    found = _inspected(places, True, duplicates, workers, ray, resume)
     _show_problems(found, details=True)
     if json_path is not None:
         write_json(json_path, found.to_json())
@@ -494,10 +494,16 @@ def _quiet(_: object) -> None:
 
 
 def _inspected(
-    places: list[Place], duplicates: bool, workers: int, ray: str | None, resume: Path | None
+    places: list[Place],
+    decode: bool,
+    duplicates: bool,
+    workers: int,
+    ray: str | None,
+    resume: Path | None,
 ) -> Inspection:
     return inspect(
         places,
+        decode=decode,
         duplicates=duplicates,
         processes=_processes(workers, places),
         ray=ray,

@@ -69,6 +69,10 @@ def pq(
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Processes.", rich_help_panel=INPUT)
     ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", help="Address of a Ray cluster, or local.", rich_help_panel=INPUT),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Panoptic quality of predictions in COCO's panoptic format, whoever made them.
@@ -79,7 +83,8 @@ def pq(
     """
     of_truth = PanopticFile.read(truth, truth_folder)
     crowds: Crowds = "strict" if strict else "correct"
-    settings: dict[str, Any] = {"crowds": crowds, "boundary": boundary, "workers": workers}
+    settings: dict[str, Any] = {"crowds": crowds, "boundary": boundary}
+    settings |= {"workers": workers, "ray": ray}
     found = _compare(of_truth, pred, pred_folder, settings)
     _print(found, pred.name)
     report = found.to_json()

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError, DataError
+from panokit.pool import in_order
 from panokit.taxonomy import Category, Taxonomy
 from panokit_datasets.coco_json import MAX_ID, CocoJson
 from panokit_datasets.id_png import ids_of, read_id_png
@@ -40,6 +39,8 @@ __all__ = ["FilesQuality", "PanopticFile", "better", "compare_files"]
 log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+CHUNK = 16  # pairs that travel to a process together
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,17 @@ def compare_files(
     crowds: Crowds = "correct",
     boundary: float | None = None,
     workers: int = 1,
+    ray: str | None = None,
     progress: Progress = lambda photos: photos,
 ) -> FilesQuality:
     """PQ of ``pred`` (read with ``like=truth``). Photos that only it has do not count.
 
     ``boundary``: boundary PQ, with this ratio of the diagonal. ``workers`` processes share the
-    photos; ``progress`` wraps their counts as they come. Raises ``DataError``, which names the
-    file, where a photo is missing, sizes differ, an id is in a PNG and not in its JSON (of the
-    truth: with ``crowds="correct"``), a true area is not the PNG's, or,
-    with ``crowds="strict"``, a predicted segment has no pixel.
+    photos, ``ray`` is the address of a Ray cluster; ``progress`` wraps their counts as they come.
+
+    Raises ``DataError``, which names the file, where a photo is missing, sizes differ, an id is in
+    a PNG and not in its JSON (of the truth: with ``crowds="correct"``), a true area is not the
+    PNG's, or, with ``crowds="strict"``, a predicted segment has no pixel.
     """
     missing = sorted(truth.photos.keys() - pred.photos.keys())
     if missing:
@@ -115,13 +118,10 @@ def compare_files(
     quality = PanopticQuality(truth.taxonomy, crowds, boundary)
     count = partial(_count, channels=len(truth.taxonomy), crowds=crowds, boundary=boundary)
     found: dict[int, SegmentCounts] = {}
-    if workers == 1:
-        counted: Iterable[SegmentCounts] = map(count, pairs)
-        _collect(progress(zip(truth.photos, counted, strict=True)), quality, found)
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            counted = pool.map(count, pairs, chunksize=16)
-            _collect(progress(zip(truth.photos, counted, strict=True)), quality, found)
+    several = [pairs[at : at + CHUNK] for at in range(0, len(pairs), CHUNK)]
+    done = in_order(partial(_count_all, count), several, workers, ray=ray)
+    counted = (counts for part in done for counts in part.get())
+    _collect(progress(zip(truth.photos, counted, strict=True)), quality, found)
     return FilesQuality(quality.compute(), found, truth.taxonomy, crowds, boundary)
 
 
@@ -131,6 +131,12 @@ def better(a: FilesQuality, b: FilesQuality, resamples: int = 2000, seed: int = 
         raise ArgumentError("b", "the two have other photos; expected the same")
     pairs = list(a.counts)
     return compare_pq([a.counts[i] for i in pairs], [b.counts[i] for i in pairs], resamples, seed)
+
+
+def _count_all(
+    count: Callable[[tuple[Listed, Listed]], SegmentCounts], pairs: list[tuple[Listed, Listed]]
+) -> list[SegmentCounts]:
+    return [count(pair) for pair in pairs]
 
 
 def _collect(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from panokit_datasets.classes import ClassList
 from panokit_datasets.problems import Complain
-from panokit_datasets.reader import Options, Reader
+from panokit_datasets.reader import Options, Reader, photo_files
 
 __all__ = ["FilesReader", "Item", "first_folder"]
 
@@ -24,6 +24,9 @@ class Item(NamedTuple):
 class FilesReader(Reader):
     """A reader over a list of :class:`Item`."""
 
+    lists_photos: ClassVar[bool] = True
+    """Whether every photo of the folders should have labels."""
+
     def __init__(
         self,
         root: Path,
@@ -35,6 +38,16 @@ class FilesReader(Reader):
     ) -> None:
         super().__init__(root, split, classes, options, complain)
         self.items = items
+
+    def check_set(self) -> None:
+        super().check_set()
+        if self.lists_photos:
+            listed = {item.photo for item in self.items}
+            suffixes = {p.suffix.lower() for p in listed}
+            for folder in sorted({p.parent for p in listed}):
+                for photo in photo_files(folder, suffixes):
+                    if photo not in listed:
+                        self.tell("missing labels", photo, "it has no labels")
 
     def __len__(self) -> int:
         return len(self.items)

@@ -125,7 +125,7 @@ class CocoInstances(JsonReader):
         stored, orientation = header
         seen = stored[::-1] if orientation in QUARTERS else stored
         if stated not in (None, stored, seen):
-            reason = f"image {self.keys[index]!r}: size {stated}, but the photo's is {seen}"
+            reason = f"{self._called(index)}: size {stated}, but the photo's is {seen}"
             raise LabelError(self.index.path, reason, "wrong size")
         if stored == seen:
             return stored
@@ -133,11 +133,14 @@ class CocoInstances(JsonReader):
         if inside[0] != inside[1]:
             return stored if inside[0] > inside[1] else seen
         reason = (
-            f"image {self.keys[index]!r} is turned by its EXIF orientation, and its shapes fit the "
+            f"{self._called(index)} is turned by its EXIF orientation, and its shapes fit the "
             "stored photo and the turned one"
         )
         self.tell("EXIF in doubt", self.index.path, reason)
         return stated or seen
+
+    def _called(self, index: int) -> str:
+        return f"image {self.keys[index]!r} ({self.name(index)})"
 
     def _object(self, row: dict[str, Any], size_hw: tuple[int, int], where: str) -> _Object | None:
         path = self.index.path

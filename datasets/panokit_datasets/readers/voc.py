@@ -44,6 +44,7 @@ class Voc(FilesReader):
     """Pascal VOC 2012's segmentation."""
 
     kind, title, rank = "voc", "Pascal VOC", 20
+    lists_photos = False  # most have boxes alone
     class_list = "voc"
 
     @classmethod
@@ -80,6 +81,7 @@ class CvatMasks(FilesReader):
     """CVAT's "segmentation mask" export: colours of classes and of objects."""
 
     kind, title, rank = "cvat-masks", "CVAT segmentation masks", 21
+    lists_photos = False
 
     @classmethod
     def splits_in(cls, root: Path, options: Options) -> list[str]:
