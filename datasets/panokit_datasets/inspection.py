@@ -54,6 +54,7 @@ class Hashed(NamedTuple):
     path: str
     digest: str
     difference: int | None
+    origin: str
 
 
 class Fact(NamedTuple):
@@ -64,6 +65,7 @@ class Fact(NamedTuple):
     channels: tuple[int, ...]
     digest: str
     difference: int | None
+    origin: str
 
 
 @dataclass
@@ -240,7 +242,7 @@ def _look_at(place: Place, decode: bool, start: int) -> dict[str, Any]:
                 if h is None:
                     reader.photo(index)  # says what is wrong with it
                 else:
-                    hashes.append((index, str(photo), h.digest, h.difference))
+                    hashes.append((index, str(photo), h.digest, h.difference, reader.origin(index)))
             truth = reader.truth(index)
         except LabelError as error:
             told.append(error.problem)
@@ -308,7 +310,7 @@ def _add(found: Inspection, part: dict[str, Any]) -> set[str]:
 def _facts(split: str, part: dict[str, Any]) -> list[Fact]:
     hashes = {h[0]: h[2:] for h in part["hashes"]}
     return [
-        Fact(split, index, tuple(channels), *hashes.get(index, ("", None)))
+        Fact(split, index, tuple(channels), *hashes.get(index, ("", None, "")))
         for index, channels in part["present"]
     ]
 
@@ -317,7 +319,7 @@ def _compare(found: Inspection, places: list[Place], hashes: list[Hashed]) -> No
     """Tell of photos that stand twice; across splits that is a leak."""
     first: dict[str, tuple[int, str]] = {}
     same: set[str] = set()
-    for number, path, digest, _ in hashes:
+    for number, path, digest, *_ in hashes:
         if digest not in first:
             first[digest] = number, path
             continue
@@ -331,12 +333,29 @@ def _compare(found: Inspection, places: list[Place], hashes: list[Hashed]) -> No
         else:
             between = f" (splits {places[other].split} and {places[number].split})"
             found.tell(Problem("leak", path, where + between))
+    _compare_origins(found, places, hashes, same)
     for a, b in near_pairs([h.difference for h in hashes]):
-        (i, path_a, digest_a, _), (j, path_b, digest_b, _) = hashes[a], hashes[b]
-        if digest_a == digest_b or path_b in same:
+        one, other = hashes[a], hashes[b]
+        if one.digest == other.digest or other.path in same:
             continue
-        kind = "near duplicate" if i == j else "near leak"
-        found.tell(Problem(kind, path_b, f"it looks like {path_a}"))
+        kind = "near duplicate" if one.split == other.split else "near leak"
+        found.tell(Problem(kind, other.path, f"it looks like {one.path}"))
+
+
+def _compare_origins(
+    found: Inspection, places: list[Place], hashes: list[Hashed], same: set[str]
+) -> None:
+    """Tell of copies of one photo (cut, turned, recoloured) in two splits."""
+    first: dict[str, Hashed] = {}
+    for one in hashes:
+        if not one.origin or one.path in same:
+            continue
+        other = first.setdefault(one.origin, one)
+        if other.split != one.split:
+            same.add(one.path)
+            between = f"splits {places[other.split].split} and {places[one.split].split}"
+            reason = f"it was made of {one.origin!r}, as {other.path} was ({between})"
+            found.tell(Problem("leak", one.path, reason))
 
 
 def _compare_classes(found: Inspection, places: list[Place], seen: dict[int, set[str]]) -> None:

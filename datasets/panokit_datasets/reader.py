@@ -143,6 +143,10 @@ class Reader(ABC):
         """What the photo belongs to (a sequence, a city): photos of one group are alike."""
         return ""
 
+    def origin(self, index: int) -> str:
+        """The photo that this one was made of, where the set says so: copies share it."""
+        return ""
+
     def photo(self, index: int) -> Photo:
         """The photo's pixels, upright. ``LabelError`` names a file that cannot be read."""
         path = self.photo_path(index)

@@ -417,6 +417,14 @@ def test_leaks_and_copies_are_found(tmp_path: Path) -> None:
     assert re.search(r"leak .*valid/photo_1\.jpg: it holds the same bytes as .*train/photo_1", said)
     assert re.search(r"near leak .*valid/photo_0\.jpg: it looks like .*train/photo_0", said)
     assert "leak" not in run("check", tmp_path, "--no-duplicates")[1]
+    for split in ("train", "valid"):  # an augmented copy: Roboflow says what it was made of
+        path = tmp_path / split / "_annotations.coco.json"
+        data = json.loads(path.read_text("utf-8"))
+        data["images"][0]["extra"] = {"name": "holiday.jpg"}
+        toy.write_json(path, data)
+    assert re.search(
+        r"leak .*photo_0\.jpg: it was made of 'holiday.jpg'", run("check", tmp_path)[1]
+    )
 
 
 def test_near_pairs_are_all_found() -> None:

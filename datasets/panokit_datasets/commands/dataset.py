@@ -334,7 +334,7 @@ def split(
     )
     facts = found.facts
     units = joined(
-        [reader.group(f.place) for f in facts],
+        [f.origin or reader.group(f.place) for f in facts],
         [f.digest for f in facts],
         [f.difference for f in facts],
     )

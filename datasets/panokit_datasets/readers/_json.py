@@ -98,6 +98,11 @@ class JsonReader(Reader):
             raise LabelError(self.index.path, reason, "bad number")
         return w, h
 
+    def origin(self, index: int) -> str:
+        extra = self.image(index).get("extra")  # Roboflow's
+        name = extra.get("name") if isinstance(extra, dict) else None
+        return name if isinstance(name, str) else ""
+
     def write_subset(self, indices: Iterable[int], path: Path) -> None:
         """Write a JSON of some of the photos, with all that it says of each."""
         records = (

@@ -125,6 +125,14 @@ class LabelPngs(FilesReader):
             items.append(Item(photo.name, photo, labels))
         return cls(root, split, _classes(root, layout), items, options, complain, layout=layout)
 
+    def check_set(self) -> None:
+        super().check_set()
+        photos = {item.photo.stem for item in self.items}
+        for folder in sorted({item.labels[0].parent for item in self.items}):
+            for label in photo_files(folder, [".png"]):
+                if label.stem.removesuffix(self.layout.ending) not in photos:
+                    self.tell("missing photo", label, "no photo has this name")
+
     def read_truth(self, index: int, size_wh: tuple[int, int] | None) -> Truth:
         path, *second = self.items[index].labels
         labels: NDArray[np.integer] = read_label_png(path, size_wh, ["L", "P", "I;16"])
