@@ -335,11 +335,11 @@ def _compare(found: Inspection, places: list[Place], hashes: list[Hashed]) -> No
             found.tell(Problem("leak", path, where + between))
     _compare_origins(found, places, hashes, same)
     for a, b in near_pairs([h.difference for h in hashes]):
-        one, other = hashes[a], hashes[b]
-        if one.digest == other.digest or other.path in same:
+        first_of, second = hashes[a], hashes[b]
+        if first_of.digest == second.digest or second.path in same:
             continue
-        kind = "near duplicate" if one.split == other.split else "near leak"
-        found.tell(Problem(kind, other.path, f"it looks like {one.path}"))
+        kind = "near duplicate" if first_of.split == second.split else "near leak"
+        found.tell(Problem(kind, second.path, f"it looks like {first_of.path}"))
 
 
 def _compare_origins(
