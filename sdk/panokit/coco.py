@@ -52,11 +52,11 @@ def panoptic_annotation(
 
 
 def save(result: PanopticResult, folder: str | Path, name: str) -> tuple[Path, Path]:
-    """Write ``NAME.png`` (ids) and ``NAME.json`` (annotation and categories) as COCO does."""
+    """Write ``NAME.ids.png`` and ``NAME.json`` (annotation and categories) as COCO does."""
     from PIL import Image
 
     folder = Path(folder)
-    png, annotation = folder / f"{name}.png", folder / f"{name}.json"
+    png, annotation = folder / f"{name}.ids.png", folder / f"{name}.json"
     write_picture(png, Image.fromarray(ids_to_rgb(result.id_map)), "PNG")
     write_annotation(annotation, result, result.taxonomy, name, png.name)
     return png, annotation

@@ -8,7 +8,7 @@ import stat
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from panokit._photo_picture import (
 )
 from panokit._png16 import write_png16
 from panokit.errors import ArgumentError, PhotoError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -93,6 +96,10 @@ class Photo:
                 "rgb_hwc",
                 f"rgb_hwc is {got}; expected a uint8 array [H,W,3] with at least one pixel",
             )
+
+    def __repr__(self) -> str:
+        w, h = self.size_wh
+        return f"<Photo {self.name + ' ' if self.name else ''}{w}x{h}>"
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -204,6 +211,17 @@ class Photo:
     def from_array(cls, rgb_hwc: NDArray[np.uint8], name: str = "") -> Photo:
         """A photo from sRGB pixels, uint8 ``[H,W,3]``, already upright."""
         return cls(np.ascontiguousarray(rgb_hwc), name=name)
+
+    @classmethod
+    def from_image(cls, image: Image.Image, name: str = "") -> Photo:
+        """A photo from a picture of Pillow's of any mode: EXIF orientation, ICC profile and alpha
+        count as they do in :meth:`open`."""
+        buffer = io.BytesIO()
+        kind = "PNG" if image.mode in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA") else "TIFF"
+        kept = {"icc_profile": image.info.get("icc_profile"), "exif": image.getexif().tobytes()}
+        options = {"compress_level": 0} if kind == "PNG" else {}
+        image.save(buffer, kind, **options, **{k: v for k, v in kept.items() if v})
+        return replace(cls._decode(buffer.getvalue(), name or "picture"), name=name)
 
     @classmethod
     def _decode(cls, data: bytes, label: str) -> Photo:

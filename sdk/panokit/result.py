@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["PanopticResult", "Segment"]
+
+_SHOWN = 1024  # pixels of the longest side in a notebook
 
 VIEWS = "panokit.render"
 """What draws results. It imports this file, so its functions are looked up when they are called."""
@@ -48,6 +51,10 @@ class Segment:
     area: int
     box_xyxy: tuple[int, int, int, int]
     center_xy: tuple[float, float] | None = None
+
+    def __repr__(self) -> str:
+        score = f" {self.score:.0%}" if self.is_thing else ""
+        return f"<Segment {self.id} {self.category.name}{score} {list(self.box_xyxy)}>"
 
     @property
     def is_thing(self) -> bool:
@@ -123,6 +130,34 @@ class PanopticResult:
             )
         return cls(photo, id_map, tuple(segments), taxonomy, transform, artifact)
 
+    def __repr__(self) -> str:
+        w, h = self.photo.size_wh
+        things = ", ".join(f"{n} {name}" for name, n in self.counts.items())
+        stuff = ", ".join(s.category.name for s in self.segments if not s.is_thing)
+        found = "; ".join(filter(None, (things, stuff))) or "nothing"
+        return f"<PanopticResult {w}x{h}: {found}>"
+
+    def _repr_png_(self) -> bytes:
+        """The overlay as notebooks show it."""
+        image = self.overlay()
+        image.thumbnail((_SHOWN, _SHOWN))
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def show(self) -> None:
+        """Show the overlay: in a notebook below the cell, else in the system's viewer."""
+        try:
+            from IPython.core.getipython import get_ipython
+            from IPython.display import display
+        except ImportError:
+            self.overlay().show()
+            return
+        if get_ipython() is None:
+            self.overlay().show()
+        else:
+            display(self)
+
     def __len__(self) -> int:
         return len(self.segments)
 
@@ -139,9 +174,9 @@ class PanopticResult:
             "segment id", f"there is no segment {segment_id!r}; expected one of {known}"
         )
 
-    def find(self, *classes: int | str) -> tuple[Segment, ...]:
-        """All segments of these categories (ids or names), in id order."""
-        wanted = {self.taxonomy.get(c).id for c in classes}
+    def find(self, *classes: int | str | Iterable[int | str]) -> tuple[Segment, ...]:
+        """All segments of these categories (ids or names, or lists of them), in id order."""
+        wanted = {self.taxonomy.get(c).id for c in _flat(classes)}
         return tuple(s for s in self.segments if s.category.id in wanted)
 
     def at(self, x: float, y: float) -> Segment | None:
@@ -168,9 +203,10 @@ class PanopticResult:
         counted = {n: names.count(n) for n in dict.fromkeys(names)}
         return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
-    def only(self, *classes: int | str) -> PanopticResult:
-        """The same result with these categories alone; the rest is void (background)."""
-        kept = self.find(*classes)
+    def only(self, *classes: int | str | Iterable[int | str]) -> PanopticResult:
+        """The same result with these categories alone; the rest is void (background). Names and
+        ids, or lists of them: ``only("sky")``, ``only(["sky", "road"])``."""
+        kept = self.find(*_flat(classes))
         id_map = np.where(np.isin(self.id_map, [s.id for s in kept]), self.id_map, VOID)
         return replace(self, id_map=id_map.astype(np.int32), segments=kept)
 
@@ -221,6 +257,21 @@ class PanopticResult:
             is_thing=np.array([s.is_thing for s in chosen], bool),
             mask=mask,
         )
+
+    def to_pandas(self) -> Any:
+        """A table of the segments (``pip install pandas``): id, class, is_thing, score, area in
+        pixels, share of the photo, and the box: left, top, right, bottom."""
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from None
+        total = self.id_map.size
+        rows = [
+            (s.id, s.category.name, s.is_thing, s.score, s.area, s.area / total, *s.box_xyxy)
+            for s in self.segments
+        ]
+        names = ["id", "class", "is_thing", "score", "area", "share"]
+        return pandas.DataFrame(rows, columns=[*names, "left", "top", "right", "bottom"])
 
     def to_supervision(
         self, *, things: bool = True, stuff: bool = False, masks: bool = True
@@ -273,6 +324,14 @@ class PanopticResult:
     @property
     def _highest(self) -> int:
         return max((s.id for s in self.segments), default=0)
+
+
+def _flat(classes: Iterable[int | str | Iterable[int | str]]) -> Iterator[int | str]:
+    for one in classes:
+        if isinstance(one, int | str):
+            yield one
+        else:
+            yield from one
 
 
 def _areas_and_boxes(

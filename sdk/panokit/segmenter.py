@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,10 @@ from panokit.runtime import Runtime, open_runtime, read_heads
 
 __all__ = ["Segmenter", "Stages"]
 
-PhotoLike = Photo | NDArray[np.uint8] | str | os.PathLike[str] | bytes
+if TYPE_CHECKING:
+    from PIL import Image
+
+PhotoLike: TypeAlias = "Photo | NDArray[np.uint8] | str | os.PathLike[str] | bytes | Image.Image"
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,37 @@ class Segmenter:
         chosen = opened.manifest.artifact(artifact)
         return cls(opened, chosen, open_runtime(opened, chosen, threads))
 
+    def __repr__(self) -> str:
+        w, h = self.bundle.manifest.preprocessing.size_wh
+        return f"<Segmenter {self.artifact.name} of {self.taxonomy.name!r}, {w}x{h}>"
+
+    @overload
     def segment(
         self,
         photo: PhotoLike,
         *,
         classes: Sequence[int | str] = (),
         config: DecodingSettings | None = None,
-    ) -> PanopticResult:
-        """Segment a photo: a path, file bytes, a :class:`Photo`, or sRGB uint8 ``[H,W,3]``.
+    ) -> PanopticResult: ...
+
+    @overload
+    def segment(
+        self,
+        photo: list[PhotoLike] | tuple[PhotoLike, ...],
+        *,
+        classes: Sequence[int | str] = (),
+        config: DecodingSettings | None = None,
+    ) -> list[PanopticResult]: ...
+
+    def segment(
+        self,
+        photo: PhotoLike | list[PhotoLike] | tuple[PhotoLike, ...],
+        *,
+        classes: Sequence[int | str] = (),
+        config: DecodingSettings | None = None,
+    ) -> PanopticResult | list[PanopticResult]:
+        """Segment a photo: a path, file bytes, a :class:`Photo`, a picture of Pillow's, or sRGB
+        uint8 ``[H,W,3]``; or several of them, one after the other: a list gives a list.
 
         ``classes`` keeps only these categories (names or ids), the rest becomes background;
         ``config`` replaces the bundle's postprocessing parameters.
@@ -83,6 +109,8 @@ class Segmenter:
             )
         for name in classes:
             self.taxonomy.get(name)  # a wrong name is told before the work is done
+        if isinstance(photo, list | tuple):
+            return [self.segment(one, classes=classes, config=config) for one in photo]
         stages = self.stages(photo, config=config)
         result = PanopticResult.from_map(
             stages.photo, stages.panoptic, self.taxonomy, stages.transform, self.artifact.name
@@ -112,4 +140,6 @@ def _as_photo(photo: PhotoLike) -> Photo:
         return photo
     if isinstance(photo, np.ndarray):
         return Photo.from_array(photo)
-    return Photo.open(photo)
+    if isinstance(photo, str | bytes | os.PathLike):
+        return Photo.open(photo)
+    return Photo.from_image(photo)

@@ -283,10 +283,14 @@ def test_segment_writes_map_annotation_overlay_and_json(photo: Path, tmp_path: P
     out, report = tmp_path / "out", tmp_path / "r.json"
     done = panokit("segment", photo.parent, "--out", out, "--json", report)
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in out.iterdir()) == ["noise.json", "noise.overlay.png", "noise.png"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "noise.ids.png",
+        "noise.json",
+        "noise.overlay.png",
+    ]
     (result,) = json.loads(report.read_text())["results"]
     assert result["size_wh"] == [60, 40]
-    ids = np.asarray(Image.open(out / "noise.png")).astype(int) @ [1, 256, 65536]
+    ids = np.asarray(Image.open(out / "noise.ids.png")).astype(int) @ [1, 256, 65536]
     assert set(np.unique(ids)) - {0} == {s["id"] for s in result["segments"]}
 
 
@@ -323,9 +327,27 @@ def test_a_card_is_walked_and_what_is_left_out_is_named(photo: Path, tmp_path: P
 def test_results_do_not_take_the_place_of_photos(photo: Path) -> None:
     before = photo.read_bytes()
     done = panokit("segment", photo, "--out", photo.parent)
-    assert done.returncode == 2
-    assert "would replace the photo noise.png" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert (photo.parent / "noise.ids.png").is_file()
     assert photo.read_bytes() == before
+    done = panokit("segment", photo, photo.parent / "noise.ids.png", "--out", photo.parent)
+    assert done.returncode == 2
+    assert "would replace the photo noise.ids.png" in done.stderr
+
+
+@needs_bundle
+@pytest.mark.parametrize("words", [["blur"], ["edit", "--do", "pixelate", "--class", "person"]])
+def test_an_edit_takes_the_place_of_its_photo_only_when_told(words: list[str], photo: Path) -> None:
+    before = photo.read_bytes()
+    link = photo.with_name("link.png")
+    link.symlink_to(photo)
+    for out in (photo, link, photo.parent / "." / photo.name):
+        done = panokit(words[0], photo, *words[1:], "--out", out)
+        assert done.returncode == 2
+        assert "say --overwrite" in done.stderr
+        assert photo.read_bytes() == before
+    done = panokit(words[0], photo, *words[1:], "--out", photo, "--overwrite")
+    assert done.returncode == 0, done.stderr
 
 
 @needs_bundle

@@ -232,7 +232,7 @@ def test_the_command_segments_every_page_in_tiles(
     assert [e["counts"] for e in data["results"]] == [{"person": 2, "dog": 2}] * 3
     names = {"a.page0", "a.page1", "b"}
     assert {p.name.removesuffix(".overlay.png") for p in out.glob("*.overlay.png")} == names
-    rgb = np.asarray(Image.open(out / "a.page1.png")).astype(int)
+    rgb = np.asarray(Image.open(out / "a.page1.ids.png")).astype(int)
     ids = rgb[..., 0] + 256 * rgb[..., 1]
     assert len(np.unique(ids)) == 7
     run = CliRunner().invoke(app, [*words[:3], "--out", str(out), "--levels", "1,2"])

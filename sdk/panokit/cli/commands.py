@@ -160,7 +160,7 @@ def _check_out(photos: dict[str, Path], out: Path) -> None:
     """Results must not take the place of photos."""
     sources = {p.resolve(): p for p in photos.values()}
     for name in photos:
-        for ending in (".png", ".overlay.png"):
+        for ending in (".ids.png", ".overlay.png"):
             source = sources.get((out / f"{name}{ending}").resolve())
             if source is not None:
                 raise ArgumentError(

@@ -10,7 +10,15 @@ import typer
 from panokit._files import write_json
 from panokit.cli.console import say
 from panokit.cli.edit_options import edit_from_options, options_of, options_of_any, takes
-from panokit.cli.options import ArtifactOption, BundleOption, JsonOption, Threads, output_file
+from panokit.cli.options import (
+    ArtifactOption,
+    BundleOption,
+    JsonOption,
+    OverwriteOption,
+    Threads,
+    check_not_input,
+    output_file,
+)
 from panokit.effects import EDIT_KINDS, BlurBackground, EditList, EffectResult
 from panokit.errors import ArgumentError, UsageError
 from panokit.photo import SAVED_SUFFIXES, Photo
@@ -57,6 +65,7 @@ def blur(
     photo: PhotoArgument,
     out: OutOption,
     jpeg_quality: JpegOption = None,
+    overwrite: OverwriteOption = False,
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
     threads: Threads = 2,
@@ -68,6 +77,7 @@ def blur(
     Example: panokit blur party.jpg --out portrait.jpg --strength 0.7
     """
     _check_out(out)
+    check_not_input(out, photo, overwrite)
     step = edit_from_options(BlurBackground.do, settings, photo.resolve().parent)
     opened, result = _segmented(photo, bundle, artifact, threads)
     _finish(step.apply(opened, result), out, jpeg_quality, json)
@@ -85,6 +95,7 @@ def edit(
         bool, typer.Option("--undo", help="Drop the last edit of --edits.", rich_help_panel=WHAT)
     ] = False,
     jpeg_quality: JpegOption = None,
+    overwrite: OverwriteOption = False,
     bundle: BundleOption = None,
     artifact: ArtifactOption = None,
     threads: Threads = 2,
@@ -97,6 +108,7 @@ def edit(
     --out without.jpg --edits edits.json
     """
     _check_out(out)
+    check_not_input(out, photo, overwrite)
     listed = EditList(photo=photo.name)
     if edits is not None and edits.exists():
         listed = EditList.load(edits)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from panokit._places import check_output_file, check_output_folder
+from panokit.errors import UsageError
 
 __all__ = [
     "DO",
@@ -17,8 +18,10 @@ __all__ = [
     "BundleOption",
     "DumpsOut",
     "JsonOption",
+    "OverwriteOption",
     "Photos",
     "Threads",
+    "check_not_input",
     "output_file",
     "output_folder",
 ]
@@ -53,6 +56,19 @@ def output_file(path: Path | None) -> Path | None:
     return path
 
 
+def check_not_input(out: Path, given: Path, overwrite: bool) -> None:
+    """A photo is not replaced by what is made of it, unless the user says so."""
+    try:
+        same = out.samefile(given)
+    except OSError:  # one of them is not there
+        same = False
+    if same and not overwrite:
+        raise UsageError(
+            f"--out names the photo itself, {given}; name another file, or say --overwrite to "
+            "replace it."
+        )
+
+
 def output_folder(path: Path | None) -> Path | None:
     """As :func:`output_file`, of options that name a folder for results."""
     if path is not None:
@@ -74,6 +90,10 @@ JsonOption = Annotated[
         callback=output_file,
         rich_help_panel=OUTPUT,
     ),
+]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Let --out replace the photo itself.", rich_help_panel=OUTPUT),
 ]
 Threads = Annotated[
     int,

@@ -107,7 +107,7 @@ def _one(job: TiledJob, name: str, path: Path, out: Path, windows: WindowSource)
     if width * height <= MAX_PIXELS:
         from PIL import Image
 
-        ids = out / f"{name}.png"
+        ids = out / f"{name}.ids.png"
         write_picture(ids, Image.fromarray(coco.ids_to_rgb(found.ids)), "PNG")
     else:
         ids = out / f"{name}.ids.tif"
