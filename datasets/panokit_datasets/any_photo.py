@@ -77,6 +77,13 @@ class AnyPhoto:
         truth = self.reader.truth(self.index)
         return truth if self.mapping is None else self.mapping.apply(truth)
 
+    def frame(self) -> tuple[Photo, Truth]:
+        """Photo and labels whose ids are the same in every frame of a video."""
+        truth = self.reader.truth(self.index)
+        if self.mapping is not None:
+            truth = self.mapping.apply(truth, stable=True)
+        return self.reader.photo(self.index), truth
+
     def load(self) -> tuple[Photo, NDArray[np.int32], tuple[TruthSegment, ...]]:
         """Photo, ids and segments; ``LabelError`` where sizes differ."""
         photo, truth = self.reader.photo(self.index), self.truth()

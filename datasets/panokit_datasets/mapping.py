@@ -43,6 +43,8 @@ class Rule(NamedTuple):
 
 VOID_RULE = Rule(-1, "void")
 
+_JOINED = 2**23  # ids of joined segments, where things keep theirs
+
 
 @dataclass(frozen=True)
 class ClassMapping:
@@ -59,10 +61,10 @@ class ClassMapping:
         names = [c.category.name for c in self.source.classes]
         return [n for n in names if self.rules.get(n, VOID_RULE).channel < 0]
 
-    def apply(self, truth: Truth) -> Truth:
+    def apply(self, truth: Truth, *, stable: bool = False) -> Truth:
         """The labels in the target's classes. Stuff of one class becomes one segment; crowds of
-        one class become one; segments are numbered 1, 2, 3, unless none is joined: then they keep
-        their ids."""
+        one class become one; segments are numbered 1, 2, 3. ``stable``: things keep their ids, and
+        what is joined has the same id in every frame."""
         keys: dict[tuple[int, str, int], int] = {}
         made: list[TruthSegment] = []
         new = np.zeros(max((s.id for s in truth.segments), default=0) + 1, np.int32)
@@ -74,11 +76,14 @@ class ClassMapping:
             alone = s.id if how == "thing" else 0
             key = rule.channel, how, alone
             if key not in keys:
-                keys[key] = len(made) + 1
-                made.append(self._segment(len(made) + 1, rule.channel, how))
+                number = len(made) + 1
+                if stable:
+                    number = alone or _JOINED + 4 * rule.channel + KINDS.index(how)
+                keys[key] = number
+                made.append(self._segment(number, rule.channel, how))
             new[s.id] = keys[key]
         ids = new[truth.ids]
-        if truth.void is not None:
+        if truth.void is not None and not stable:
             self._paint_void(ids, truth.void, keys, made)
         return Truth(ids, tuple(made), None, truth.covered)
 

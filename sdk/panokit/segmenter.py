@@ -18,7 +18,7 @@ from panokit.preprocessing import TransformRecord, preprocess
 from panokit.result import PanopticResult
 from panokit.runtime import Runtime, open_runtime, read_heads
 
-__all__ = ["Segmenter", "Stages"]
+__all__ = ["PhotoLike", "Segmenter", "Stages", "as_photo"]
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -125,7 +125,7 @@ class Segmenter:
         explain: bool = False,
     ) -> Stages:
         """Every stage of a photo; ``explain`` adds the postprocessing's intermediates."""
-        photo = _as_photo(photo)
+        photo = as_photo(photo)
         manifest = self.bundle.manifest
         image, transform = preprocess(photo, manifest.preprocessing)
         raw = self.runtime.run(image)
@@ -135,7 +135,8 @@ class Segmenter:
         return Stages(photo, transform, image, raw, heads, decoded)
 
 
-def _as_photo(photo: PhotoLike) -> Photo:
+def as_photo(photo: PhotoLike) -> Photo:
+    """A photo of whatever :meth:`Segmenter.segment` takes."""
     if isinstance(photo, Photo):
         return photo
     if isinstance(photo, np.ndarray):

@@ -25,6 +25,7 @@ from panokit.segmenter import Segmenter
 from panokit_datasets.commands.tables import class_table, figure
 from panokit_datasets.quality import EvaluationPhoto, EvaluationResult, predictor, write_sheet
 from panokit_datasets.quality import evaluate as evaluate_split
+from panokit_datasets.quality.evaluate_video import evaluate_video
 
 __all__ = ["evaluate"]
 
@@ -72,6 +73,14 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    video: Annotated[
+        bool,
+        typer.Option(
+            "--video",
+            help="The photos are frames of videos: STQ, VPQ, IDF1 and flicker.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Measure how right a network is on labelled photos: PQ, mIoU and person IoU.
@@ -81,6 +90,10 @@ def evaluate(
     if weights is not None and bundle is not None:
         raise UsageError("--weights and --bundle exclude each other; give one of them.")
     segmenter = _from_weights(weights) if weights else Segmenter.open(bundle, artifact, threads)
+
+    if video:
+        _video(segmenter, data, split, json)
+        return
 
     def progress(photos: Iterable[EvaluationPhoto]) -> Iterable[EvaluationPhoto]:
         return tracked(photos, "evaluating")
@@ -94,6 +107,23 @@ def evaluate(
         write_json(json, {**head, **result.to_json(details)})
     if sheet:
         write_sheet(sheet, segmenter, result, data, split)
+
+
+def _video(segmenter: Segmenter, data: Path, split: str, json: Path | None) -> None:
+    """Measure on videos."""
+    found = evaluate_video(
+        segmenter, data, split, progress=lambda photos: tracked(photos, "evaluating")
+    )
+    title = f"{segmenter.artifact.name} on {split}: {found.sequences} sequences, "
+    table = Grid(("figure", "value"), title=f"{title}{found.frames} frames", right=("value",))
+    for name in ("STQ", "AQ", "SQ", "IDF1", "flicker"):
+        table.add(name, figure(getattr(found, name.lower()), 4))
+    for frames, value in found.vpq.items():
+        table.add(f"VPQ of {frames} frames", figure(value, 1))
+    show(table)
+    if json:
+        head = {"artifact": segmenter.artifact.name, "split": split}
+        write_json(json, {**head, **found.to_json()})
 
 
 def _from_weights(path: Path) -> Segmenter:
