@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from panokit.components import components
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.annotation import AnnotationProject, Labels, measure_agreement, read_operation
 from panokit_datasets.annotation.operations import OPERATIONS, write_operation
-from panokit_datasets.components import components
 from panokit_datasets.readers import open_dataset
 from panokit_datasets.truth import TruthSegment
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from panokit.config import read_settings, write_settings
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
-from panokit_datasets.components import components
+from panokit.components import components
 from panokit_datasets.truth import TruthSegment
 
 __all__ = ["OPERATIONS", "Labels", "Operation", "read_operation", "write_operation"]

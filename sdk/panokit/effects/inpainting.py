@@ -21,7 +21,7 @@ from panokit.effects._grid import (
     sample_bilinear,
     upsample_rows,
 )
-from panokit.effects.matting import dilate
+from panokit.effects.morphology import dilate
 from panokit.photo import Photo, Pixels
 
 __all__ = ["inpaint"]

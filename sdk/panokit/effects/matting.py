@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from panokit.effects._checks import one_of
 from panokit.effects._grid import box_sum, each_stripe, reduce_mean, sample_bilinear, upsample_rows
+from panokit.effects.morphology import dilate, erode
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.parameters import about
 from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.effects.whole import whole_mask
 from panokit.errors import MissingExtraError
 from panokit.photo import Photo
 from panokit.result import PanopticResult
@@ -29,8 +31,6 @@ __all__ = [
     "QUALITY",
     "Matte",
     "cell_of",
-    "dilate",
-    "erode",
     "guided_coefficients",
     "matte",
     "matte_of",
@@ -279,30 +279,15 @@ def cell_of(photo: Photo, result: PanopticResult) -> float:
     return max(1.0, *(side / content for side, content in pairs))
 
 
-def dilate(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """The mask widened by ``radius`` pixels each way (a square)."""
-    out = mask
-    for axis in (0, 1):
-        total = np.cumsum(out, axis=axis, dtype=np.int32)
-        total = np.concatenate([np.zeros_like(total.take([0], axis)), total], axis=axis)
-        i, n = np.arange(mask.shape[axis]), mask.shape[axis]
-        upper = total.take(np.minimum(i + radius + 1, n), axis)
-        out = upper > total.take(np.maximum(i - radius, 0), axis)
-    return np.asarray(out)
-
-
-def erode(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """The mask made narrower by ``radius`` pixels; the picture's frame is no edge."""
-    return ~dilate(~mask, radius)
-
-
 def matte_of(
     photo: Photo, result: PanopticResult, ids: Sequence[int], quality: str = "fast"
 ) -> Matte:
-    """The matte of some segments together."""
+    """The matte of some segments together, each whole."""
     one_of("quality", quality, QUALITIES)
     cell = cell_of(photo, result)
-    return Matte(soft_matte(photo, result.mask(*ids), cell, quality), RADIUS_CELLS * cell)
+    return Matte(
+        soft_matte(photo, whole_mask(photo, result, ids), cell, quality), RADIUS_CELLS * cell
+    )
 
 
 def matte(

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from panokit.effects._grid import sample_bilinear
 from panokit.effects.edit import ObjectEdit
 from panokit.effects.held import is_person, with_held
-from panokit.effects.matting import cell_of, dilate
+from panokit.effects.matting import cell_of
+from panokit.effects.morphology import dilate
 from panokit.effects.outcome import EffectResult
 from panokit.effects.parameters import about
 from panokit.effects.picking import names_of
+from panokit.effects.whole import whole_mask
 from panokit.photo import Photo
 from panokit.result import PanopticResult, Segment
 
@@ -54,7 +56,7 @@ class _Redaction(ObjectEdit):
         covered = np.zeros(result.id_map.shape, np.float32)
         margin = max(1, round(MARGIN_CELLS * cell_of(photo, result)))
         for segment in segments:
-            mask = result.mask(*with_held(result, [segment], self.pick.but))
+            mask = whole_mask(photo, result, with_held(result, [segment], self.pick.but))
             if self.part == "head" and is_person(segment):
                 mask &= head_mask(mask)
             _cover(photo, pixels, mask, margin, self.blocks, soft=self.soft)

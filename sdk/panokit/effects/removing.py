@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from panokit.effects.edit import ObjectEdit
 from panokit.effects.held import with_held
 from panokit.effects.inpainting import inpaint
-from panokit.effects.matting import cell_of, dilate
+from panokit.effects.matting import cell_of
+from panokit.effects.morphology import dilate
 from panokit.effects.outcome import EffectResult, unchanged
 from panokit.effects.parameters import about
 from panokit.effects.picking import names_of
+from panokit.effects.whole import whole_mask
 from panokit.photo import Photo
 from panokit.result import PanopticResult, Segment
 
@@ -54,7 +56,7 @@ class Remove(ObjectEdit):
     ) -> EffectResult:
         ids = with_held(result, segments, self.pick.but)
         wide = round(self.margin * cell_of(photo, result))
-        hole = result.mask(*ids)
+        hole = whole_mask(photo, result, ids)
         hole = dilate(hole, wide) if wide else hole
         if hole.all():
             return unchanged(photo, "Nothing of the photo would be left, so it was left as it is.")
