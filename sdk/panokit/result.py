@@ -31,6 +31,10 @@ VIEWS = "panokit.render"
 """What draws results. It imports this file, so its functions are looked up when they are called."""
 
 
+REFINING = "panokit.effects.refining"
+"""What corrects segments; it imports this file too."""
+
+
 def _view(name: str) -> Callable[..., Image.Image]:
     view: Callable[..., Image.Image] = getattr(import_module(VIEWS), name)
     return view
@@ -209,6 +213,21 @@ class PanopticResult:
         kept = self.find(*_flat(classes))
         id_map = np.where(np.isin(self.id_map, [s.id for s in kept]), self.id_map, VOID)
         return replace(self, id_map=id_map.astype(np.int32), segments=kept)
+
+    def refine(
+        self,
+        segment: int | Segment,
+        *,
+        add: Sequence[Any] = (),
+        remove: Sequence[Any] = (),
+    ) -> PanopticResult:
+        """The result with a segment corrected by hand: points (x, y) in photo pixels, or strokes
+        of them, of what belongs to it and what does not; see
+        :func:`panokit.effects.refining.refine`."""
+        number = segment.id if isinstance(segment, Segment) else segment
+        refine = import_module(REFINING).refine
+        refined: PanopticResult = refine(self.photo, self, number, add=add, remove=remove)
+        return refined
 
     def semantic_map(self) -> NDArray[np.int32]:
         """The semantic view: category id of every pixel, int32 ``[H,W]``, 0 = void."""

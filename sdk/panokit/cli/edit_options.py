@@ -49,6 +49,8 @@ PICK = (
     _Option("class_name", str, "All of a class, e.g. person."),
     _Option("segment", int, "One segment id."),
     _Option("but", str, "Segment ids to leave out, e.g. 1,4."),
+    _Option("add", str, "What belongs to it too: points X,Y, several with semicolons."),
+    _Option("remove", str, "What does not belong to it: points X,Y, several with semicolons."),
 )
 FILL = (
     _Option("color", str, "A colour to put behind (#rrggbb)."),
@@ -160,17 +162,22 @@ def _pick(given: Mapping[str, Any]) -> Pick | None:
         ids = tuple(int(v) for v in but.split(",") if v.strip())
     except ValueError:
         raise ArgumentError("but", f"--but is {but!r}; expected segment ids, e.g. 1,4") from None
-    return Pick(_point(tap) if tap else None, class_name or None, segment, ids)
+    add, remove = (_points(name, given.get(name)) for name in ("add", "remove"))
+    return Pick(_point(tap) if tap else None, class_name or None, segment, ids, add, remove)
 
 
-def _point(text: str) -> tuple[float, float]:
+def _point(text: str, name: str = "tap") -> tuple[float, float]:
     try:
         x, y = (float(v) for v in text.split(","))
     except ValueError:
         raise ArgumentError(
-            "tap", f"--tap is {text!r}; expected X,Y in photo pixels, e.g. 410,300"
+            name, f"--{name} is {text!r}; expected X,Y in photo pixels, e.g. 410,300"
         ) from None
     return x, y
+
+
+def _points(name: str, text: str | None) -> tuple[tuple[float, float], ...]:
+    return tuple(_point(part, name) for part in (text or "").split(";") if part.strip())
 
 
 def _fill(given: Mapping[str, Any], folder: Path) -> Fill:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.parameters import Parameter, about, parameters_of, value_to_json
 from panokit.effects.picking import Pick, found_nothing
+from panokit.effects.refining import picked
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.result import PanopticResult, Segment
@@ -137,7 +138,7 @@ class ObjectEdit(Edit):
         folder: Path | None = None,
     ) -> EffectResult:
         check_same_photo(photo, result)
-        segments = self.pick.find(result)
+        result, segments = picked(photo, result, self.pick)
         if not segments:
             return unchanged(photo, found_nothing(self.pick))
         return self.change(photo, result, segments, draft)

@@ -22,6 +22,7 @@ from panokit.effects.morphology import dilate, erode
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.parameters import about
 from panokit.effects.picking import Pick, found_nothing, names_of
+from panokit.effects.refining import picked
 from panokit.effects.whole import whole_mask
 from panokit.errors import MissingExtraError
 from panokit.photo import Photo
@@ -300,7 +301,7 @@ def matte(
     matting (Levin et al. 2008) with PyMatting, extra ``matting``, and takes seconds.
     """
     check_same_photo(photo, result)
-    segments = pick.find(result)
+    result, segments = picked(photo, result, pick)
     if not segments:
         return unchanged(photo, found_nothing(pick))
     made = matte_of(photo, result, [s.id for s in segments], quality)

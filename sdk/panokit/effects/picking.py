@@ -13,6 +13,7 @@ from panokit.result import PanopticResult, Segment
 
 __all__ = ["Pick", "found_nothing", "names_of"]
 
+MAX_POINTS = 1000
 MAX_ID = 2**31 - 1
 """Segment ids are int32."""
 
@@ -25,12 +26,17 @@ class Pick:
     of a class, by name; ``segment`` one segment id. ``but`` are segment ids to leave out (the
     owner among the persons, say). In JSON: ``{"tap": [x, y]}``, ``{"class": "person"}`` or
     ``{"segment": 3}``, and ``"but": [1]``.
+
+    ``add`` and ``remove`` are points (x, y) in photo pixels of what the network left out of the
+    object, and of what it took for it (:func:`panokit.effects.refining.refine`).
     """
 
     tap: tuple[float, float] | None = None
     class_name: str | None = None
     segment: int | None = None
     but: tuple[int, ...] = ()
+    add: tuple[tuple[float, float], ...] = ()
+    remove: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         given = [v for v in (self.tap, self.class_name, self.segment) if v is not None]
@@ -45,6 +51,13 @@ class Pick:
             raise ArgumentError(
                 "pick tap", f"pick tap is {self.tap!r}; expected two numbers x, y of at least 0"
             )
+        for name, points in (("add", self.add), ("remove", self.remove)):
+            good = all(len(p) == 2 and all(_is_number(v) and v >= 0 for v in p) for p in points)
+            if not good or len(points) > MAX_POINTS:
+                expected = f"at most {MAX_POINTS} points x, y of at least 0"
+                raise ArgumentError(
+                    f"pick {name}", f"pick {name} is {points!r:.80}; expected {expected}"
+                )
         if self.class_name is not None and not (
             isinstance(self.class_name, str) and 0 < len(self.class_name) <= 200
         ):
@@ -89,7 +102,10 @@ class Pick:
             data["class"] = self.class_name
         if self.segment is not None:
             data["segment"] = self.segment
-        return {**data, "but": list(self.but)} if self.but else data
+        data |= {"but": list(self.but)} if self.but else {}
+        for name, points in (("add", self.add), ("remove", self.remove)):
+            data |= {name: [list(p) for p in points]} if points else {}
+        return data
 
     @classmethod
     def from_json(cls, data: Any) -> Pick:

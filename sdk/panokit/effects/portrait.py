@@ -17,6 +17,7 @@ from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.parameters import about
 from panokit.effects.picking import Pick, found_nothing, names_of
 from panokit.effects.ramp import ground_ramp
+from panokit.effects.refining import picked
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.result import PanopticResult
@@ -71,7 +72,9 @@ class BlurBackground(Edit):
     ) -> EffectResult:
         focus = None
         if self.pick is not None:
-            focus = [s.id for s in self.pick.find(result)]
+            check_same_photo(photo, result)
+            result, segments = picked(photo, result, self.pick)
+            focus = [s.id for s in segments]
             if not focus:
                 return unchanged(photo, found_nothing(self.pick))
         return self.behind(photo, result, focus)

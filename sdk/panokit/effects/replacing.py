@@ -17,6 +17,7 @@ from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.parameters import about
 from panokit.effects.picking import Pick, found_nothing, names_of
 from panokit.effects.portrait import NO_PERSON
+from panokit.effects.refining import picked
 from panokit.photo import Photo
 from panokit.result import PanopticResult
 
@@ -76,7 +77,7 @@ class ReplaceBackground(_Filled):
         chosen = Pick(class_name="person") if self.pick is None else self.pick
         if self.pick is None and not any(c.name == "person" for c in result.taxonomy):
             return unchanged(photo, NO_PERSON)
-        segments = chosen.find(result)
+        result, segments = picked(photo, result, chosen)
         if not segments:
             return unchanged(photo, NO_PERSON if self.pick is None else found_nothing(chosen))
         ids = with_held(result, segments, chosen.but)
