@@ -273,7 +273,7 @@ def test_on_a_phone(browser: Any, url: str) -> None:
         assert box["height"] <= 0.6 * 740  # the tools stay in reach
         page.touchscreen.tap(box["x"] + 0.45 * box["width"], box["y"] + 0.3 * box["height"])
         assert page.inner_text("#picked-title") == "The person"
-        page.locator("[data-do=pixelate]").tap()
+        page.locator("#object-tools [data-do=pixelate]").tap()
         page.wait_for_selector("#edit-message:not(:empty)")
         assert page.inner_text("#edit-message") == "Pixelated the person."
         assert page.evaluate(width) <= 360
@@ -282,6 +282,64 @@ def test_on_a_phone(browser: Any, url: str) -> None:
             ".filter(e => e.offsetParent && e.getBoundingClientRect().height < 35).length"
         )
         assert low == 0
+
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+def test_on_a_phone_a_tap_offers_what_to_do_and_back_takes_it_back(browser: Any, url: str) -> None:
+    with open_page(browser, **PHONE) as page:
+        page.goto(url)
+        page.wait_for_selector("body[data-ready=yes]")
+        open_sample(page, "astronaut")
+        page.locator("label.toggle").click()  # Compare
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        page.locator("label.toggle").click()
+        assert page.locator("#object-bar").is_hidden()
+        tap(page, 0.4, 0.3)
+        assert "person" in page.locator("#bar-title").inner_text()
+        page.locator("#bar-tools button[data-do=pixelate]").click()
+        drawn(page)
+        assert page.locator("#history li").count() == 1
+        assert page.locator("#tab-edit").get_attribute("aria-selected") == "true"
+        page.mouse.wheel(0, 700)  # the photo stays in sight beside the tools
+        page.wait_for_timeout(200)
+        box = page.locator("#stage").bounding_box()
+        assert -5 <= box["y"] <= 60
+        small = page.eval_on_selector_all(
+            "#bench button, #bench select, .object-bar button",
+            "all => all.filter(e => e.offsetParent).map(e => e.getBoundingClientRect().height)"
+            ".filter(h => h < 43.5)",
+        )
+        assert small == []
+        address = page.url
+        page.go_back()
+        page.wait_for_selector("#history:empty", state="attached")
+        assert page.url == address
+        assert "person" in page.locator("#bar-title").inner_text()
+
+
+def test_what_was_removed_is_selected_again_by_an_undo(page: Any) -> None:
+    open_sample(page, "astronaut")
+    page.click("#tab-edit")
+    tap(page, 0.4, 0.3)
+    before = page.locator("#picked-title").inner_text()
+    page.click("#object-tools [data-do=remove]")
+    drawn(page)
+    assert page.locator("#picked-title").inner_text() == "Tap an object"
+    page.click("#undo")
+    drawn(page)
+    assert page.locator("#picked-title").inner_text() == before
+
+
+def test_an_edit_that_changes_nothing_is_not_recorded(page: Any) -> None:
+    open_sample(page, "astronaut")
+    page.click("#tab-edit")
+    page.click("#scene-tools [data-do=replace_sky]")  # there is no sky
+    page.wait_for_selector("#toast:not([hidden])")
+    drawn(page)
+    assert page.locator("#history li").count() == 0
+    assert page.locator("#undo").is_disabled()
 
 
 @pytest.mark.skipif(find_litertjs() is None, reason="LiteRT.js is not installed (npm)")

@@ -105,6 +105,23 @@ def test_a_pick_carries_its_corrections_through_json_and_effects(
             Pick.from_json({"class": "person", "add": bad})
 
 
+def test_points_mean_the_whole_photo_in_a_preview_too(taxonomy: Taxonomy) -> None:
+    rgb, ids = scene(taxonomy, 1600)
+    true = ids == PERSON
+    arm = box(ids, 0.55, 0.7, 0.12, 0.22)
+    rgb[arm] = COAT
+    true[arm] = True
+    result = result_of(rgb, ids, taxonomy)
+    for pick in (
+        Pick(class_name="person", add=((1360.0, 976.0),)),
+        Pick(tap=(800.0, 1200.0), add=((1360.0, 976.0),)),
+    ):
+        done = EditList().append(Lift(pick)).preview(result.photo, result, pixels=160_000)
+        step = true.shape[0] // done.alpha_hw.shape[0]
+        assert step > 2
+        assert iou(done.alpha_hw > 0.5, true[step // 2 :: step, step // 2 :: step]) > 0.93
+
+
 def test_the_command_takes_points(
     bitten: tuple[PanopticResult, NDArray[np.bool_]],
     tmp_path: Path,

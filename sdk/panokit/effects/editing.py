@@ -138,7 +138,8 @@ class EditList:
         small, found = shrink(photo, result, pixels)
         if small is photo:
             return self.replay(photo, result, draft=draft, folder=folder)
-        edits = tuple(_without_tap(e, result) for e in self.edits)
+        scale = small.size_wh[0] / photo.size_wh[0], small.size_wh[1] / photo.size_wh[1]
+        edits = tuple(_on_small(e, result, scale) for e in self.edits)
         return replace(self, edits=edits).replay(small, found, draft=draft, folder=folder)
 
     def to_json(self) -> dict[str, Any]:
@@ -182,16 +183,20 @@ class EditList:
             raise DataError(path, f"expected edits in JSON, but {error}") from None
 
 
-def _without_tap(edit: Edit, result: PanopticResult) -> Edit:
-    """The edit with its tap replaced by the segment that lies there; void becomes an id that no
-    segment has."""
+def _on_small(edit: Edit, result: PanopticResult, scale: tuple[float, float]) -> Edit:
+    """The edit for a smaller photo: its tap is replaced by the segment that lies there (void by an
+    id that no segment has), and its other points are moved."""
     pick = getattr(edit, "pick", None)
-    if pick is None or pick.tap is None:
+    if pick is None:
         return edit
-    hit = result.at(*pick.tap)
-    nothing = 1 + max((s.id for s in result), default=0)
-    chosen = Pick(segment=nothing if hit is None else hit.id, but=pick.but)
-    return replace(edit, pick=chosen)  # type: ignore[call-arg]
+    if pick.tap is not None:
+        hit = result.at(*pick.tap)
+        nothing = 1 + max((s.id for s in result), default=0)
+        pick = replace(pick, tap=None, segment=nothing if hit is None else hit.id)
+    add, remove = (
+        tuple((x * scale[0], y * scale[1]) for x, y in points) for points in (pick.add, pick.remove)
+    )
+    return replace(edit, pick=replace(pick, add=add, remove=remove))  # type: ignore[call-arg]
 
 
 def _without(result: PanopticResult, photo: Photo, gone: Sequence[int]) -> PanopticResult:

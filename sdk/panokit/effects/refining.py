@@ -130,7 +130,7 @@ def _passage(difference: NDArray[np.float32]) -> NDArray[np.float32]:
     """How easily a walk goes from a pixel to its neighbour, by the difference of their colours."""
     square = (difference**2).sum(-1)
     mean = float(square.mean()) + 1e-6
-    return np.exp(-_EDGE / 100 * square / mean).astype(np.float32) + np.float32(_FLOOR)
+    return np.asarray(np.exp(-_EDGE / 100 * square / mean) + _FLOOR, np.float32)
 
 
 def _by_color(

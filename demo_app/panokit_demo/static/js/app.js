@@ -46,6 +46,7 @@ const editor = new Editor({
   onChange: () => editPanel.update(),
   onBusy: (busy) => setBusy("edit", busy ? "Editing" : null),
   onError: (error) => complain(messageOf(error)),
+  onNothing: (message) => complain(message),
   isSlow: (edit) => Boolean(state.info.edits[edit.do]?.slow),
   onPicture(edited) {
     state.edited = edited;
@@ -54,7 +55,7 @@ const editor = new Editor({
     draw();
   },
 });
-const editPanel = showEditPanel({ state, editor, pickOf, nameAt, select });
+const editPanel = showEditPanel({ state, editor, pickOf, nameAt, select, showEdited: () => chooseTab("edit") });
 const devicePanel = showDevicePanel({ state, offerOf, setBusy, onResult: showDevice });
 
 

@@ -16,15 +16,31 @@ const MAX_EDITS_FILE = 200_000;
  *   pickOf: (id: number) => Panokit.EditPick | undefined,
  *   nameAt: (pick: Panokit.EditPick) => string,
  *   select: (id: number, tap: Panokit.Pair | null) => void,
+ *   showEdited: () => void,
  * }} page
  */
-export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
+export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdited }) {
   const selected = () => state.results.get(state.artifact)?.byId.get(state.selected);
+
+  /** @type {{ id: number, tap: Panokit.Pair | null, edits: number } | null} */
+  let removed = null; // what was selected when it was removed, to be selected again by an undo
 
   function offer() {
     for (const group of ["object", "scene"]) {
       byId(`${group}-tools`).replaceChildren(...editButtons(state.info.edits, group, add));
     }
+    const quick = editButtons(state.info.edits, "object", (...edit) => {
+      showEdited();
+      add(...edit);
+    });
+    const blur = element("button", { type: "button", textContent: "Blur behind" });
+    blur.addEventListener("click", () => {
+      showEdited();
+      const { name, parameter } = portraitOf(state.info.edits);
+      const others = editor.edits.filter((e) => e.do !== name);
+      editor.set([...others, { do: name, [parameter.name]: parameter.default, pick: pickOf(state.selected) }]);
+    });
+    byId("bar-tools").replaceChildren(blur, ...quick);
   }
 
   /**
@@ -36,7 +52,9 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
     const pick = kind.parameters.some((p) => p.kind === "pick") && selected();
     const edit = { do: name, ...settings, ...(pick ? { pick: pickOf(state.selected) } : {}) };
     editor.set([...editor.edits, edit]);
-    if (name === "remove") select(0, null); // it is gone: there is nothing to outline
+    if (name !== "remove") return;
+    removed = { id: state.selected, tap: state.tap, edits: editor.edits.length };
+    select(0, null); // it is gone: there is nothing to outline
   }
 
   let sliding = false; // the first move of a slide is a new step, the others change it
@@ -56,6 +74,7 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
   });
   byId("blur").addEventListener("change", () => (sliding = false));
 
+  byId("bar-close").addEventListener("click", () => select(0, null));
   byId("undo").addEventListener("click", () => editor.undo());
   byId("redo").addEventListener("click", () => editor.redo());
   document.addEventListener("keydown", (event) => {
@@ -63,6 +82,11 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
     event.preventDefault();
     if (event.shiftKey) editor.redo();
     else editor.undo();
+  });
+
+  // The browser's Back takes back an edit, as long as there is one.
+  window.addEventListener("popstate", () => {
+    if (state.photo && editor.canUndo) editor.undo();
   });
 
   const stem = () => known(state.photo).name.replace(/\.[^.]*$/, "");
@@ -82,6 +106,21 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
       }
     });
   }
+  byId("share").addEventListener("click", async (event) => {
+    target(event).disabled = true;
+    try {
+      const kind = state.edited?.transparent ? "png" : "jpg";
+      const blob = await api.download(known(editor.session), editor.toJson(), state.artifact, kind);
+      const file = new File([blob], `${stem()}-edited.${kind}`, { type: blob.type });
+      await navigator.share({ files: [file] });
+    } catch (error) {
+      if (/** @type {Error} */ (error).name !== "AbortError") complain(messageOf(error));
+    } finally {
+      target(event).disabled = false;
+    }
+  });
+  const probe = new File([new Uint8Array(1)], "a.jpg", { type: "image/jpeg" });
+  byId("share").hidden = !navigator.canShare?.({ files: [probe] });
   byId("save-edits").addEventListener("click", () => {
     const text = `${JSON.stringify(editor.toJson(), null, 2)}\n`;
     save(new Blob([text], { type: "application/json" }), "edits.json");
@@ -94,14 +133,22 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select }) {
       if (file.size > MAX_EDITS_FILE) throw new Error(`${file.name} is too large to be an edits.json.`);
       const { edits } = JSON.parse(await file.text());
       if (!Array.isArray(edits)) throw new Error(`${file.name} holds no list of edits.`);
-      editor.set(edits);
+      editor.set(edits, { kept: true });
     } catch (error) {
       complain(error instanceof SyntaxError ? `${file.name} is not JSON.` : messageOf(error));
     }
   });
 
   function update() {
+    if (removed && editor.edits.length < removed.edits) {
+      const { id, tap } = removed;
+      removed = null;
+      select(id, tap);
+      return; // select() comes here again
+    }
     const segment = selected();
+    byId("object-bar").hidden = !segment;
+    byId("bar-title").textContent = segment ? title(segment) : "";
     byId("picked-title").textContent = segment ? `The ${title(segment)}` : "Tap an object";
     byId("picked-about").hidden = Boolean(segment);
     for (const button of byId("object-tools").querySelectorAll("button")) button.disabled = !segment;

@@ -11,6 +11,7 @@ const MOST_STEPS = 200;
  *   onPicture: (edited: Panokit.Edited | null) => void,
  *   onBusy: (busy: boolean) => void,
  *   onError: (error: Error) => void,
+ *   onNothing: (message: string) => void,
  *   isSlow: (edit: Panokit.Edit) => boolean,
  * }} Listeners
  */
@@ -19,6 +20,8 @@ export class Editor {
   /** @type {Panokit.Edit[][]} */
   #steps = [[]];
   #at = 0;
+  /** @type {Panokit.Edit[] | null} */
+  #kept = null;
   #running = false;
   #wanted = false;
   #draft = false; // while a slider moves, and before slow edits: smaller pictures, sooner
@@ -36,11 +39,12 @@ export class Editor {
    * `isSlow(edit)`: whether the whole picture takes a second, so that a smaller one comes first.
    * @param {Listeners} listeners
    */
-  constructor({ onChange, onPicture, onBusy, onError, isSlow }) {
+  constructor({ onChange, onPicture, onBusy, onError, onNothing, isSlow }) {
     this.onChange = onChange;
     this.onPicture = onPicture;
     this.onBusy = onBusy;
     this.onError = onError;
+    this.onNothing = onNothing;
     this.isSlow = isSlow;
   }
 
@@ -83,13 +87,16 @@ export class Editor {
   /**
    * A new step. With `live`, it takes the place of the last one, which was live too.
    * @param {Panokit.Edit[]} edits
-   * @param {{ live?: boolean, first?: boolean }} options
+   * @param {{ live?: boolean, first?: boolean, kept?: boolean }} options `kept`: also when it changes
+   *   nothing, as what a file holds
    */
-  set(edits, { live = false, first = false } = {}) {
+  set(edits, { live = false, first = false, kept = false } = {}) {
+    this.#kept = kept ? edits : null;
     if (live && !first && this.#at > 0) this.#steps[this.#at] = edits;
     else {
       this.#steps = [...this.#steps.slice(0, this.#at + 1), edits].slice(-MOST_STEPS);
       this.#at = this.#steps.length - 1;
+      history.pushState({ edit: this.#at }, ""); // Back takes it back
     }
     this.#steps.length = this.#at + 1;
     this.#draft = live;
@@ -139,6 +146,10 @@ export class Editor {
         const picture = drawn && (await createImageBitmap(drawn.blob));
         // While a slider moves, what is behind it is shown too; after an undo it is not.
         const current = edits.length === this.edits.length;
+        if (session === this.session && drawn && current && !drawn.applied && this.#isLast(edits)) {
+          this.#forget(drawn.message);
+          continue;
+        }
         if (session === this.session && current) this.onPicture(drawn && { ...drawn, picture: known(picture) });
         if (draft && !this.#wanted) {
           this.#draft = false;
@@ -152,6 +163,27 @@ export class Editor {
     this.#finishing = null;
     this.#running = false;
     this.onBusy(false);
+  }
+
+  /**
+   * Whether a list is the last step, and not one that a slider still changes.
+   * @param {Panokit.Edit[]} edits
+   */
+  #isLast(edits) {
+    return this.edits === edits && this.#kept !== edits && this.#at === this.#steps.length - 1 && this.#at > 0;
+  }
+
+  /**
+   * An edit that changed nothing leaves the list again, and what it said is shown.
+   * @param {string} message
+   */
+  #forget(message) {
+    this.#steps.length = this.#at;
+    this.#at--;
+    this.onChange(this);
+    this.onNothing(message);
+    this.#wanted = this.edits.length > 0;
+    if (!this.edits.length) this.onPicture(null);
   }
 
   /**
