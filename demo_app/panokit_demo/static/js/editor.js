@@ -20,8 +20,8 @@ export class Editor {
   /** @type {Panokit.Edit[][]} */
   #steps = [[]];
   #at = 0;
-  /** @type {Panokit.Edit[] | null} */
-  #kept = null;
+  /** @type {WeakSet<Panokit.Edit[]>} */
+  #kept = new WeakSet();
   #running = false;
   #wanted = false;
   #draft = false; // while a slider moves, and before slow edits: smaller pictures, sooner
@@ -91,7 +91,7 @@ export class Editor {
    *   nothing, as what a file holds
    */
   set(edits, { live = false, first = false, kept = false } = {}) {
-    this.#kept = kept ? edits : null;
+    if (kept) this.#kept.add(edits);
     if (live && !first && this.#at > 0) this.#steps[this.#at] = edits;
     else {
       this.#steps = [...this.#steps.slice(0, this.#at + 1), edits].slice(-MOST_STEPS);
@@ -170,7 +170,7 @@ export class Editor {
    * @param {Panokit.Edit[]} edits
    */
   #isLast(edits) {
-    return this.edits === edits && this.#kept !== edits && this.#at === this.#steps.length - 1 && this.#at > 0;
+    return this.edits === edits && !this.#kept.has(edits) && this.#at === this.#steps.length - 1 && this.#at > 0;
   }
 
   /**
