@@ -140,8 +140,10 @@ def test_every_parameter_is_an_option_of_edit() -> None:
                 names = names if p.kind == "pick" else ["color", "gradient", "background"]
                 assert all(f"--{name} <" in text for name in names)
                 continue
-            words = text[text.index(f"--{p.name.replace('_', '-')} <") :]
-            words = words[: words.find(" --", 3)]
+            name = p.name.replace("_", "-")
+            both = f" --no-{name}" if p.default is True else ""
+            words = text.partition(f"--{name}{both} <")[2]
+            words = words[: words.find(" --")]
             assert kind.do in words
             assert p.limits in words
             if p.kind != "flag":

@@ -277,7 +277,9 @@ def test_edits_json_file(tmp_path: Path) -> None:
     edits.save(tmp_path / "edits.json")
     data = json.loads((tmp_path / "edits.json").read_text())
     assert data["version"] == 1
-    assert data["edits"][3] == {"do": "remove", "pick": {"tap": [110, 100]}, "margin": 2.0}
+    assert data["edits"][3] == {
+        "do": "remove", "pick": {"tap": [110, 100]}, "margin": 2.0, "shadow": True,
+    }  # fmt: skip
     assert EditList.load(tmp_path / "edits.json") == edits
 
 

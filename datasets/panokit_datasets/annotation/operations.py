@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.components import components
 from panokit.config import read_settings, write_settings
 from panokit.errors import ArgumentError
 from panokit.taxonomy import Taxonomy
-from panokit.components import components
 from panokit_datasets.truth import TruthSegment
 
 __all__ = ["OPERATIONS", "Labels", "Operation", "read_operation", "write_operation"]

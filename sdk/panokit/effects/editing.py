@@ -20,7 +20,6 @@ from panokit.effects.edit import Edit
 from panokit.effects.highlighting import Highlight
 from panokit.effects.lifting import Lift
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
-from panokit.effects.picking import Pick
 from panokit.effects.portrait import BlurBackground
 from panokit.effects.preview import shrink
 from panokit.effects.recoloring import Recolor

@@ -16,6 +16,7 @@ from panokit.effects.morphology import dilate
 from panokit.effects.outcome import EffectResult, unchanged
 from panokit.effects.parameters import about
 from panokit.effects.picking import names_of
+from panokit.effects.shadow import shadow_of
 from panokit.effects.whole import whole_mask
 from panokit.photo import Photo
 from panokit.result import PanopticResult, Segment
@@ -51,19 +52,26 @@ class Remove(ObjectEdit):
         ),
     )
 
+    shadow: bool = field(
+        default=True, metadata=about("Take the object's shadow along, where one is seen.")
+    )
+
     def change(
         self, photo: Photo, result: PanopticResult, segments: Sequence[Segment], draft: bool
     ) -> EffectResult:
         ids = with_held(result, segments, self.pick.but)
         wide = round(self.margin * cell_of(photo, result))
         hole = whole_mask(photo, result, ids)
+        shadow = shadow_of(photo, hole) if self.shadow else np.zeros_like(hole)
+        shadow &= ~np.isin(result.id_map, [s.id for s in result if s.is_thing])
+        hole = hole | shadow
         hole = dilate(hole, wide) if wide else hole
         if hole.all():
             return unchanged(photo, "Nothing of the photo would be left, so it was left as it is.")
         others = _bystanders(result, ids, hole, max(2, wide))
         avoid = result.mask(*others) if others else None
         done = inpaint(photo, hole, avoid, draft=draft)
-        message = f"Removed {names_of(segments)}."
+        message = f"Removed {names_of(segments)}{' with its shadow' if shadow.any() else ''}."
         if hole.mean() > LARGE:
             message += " It filled much of the photo: what is there now is made up."
         return EffectResult(done, True, message, hole.astype(np.float32), gone=ids)

@@ -85,7 +85,7 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
   });
 
   // The browser's Back takes back an edit, as long as there is one.
-  window.addEventListener("popstate", () => {
+  globalThis.addEventListener?.("popstate", () => {
     if (state.photo && editor.canUndo) editor.undo();
   });
 
@@ -120,7 +120,7 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
     }
   });
   const probe = new File([new Uint8Array(1)], "a.jpg", { type: "image/jpeg" });
-  byId("share").hidden = !navigator.canShare?.({ files: [probe] });
+  byId("share").hidden = !globalThis.navigator?.canShare?.({ files: [probe] });
   byId("save-edits").addEventListener("click", () => {
     const text = `${JSON.stringify(editor.toJson(), null, 2)}\n`;
     save(new Blob([text], { type: "application/json" }), "edits.json");
@@ -144,7 +144,6 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
       const { id, tap } = removed;
       removed = null;
       select(id, tap);
-      return; // select() comes here again
     }
     const segment = selected();
     byId("object-bar").hidden = !segment;

@@ -96,7 +96,7 @@ export class Editor {
     else {
       this.#steps = [...this.#steps.slice(0, this.#at + 1), edits].slice(-MOST_STEPS);
       this.#at = this.#steps.length - 1;
-      history.pushState({ edit: this.#at }, ""); // Back takes it back
+      globalThis.history?.pushState({ edit: this.#at }, ""); // Back takes it back
     }
     this.#steps.length = this.#at + 1;
     this.#draft = live;
