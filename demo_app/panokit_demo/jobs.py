@@ -174,7 +174,7 @@ class Studio:
         self, working: WorkingPhoto, found: Segmented, edits: dict[str, Any], kind: str
     ) -> Picture:
         """The whole photo with edits, as a file that keeps its profile and EXIF."""
-        listed = self._edits(edits, self._result(working.photo(), found), working)
+        listed = self._edits(edits, self._result(working.photo(), found), working, full=True)
         photo = self._decoded(working.source, working.name)
         return _saved(listed.replay(photo, self._result(photo, found)), kind)
 
@@ -244,11 +244,15 @@ class Studio:
             photo, found.decoded, manifest.taxonomy, transform, found.artifact
         )
 
-    def _edits(self, data: Any, result: PanopticResult, working: WorkingPhoto) -> EditList:
-        """Edits whose taps have become segments, so that they mean the same at every size."""
+    def _edits(
+        self, data: Any, result: PanopticResult, working: WorkingPhoto, full: bool = False
+    ) -> EditList:
+        """Edits whose taps have become segments, so that they mean the same at every size. Other
+        points are those of the working copy, or of the ``full`` photo."""
         listed = self._edit_list(data)
         scale = [a / b for a, b in zip(working.size_wh, working.full_wh, strict=True)]
-        return replace(listed, edits=tuple(_by_segment(e, result, scale) for e in listed.edits))
+        edits = tuple(_by_segment(e, result, scale, full) for e in listed.edits)
+        return replace(listed, edits=edits)
 
     def _edit_list(self, data: Any) -> EditList:
         listed = EditList.from_json(data)
@@ -260,10 +264,18 @@ class Studio:
         return listed
 
 
-def _by_segment(edit: Edit, result: PanopticResult, scale: Sequence[float]) -> Edit:
+def _by_segment(edit: Edit, result: PanopticResult, scale: Sequence[float], full: bool) -> Edit:
     pick = getattr(edit, "pick", None)
-    if not isinstance(pick, Pick) or pick.tap is None:
+    if not isinstance(pick, Pick):
         return edit
+    if not full:
+        add, remove = (
+            tuple((x * scale[0], y * scale[1]) for x, y in points)
+            for points in (pick.add, pick.remove)
+        )
+        pick = replace(pick, add=add, remove=remove)
+    if pick.tap is None:
+        return replace(edit, pick=pick)  # type: ignore[call-arg]  # kinds with a pick only
     w, h = result.photo.size_wh
     x, y = pick.tap[0] * scale[0], pick.tap[1] * scale[1]
     if not (0 <= x < w and 0 <= y < h):
@@ -274,7 +286,8 @@ def _by_segment(edit: Edit, result: PanopticResult, scale: Sequence[float]) -> E
         )
     hit = result.at(x, y)
     # A tap on nothing: a class that no segment has, named by the tap in the message.
-    chosen = Pick(tap=(x, y), but=pick.but) if hit is None else Pick(segment=hit.id, but=pick.but)
+    moved = replace(pick, tap=(x, y))
+    chosen = moved if hit is None else replace(pick, tap=None, segment=hit.id)
     return replace(edit, pick=chosen)  # type: ignore[call-arg]  # kinds with a pick only
 
 

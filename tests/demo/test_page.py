@@ -332,6 +332,36 @@ def test_what_was_removed_is_selected_again_by_an_undo(page: Any) -> None:
     assert page.locator("#picked-title").inner_text() == before
 
 
+def test_taps_correct_the_selected_object(page: Any) -> None:
+    open_sample(page, "astronaut")
+    page.click("#tab-edit")
+    assert page.locator("#correct").is_hidden()
+    tap(page, 0.35, 0.3)
+    page.locator("#correct label", has_text="Add").click()
+    tap(page, 0.59, 0.68)  # the name tag, which the network left out
+    page.wait_for_selector("#correct-about:not([hidden])")
+    assert "1 added, 0 taken away" in page.inner_text("#correct-about")
+    assert page.locator("#history li").count() == 0  # a look, no edit yet
+    page.locator("#correct label", has_text="Take away").click()
+    tap(page, 0.04, 0.95)
+    page.wait_for_selector("#correct-about:has-text('1 taken away')")
+    page.click("#object-tools [data-do=lift]")
+    drawn(page)
+    name, data = download(page, "#save-edits")
+    assert name == "edits.json"
+    (edit,) = json.loads(data)["edits"]
+    assert len(edit["pick"]["add"]) == len(edit["pick"]["remove"]) == 1
+    _, data = download(page, "#save-png")
+    alpha = np.asarray(Image.open(io.BytesIO(data)))[..., 3]
+    h, w = alpha.shape
+    assert alpha[round(0.68 * h), round(0.59 * w)] > 127
+    assert alpha[round(0.95 * h), round(0.04 * w)] < 128
+    tap(page, 0.04, 0.95)  # still taking away: no other selection
+    page.locator("#correct label", has_text="Tap selects").click()
+    tap(page, 0.8, 0.1)
+    assert page.locator("#correct-about").is_hidden()
+
+
 def test_an_edit_that_changes_nothing_is_not_recorded(page: Any) -> None:
     open_sample(page, "astronaut")
     page.click("#tab-edit")

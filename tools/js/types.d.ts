@@ -254,7 +254,7 @@ declare namespace Panokit {
     metadata: { device: string; runtime: string; delegate: string };
     causes: { name: string | null }[];
   }
-  interface EditPick { tap?: Pair; class?: string; segment?: number }
+  interface EditPick { tap?: Pair; class?: string; segment?: number; add?: Pair[]; remove?: Pair[] }
   // The golden vectors.
 
   interface PreprocessCase {
@@ -422,6 +422,8 @@ declare namespace Panokit {
     selected: number;
     outlined: boolean;
     tap: Pair | null;
+    /** Points of what the network left out of the selected object, and of what it took for it. */
+    corrections: { add: Pair[]; remove: Pair[] };
     compare: boolean;
     sides: Record<Side, string | null>;
   }

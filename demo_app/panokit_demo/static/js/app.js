@@ -21,6 +21,7 @@ const state = {
   view: "panoptic",
   selected: 0,
   outlined: false, // whether the selected segment has its line
+  corrections: { add: [], remove: [] },
   tap: null, // where the selected segment was tapped, in 0..1
   compare: false,
   sides: { left: null, right: null }, // chosen layers, null: what suits the tab
@@ -41,7 +42,13 @@ const result = () => known(state.results.get(state.artifact));
 /** @param {string} id */
 const offerOf = (id) => known(state.info.artifacts.find((a) => a.id === id));
 
-const stage = new Stage({ onSelect: select, onHover: hoverInList });
+const stage = new Stage({
+  onSelect: (id, point) => {
+    if (point && editPanel.correctsBy()) void editPanel.correct(point);
+    else select(id, point);
+  },
+  onHover: hoverInList,
+});
 const editor = new Editor({
   onChange: () => editPanel.update(),
   onBusy: (busy) => setBusy("edit", busy ? "Editing" : null),
@@ -55,7 +62,15 @@ const editor = new Editor({
     draw();
   },
 });
-const editPanel = showEditPanel({ state, editor, pickOf, nameAt, select, showEdited: () => chooseTab("edit") });
+const editPanel = showEditPanel({
+  state, editor, pickOf, nameAt, select,
+  showEdited: () => chooseTab("edit"),
+  onPreview(edited) {
+    state.edited = edited;
+    state.outlined = false;
+    draw();
+  },
+});
 const devicePanel = showDevicePanel({ state, offerOf, setBusy, onResult: showDevice });
 
 
@@ -154,6 +169,7 @@ function list() {
  * @param {Panokit.Pair | null} point where it was tapped, in 0..1
  */
 function select(id, point) {
+  if (id !== state.selected) state.corrections = { add: [], remove: [] };
   state.selected = id;
   state.outlined = true;
   state.tap = id && point ? point : null;
@@ -173,8 +189,24 @@ function select(id, point) {
  */
 function pickOf(id) {
   const [x, y] = state.tap ?? insidePoint(result(), id);
+  const { add, remove } = state.corrections;
+  /** @type {(points: Panokit.Pair[]) => Panokit.Pair[]} */
+  const placed = (points) => points.map(onPhoto);
+  return {
+    tap: onPhoto([x, y]),
+    ...(add.length ? { add: placed(add) } : {}),
+    ...(remove.length ? { remove: placed(remove) } : {}),
+  };
+}
+
+/**
+ * A place in 0..1 in pixels of the whole photo.
+ * @param {Panokit.Pair} place
+ * @returns {Panokit.Pair}
+ */
+function onPhoto([x, y]) {
   const [w, h] = known(state.photo).full;
-  return { tap: [Math.round(10 * x * w) / 10, Math.round(10 * y * h) / 10] };
+  return [Math.round(10 * x * w) / 10, Math.round(10 * y * h) / 10];
 }
 
 /**

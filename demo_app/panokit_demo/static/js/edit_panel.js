@@ -17,13 +17,44 @@ const MAX_EDITS_FILE = 200_000;
  *   nameAt: (pick: Panokit.EditPick) => string,
  *   select: (id: number, tap: Panokit.Pair | null) => void,
  *   showEdited: () => void,
+ *   onPreview: (edited: Panokit.Edited) => void,
  * }} page
  */
-export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdited }) {
+export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdited, onPreview }) {
   const selected = () => state.results.get(state.artifact)?.byId.get(state.selected);
 
   /** @type {{ id: number, tap: Panokit.Pair | null, edits: number } | null} */
   let removed = null; // what was selected when it was removed, to be selected again by an undo
+
+  /** Whether a tap adds to the selected object, takes away from it, or (nothing) selects. */
+  const correctsBy = () =>
+    state.selected && !byId("correct").hidden
+      ? /** @type {"add" | "remove" | ""} */ (
+          /** @type {HTMLInputElement | null} */ (document.querySelector?.("#correct input:checked"))?.value ?? ""
+        )
+      : "";
+
+  /**
+   * Take a point up into the corrections of the selected object, and show it lit up.
+   * @param {Panokit.Pair} point in 0..1
+   */
+  async function correct(point) {
+    const way = correctsBy();
+    if (!way) return;
+    state.corrections[way].push(point);
+    const { add: more, remove: less } = state.corrections;
+    byId("correct-about").textContent = `${more.length} added, ${less.length} taken away. Now choose what to do.`;
+    byId("correct-about").hidden = false;
+    const lit = { do: "highlight", dim: 0.35, pick: pickOf(state.selected) };
+    const wish = { edits: editor.toJson([...editor.edits, lit]), artifact: state.artifact, draft: true };
+    try {
+      const drawn = await api.effect(known(editor.session), wish);
+      const picture = await createImageBitmap(drawn.blob);
+      onPreview({ ...drawn, picture });
+    } catch (error) {
+      complain(messageOf(error));
+    }
+  }
 
   function offer() {
     for (const group of ["object", "scene"]) {
@@ -146,6 +177,11 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
       select(id, tap);
     }
     const segment = selected();
+    byId("correct").hidden = !segment?.isthing;
+    const { add: more, remove: less } = state.corrections ?? { add: [], remove: [] };
+    if (!more.length && !less.length) byId("correct-about").hidden = true;
+    const first = /** @type {HTMLInputElement | null | undefined} */ (document.querySelector?.("#correct input"));
+    if (!segment && first) first.checked = true;
     byId("object-bar").hidden = !segment;
     byId("bar-title").textContent = segment ? title(segment) : "";
     byId("picked-title").textContent = segment ? `The ${title(segment)}` : "Tap an object";
@@ -176,5 +212,5 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
     update();
   }
 
-  return { offer, update, said };
+  return { offer, update, said, correct, correctsBy };
 }
