@@ -32,7 +32,8 @@ VIEWS = "panokit.render"
 
 
 REFINING = "panokit.effects.refining"
-"""What corrects segments; it imports this file too."""
+PROPOSING = "panokit.effects.proposing"
+"""What corrects and proposes segments; both import this file too."""
 
 
 def _view(name: str) -> Callable[..., Image.Image]:
@@ -228,6 +229,13 @@ class PanopticResult:
         refine = import_module(REFINING).refine
         refined: PanopticResult = refine(self.photo, self, number, add=add, remove=remove)
         return refined
+
+    def propose(self, x: float, y: float) -> PanopticResult:
+        """The result with a segment more, named "object": the region that stands out by its
+        colours and edges round a point on void, in photo pixels. Where there is none, or a segment
+        lies there, the result is as it was; see :func:`panokit.effects.proposing.propose`."""
+        proposed: PanopticResult = import_module(PROPOSING).propose(self.photo, self, x, y)[0]
+        return proposed
 
     def semantic_map(self) -> NDArray[np.int32]:
         """The semantic view: category id of every pixel, int32 ``[H,W]``, 0 = void."""

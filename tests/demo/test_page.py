@@ -362,6 +362,29 @@ def test_taps_correct_the_selected_object(page: Any) -> None:
     assert page.locator("#correct-about").is_hidden()
 
 
+def test_what_no_class_knows_can_be_cut_out(page: Any) -> None:
+    open_sample(page, "coffee")
+    page.click("#tab-edit")
+    tap(page, 0.55, 0.42)  # the cup, where the map is void
+    page.wait_for_selector("#correct:not([hidden])")
+    assert page.inner_text("#picked-title") == "The object"
+    page.click("#object-tools [data-do=lift]")
+    drawn(page)
+    assert page.inner_text("#history") == "Lift: object"
+    _, data = download(page, "#save-png")
+    alpha = np.asarray(Image.open(io.BytesIO(data)))[..., 3]
+    h, w = alpha.shape
+    assert alpha[round(0.42 * h), round(0.55 * w)] > 127
+    assert 0.01 < (alpha > 127).mean() < 0.5
+    page.click("#undo")
+    drawn(page)
+    tap(page, 0.55, 0.42)
+    page.wait_for_selector("#correct:not([hidden])")
+    page.click("#tab-segments")
+    page.click("#tab-edit")
+    page.keyboard.press("Escape")
+
+
 def test_an_edit_that_changes_nothing_is_not_recorded(page: Any) -> None:
     open_sample(page, "astronaut")
     page.click("#tab-edit")

@@ -422,6 +422,8 @@ declare namespace Panokit {
     selected: number;
     outlined: boolean;
     tap: Pair | null;
+    /** Whether what is selected is a region that no class knows, round the tap. */
+    unknown: boolean;
     /** Points of what the network left out of the selected object, and of what it took for it. */
     corrections: { add: Pair[]; remove: Pair[] };
     compare: boolean;

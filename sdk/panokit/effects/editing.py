@@ -20,6 +20,7 @@ from panokit.effects.edit import Edit
 from panokit.effects.highlighting import Highlight
 from panokit.effects.lifting import Lift
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
+from panokit.effects.picking import Pick, found_nothing
 from panokit.effects.portrait import BlurBackground
 from panokit.effects.preview import shrink
 from panokit.effects.recoloring import Recolor
@@ -109,7 +110,11 @@ class EditList:
             edit.check_files(inside)
         steps: list[EffectResult] = []
         lifted: EffectResult | None = None
+        untouched = result
         for edit in self.edits:
+            if missing := _gone(edit, untouched, result):
+                steps.append(unchanged(photo, found_nothing(missing)))
+                continue
             done = edit.apply(photo, result, draft=draft, folder=inside)
             steps.append(done)
             if not done.applied:
@@ -183,19 +188,29 @@ class EditList:
 
 
 def _on_small(edit: Edit, result: PanopticResult, scale: tuple[float, float]) -> Edit:
-    """The edit for a smaller photo: its tap is replaced by the segment that lies there (void by an
-    id that no segment has), and its other points are moved."""
+    """The edit for a smaller photo: its tap is replaced by the segment that lies there (on void it
+    is moved), and its other points are moved."""
     pick = getattr(edit, "pick", None)
     if pick is None:
         return edit
     if pick.tap is not None:
         hit = result.at(*pick.tap)
-        nothing = 1 + max((s.id for s in result), default=0)
-        pick = replace(pick, tap=None, segment=nothing if hit is None else hit.id)
+        moved = pick.tap[0] * scale[0], pick.tap[1] * scale[1]
+        place = {"tap": moved} if hit is None else {"tap": None, "segment": hit.id}
+        pick = replace(pick, **place)
     add, remove = (
         tuple((x * scale[0], y * scale[1]) for x, y in points) for points in (pick.add, pick.remove)
     )
     return replace(edit, pick=replace(pick, add=add, remove=remove))  # type: ignore[call-arg]
+
+
+def _gone(edit: Edit, untouched: PanopticResult, result: PanopticResult) -> Pick | None:
+    """The edit's pick, if it taps an object that an edit before it removed."""
+    pick = getattr(edit, "pick", None)
+    if not isinstance(pick, Pick) or pick.tap is None:
+        return None
+    hit = untouched.at(*pick.tap)
+    return pick if hit is not None and hit.id not in {s.id for s in result} else None
 
 
 def _without(result: PanopticResult, photo: Photo, gone: Sequence[int]) -> PanopticResult:

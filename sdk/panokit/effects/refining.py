@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from panokit.components import components
 from panokit.effects.morphology import dilate
 from panokit.effects.picking import Pick
+from panokit.effects.proposing import propose
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
 from panokit.result import PanopticResult, Segment
@@ -41,8 +42,12 @@ _BINS = 12
 def picked(
     photo: Photo, result: PanopticResult, pick: Pick
 ) -> tuple[PanopticResult, tuple[Segment, ...]]:
-    """The segments of a pick, and the result in which they are corrected as it says."""
+    """The segments of a pick, and the result in which they are corrected as it says. A tap on
+    void picks the region that stands out there (:mod:`panokit.effects.proposing`)."""
     segments = pick.find(result)
+    if pick.tap is not None and result.at(*pick.tap) is None:
+        result, proposed = propose(photo, result, *pick.tap)
+        segments = () if proposed is None else (proposed,)
     if segments and (pick.add or pick.remove):
         chosen = min(segments, key=lambda s: _distance(s, (*pick.add, *pick.remove)))
         result = refine(photo, result, chosen.id, add=pick.add, remove=pick.remove)

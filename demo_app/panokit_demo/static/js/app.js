@@ -23,6 +23,7 @@ const state = {
   outlined: false, // whether the selected segment has its line
   corrections: { add: [], remove: [] },
   tap: null, // where the selected segment was tapped, in 0..1
+  unknown: false, // whether what is selected is a region that no class knows, round the tap
   compare: false,
   sides: { left: null, right: null }, // chosen layers, null: what suits the tab
 };
@@ -45,18 +46,21 @@ const offerOf = (id) => known(state.info.artifacts.find((a) => a.id === id));
 const stage = new Stage({
   onSelect: (id, point) => {
     if (point && editPanel.correctsBy()) void editPanel.correct(point);
+    else if (point && !id && state.tab === "edit") void propose(point);
     else select(id, point);
   },
   onHover: hoverInList,
 });
+/** @type {Panokit.Edited | null} */
+let edited = null; // what the edits made; state.edited may be a preview of it
 const editor = new Editor({
   onChange: () => editPanel.update(),
   onBusy: (busy) => setBusy("edit", busy ? "Editing" : null),
   onError: (error) => complain(messageOf(error)),
   onNothing: (message) => complain(message),
   isSlow: (edit) => Boolean(state.info.edits[edit.do]?.slow),
-  onPicture(edited) {
-    state.edited = edited;
+  onPicture(drawn) {
+    state.edited = edited = drawn;
     if (edited) state.outlined = false; // the line would hide what was done
     editPanel.said(edited);
     draw();
@@ -65,8 +69,8 @@ const editor = new Editor({
 const editPanel = showEditPanel({
   state, editor, pickOf, nameAt, select,
   showEdited: () => chooseTab("edit"),
-  onPreview(edited) {
-    state.edited = edited;
+  onPreview(preview) {
+    state.edited = preview;
     state.outlined = false;
     draw();
   },
@@ -169,7 +173,11 @@ function list() {
  * @param {Panokit.Pair | null} point where it was tapped, in 0..1
  */
 function select(id, point) {
-  if (id !== state.selected) state.corrections = { add: [], remove: [] };
+  if (id !== state.selected || state.unknown) {
+    state.corrections = { add: [], remove: [] };
+    state.edited = edited; // the preview ends
+  }
+  state.unknown = false;
   state.selected = id;
   state.outlined = true;
   state.tap = id && point ? point : null;
@@ -180,6 +188,19 @@ function select(id, point) {
   say(segment ? `${title(segment)} selected` : "Nothing selected");
   editPanel.update();
   draw();
+}
+
+/**
+ * Select the region that stands out round a place where no segment lies.
+ * @param {Panokit.Pair} point in 0..1
+ */
+async function propose(point) {
+  select(0, null);
+  Object.assign(state, { tap: point, unknown: true });
+  if (await editPanel.preview()) {
+    say("A region without a name selected");
+    editPanel.update();
+  } else select(0, null);
 }
 
 /**
@@ -221,7 +242,7 @@ function nameAt({ tap, class: name, segment: id }) {
   const [w, h] = found.size;
   const hit = at ? found.ids[Math.floor(at[1] * h) * w + Math.floor(at[0] * w)] : id;
   const segment = found.byId.get(/** @type {number} */ (hit));
-  return segment ? title(segment) : "";
+  return segment ? title(segment) : at ? "object" : "";
 }
 
 // Opening photos, artifacts, tabs.
@@ -256,7 +277,8 @@ async function open(source) {
 function begin(answer, picture) {
   const { session, name } = answer;
   const [w, h] = answer.full_wh;
-  Object.assign(state, { device: null, edited: null, selected: 0, tap: null, results: new Map() });
+  edited = null;
+  Object.assign(state, { device: null, edited, selected: 0, tap: null, unknown: false, results: new Map() });
   state.photo = { session, name, size: answer.size_wh, full: [w, h], picture };
   state.sides = { left: null, right: null };
   keep(answer.result);
@@ -297,7 +319,7 @@ async function chooseArtifact(id) {
     if (state.photo) await resultOf(id);
     state.artifact = id;
     if (!state.photo) return;
-    Object.assign(state, { selected: 0, tap: null, device: null });
+    Object.assign(state, { selected: 0, tap: null, unknown: false, device: null });
     devicePanel.begin();
     list();
     editor.useArtifact(id);

@@ -22,13 +22,19 @@ const MAX_EDITS_FILE = 200_000;
  */
 export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdited, onPreview }) {
   const selected = () => state.results.get(state.artifact)?.byId.get(state.selected);
+  /** @returns {{ name: string, isthing: boolean } | null} */
+  const chosen = () => {
+    const segment = selected();
+    if (segment) return { name: title(segment), isthing: Boolean(segment.isthing) };
+    return state.unknown ? { name: "object", isthing: true } : null;
+  };
 
   /** @type {{ id: number, tap: Panokit.Pair | null, edits: number } | null} */
   let removed = null; // what was selected when it was removed, to be selected again by an undo
 
   /** Whether a tap adds to the selected object, takes away from it, or (nothing) selects. */
   const correctsBy = () =>
-    state.selected && !byId("correct").hidden
+    chosen() && !byId("correct").hidden
       ? /** @type {"add" | "remove" | ""} */ (
           /** @type {HTMLInputElement | null} */ (document.querySelector?.("#correct input:checked"))?.value ?? ""
         )
@@ -45,14 +51,25 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
     const { add: more, remove: less } = state.corrections;
     byId("correct-about").textContent = `${more.length} added, ${less.length} taken away. Now choose what to do.`;
     byId("correct-about").hidden = false;
+    await preview();
+  }
+
+  /** Show what is selected lit up, before anything is done to it; whether there is something. */
+  async function preview() {
     const lit = { do: "highlight", dim: 0.35, pick: pickOf(state.selected) };
-    const wish = { edits: editor.toJson([...editor.edits, lit]), artifact: state.artifact, draft: true };
+    /** @param {Panokit.Edit[]} edits */
+    const draw = (edits) =>
+      api.effect(known(editor.session), { edits: editor.toJson(edits), artifact: state.artifact, draft: true });
     try {
-      const drawn = await api.effect(known(editor.session), wish);
+      let drawn = await draw([lit]);
+      if (!drawn.applied) throw new Error("No object stands out here.");
+      if (editor.edits.length) drawn = await draw([...editor.edits, lit]);
       const picture = await createImageBitmap(drawn.blob);
       onPreview({ ...drawn, picture });
+      return true;
     } catch (error) {
       complain(messageOf(error));
+      return false;
     }
   }
 
@@ -80,7 +97,7 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
    * @param {Record<string, Panokit.EditValue>} settings
    */
   function add(name, kind, settings) {
-    const pick = kind.parameters.some((p) => p.kind === "pick") && selected();
+    const pick = kind.parameters.some((p) => p.kind === "pick") && chosen();
     const edit = { do: name, ...settings, ...(pick ? { pick: pickOf(state.selected) } : {}) };
     editor.set([...editor.edits, edit]);
     if (name !== "remove") return;
@@ -95,7 +112,7 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
     const strength = parameter.low + (parameter.high - parameter.low) * share;
     const others = editor.edits.filter((e) => e.do !== name);
     const old = editor.edits.find((e) => e.do === name);
-    const thing = selected()?.isthing;
+    const thing = chosen()?.isthing;
     const pick = old ? old.pick : thing ? pickOf(state.selected) : undefined;
     const blur = { do: name, [parameter.name]: strength, ...(pick ? { pick } : {}) };
     const at = old ? editor.edits.indexOf(old) : others.length;
@@ -176,15 +193,15 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
       removed = null;
       select(id, tap);
     }
-    const segment = selected();
+    const segment = chosen();
     byId("correct").hidden = !segment?.isthing;
     const { add: more, remove: less } = state.corrections ?? { add: [], remove: [] };
     if (!more.length && !less.length) byId("correct-about").hidden = true;
     const first = /** @type {HTMLInputElement | null | undefined} */ (document.querySelector?.("#correct input"));
     if (!segment && first) first.checked = true;
     byId("object-bar").hidden = !segment;
-    byId("bar-title").textContent = segment ? title(segment) : "";
-    byId("picked-title").textContent = segment ? `The ${title(segment)}` : "Tap an object";
+    byId("bar-title").textContent = segment?.name ?? "";
+    byId("picked-title").textContent = segment ? `The ${segment.name}` : "Tap an object";
     byId("picked-about").hidden = Boolean(segment);
     for (const button of byId("object-tools").querySelectorAll("button")) button.disabled = !segment;
     const { name, parameter } = portraitOf(state.info.edits);
@@ -192,7 +209,7 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
     const percent = blur ? percentOf(blur, parameter) : 0;
     byId("blur").value = String(percent);
     byId("blur-value").textContent = blur ? `${percent} %` : "off";
-    const focus = blur ? blur.pick && nameAt(blur.pick) : segment?.isthing && title(segment);
+    const focus = blur ? blur.pick && nameAt(blur.pick) : segment?.isthing && segment.name;
     byId("blur-about").textContent = focus ? `Blurs what is behind the ${focus}.` : "Blurs what is behind the persons.";
     byId("undo").disabled = !editor.canUndo;
     byId("redo").disabled = !editor.canRedo;
@@ -212,5 +229,5 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
     update();
   }
 
-  return { offer, update, said, correct, correctsBy };
+  return { offer, update, said, preview, correct, correctsBy };
 }
