@@ -223,6 +223,21 @@ async def session_segment(request: Request, session_id: str, body: ArtifactBody)
     return JSONResponse(describe(found), headers=NO_STORE)
 
 
+@router.post("/sessions/{session_id}/background", tags=["sessions"])
+async def session_background(request: Request, session_id: str, photo: PhotoFile) -> JSONResponse:
+    """Keep a picture that fills can name: ``{"fill": {"photo": NAME}}``. The answer holds NAME."""
+    desk: Desk = request.app.state.desk
+    session = _session(desk, session_id)
+    data, name = await desk.read(photo)
+    pictures = session.working.backgrounds
+    if name not in pictures and len(pictures) >= desk.limits.backgrounds:
+        most = desk.limits.backgrounds
+        raise PhotoError(name, f"is one background too many; expected at most {most} a photo")
+    session.add_background(name, await desk.work(request, "background", data, name))
+    desk.store.sweep()
+    return JSONResponse({"name": name}, headers=NO_STORE)
+
+
 @router.post("/sessions/{session_id}/effect", tags=["sessions"], response_class=Response)
 async def session_effect(request: Request, session_id: str, body: EditsBody) -> Response:
     """The working copy with edits; taps are in pixels of the whole photo."""

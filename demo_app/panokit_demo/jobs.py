@@ -9,7 +9,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from panokit.bundle import TensorSpec
 from panokit.decoding import PanopticMap
 from panokit.dump import read_dump
-from panokit.effects import Edit, EditList, EffectResult, Pick
+from panokit.effects import Edit, EditList, EffectResult, Fill, Pick
 from panokit.errors import ArgumentError, DumpError, HeadError
 from panokit.photo import Photo
 from panokit.preprocessing import letterbox
@@ -53,6 +53,8 @@ class WorkingPhoto:
     full_wh: tuple[int, int]
     orientation: int = 1
     color: str = "srgb"
+    backgrounds: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Pictures to put behind something, by the names that fills give them."""
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -62,7 +64,8 @@ class WorkingPhoto:
     @property
     def bytes(self) -> int:
         """Memory it takes."""
-        return len(self.source) + self.rgb_hwc.nbytes
+        pictures = sum(map(len, self.backgrounds.values()))
+        return len(self.source) + self.rgb_hwc.nbytes + pictures
 
     def photo(self) -> Photo:
         """The working copy as a photo."""
@@ -150,6 +153,12 @@ class Studio:
     def shown(self, working: WorkingPhoto, kind: str) -> Picture:
         """The working copy itself, as ``"jpg"`` to look at or ``"png"`` for its exact pixels."""
         return _encoded(working.photo(), None, kind)
+
+    def background(self, source: bytes, name: str) -> bytes:
+        """A picture from outside that is to lie behind something, as it is kept: a JPEG."""
+        photo = self._decoded(source, name)
+        rgb = _shrunk(photo, self.limits.background_side)
+        return _encoded(Photo.from_array(rgb), None, "jpg").data
 
     def edit(
         self,
@@ -251,7 +260,9 @@ class Studio:
         points are those of the working copy, or of the ``full`` photo."""
         listed = self._edit_list(data)
         scale = [a / b for a, b in zip(working.size_wh, working.full_wh, strict=True)]
-        edits = tuple(_by_segment(e, result, scale, full) for e in listed.edits)
+        edits = tuple(
+            _with_background(_by_segment(e, result, scale, full), working) for e in listed.edits
+        )
         return replace(listed, edits=edits)
 
     def _edit_list(self, data: Any) -> EditList:
@@ -289,6 +300,22 @@ def _by_segment(edit: Edit, result: PanopticResult, scale: Sequence[float], full
     moved = replace(pick, tap=(x, y))
     chosen = moved if hit is None else replace(pick, tap=None, segment=hit.id)
     return replace(edit, pick=chosen)  # type: ignore[call-arg]  # kinds with a pick only
+
+
+def _with_background(edit: Edit, working: WorkingPhoto) -> Edit:
+    """The edit with the picture that its fill names."""
+    fill = getattr(edit, "fill", None)
+    if not isinstance(fill, Fill) or not isinstance(fill.photo, str):
+        return edit
+    data = working.backgrounds.get(fill.photo)
+    if data is None:
+        known = ", ".join(working.backgrounds) or "none yet"
+        raise ArgumentError(
+            "fill photo",
+            f"fill photo is {fill.photo!r:.80}; expected a picture that was added as a background "
+            f"({known}); add it with Own picture",
+        )
+    return replace(edit, fill=Fill(photo=Photo.open(data)))  # type: ignore[call-arg]
 
 
 def _shrunk(photo: Photo, side: int) -> NDArray[np.uint8]:

@@ -16,7 +16,8 @@ class DemoLimits:
     ``upload_bytes`` of a photo and ``dump_bytes`` of a device dump; ``pixels`` of a photo, as its
     header states them, before it is decoded; ``least_side`` and ``longest_side`` in pixels.
     ``working_side`` is the longest side of the copy that the page shows and edits, ``draft_side``
-    that of drafts while a slider moves; a download is made from the whole photo. ``seconds`` a
+    that of drafts while a slider moves; a download is made from the whole photo. A session keeps
+    ``backgrounds`` pictures of its user, made smaller to ``background_side``. ``seconds`` a
     job may take, ``download_seconds`` for a picture at full size, and ``photo_seconds`` of
     processor time the decoding of a photo. ``workers`` processes work at once and ``waiting`` more
     jobs may wait; others are sent away with 503. A client may have ``per_client`` jobs inside;
@@ -32,6 +33,8 @@ class DemoLimits:
     longest_side: int = 20_000
     working_side: int = 1280
     draft_side: int = 640
+    backgrounds: int = 8
+    background_side: int = 2560
     seconds: int = 30
     download_seconds: int = 90
     photo_seconds: int = 5

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from panokit_demo.jobs import Segmented, WorkingPhoto
 from panokit_demo.limits import DemoLimits
@@ -22,6 +22,11 @@ class Session:
     working: WorkingPhoto
     found: dict[str, Segmented] = field(default_factory=dict)
     used: float = 0.0
+
+    def add_background(self, name: str, picture: bytes) -> None:
+        """Keep a picture for fills that give this name."""
+        pictures = {**self.working.backgrounds, name: picture}
+        self.working = replace(self.working, backgrounds=pictures)
 
     @property
     def bytes(self) -> int:

@@ -295,6 +295,48 @@ def test_a_lifted_object_is_transparent_and_no_jpeg(
     assert "for a transparent picture" in refused.json()["detail"]
 
 
+def test_an_own_picture_is_put_behind(session: dict[str, Any], client: TestClient) -> None:
+    url = f"/api/sessions/{session['session']}"
+    edit = {"do": "replace_background", "fill": {"photo": "red.png"}, "match_light": 0.0}
+    body = {"edits": {"version": 1, "edits": [edit]}, "format": "png"}
+    early = client.post(f"{url}/effect", json=body)
+    assert early.status_code == 422
+    assert "'red.png'; expected a picture that was added" in early.json()["detail"]
+    out = io.BytesIO()
+    Image.new("RGB", (300, 900), (250, 0, 0)).save(out, "PNG")
+    added = client.post(f"{url}/background", files={"photo": ("red.png", out.getvalue())})
+    assert added.json() == {"name": "red.png"}
+    for what, side in (("effect", 400), ("download", 512)):
+        answer = client.post(f"{url}/{what}", json=body)
+        assert answer.status_code == 200, answer.text
+        assert unquote(answer.headers["x-panokit-message"]).endswith("before another background.")
+        shown = picture(answer.content)
+        assert shown.size == (side, side)
+        r, g, b = np.asarray(shown)[8, side // 2]
+        assert r > 240
+        assert max(g, b) < 12
+    other = client.post("/api/sessions", data={"sample": "astronaut"}).json()["session"]
+    assert client.post(f"/api/sessions/{other}/effect", json=body).status_code == 422
+
+
+def test_backgrounds_are_uploads_too(session: dict[str, Any], client: TestClient) -> None:
+    opened = client.post("/api/sessions", data={"sample": "coffee"}).json()
+    url = f"/api/sessions/{opened['session']}/background"
+    for name, data, sentence in HOSTILE.values():
+        answer = client.post(url, files={"photo": (name, data)})
+        assert answer.status_code == 422
+        assert sentence in answer.json()["detail"]
+    for i in range(LIMITS.backgrounds):
+        good = client.post(url, files={"photo": (f"{i}.jpg", encoded("JPEG"))})
+        assert good.status_code == 200
+    assert client.post(url, files={"photo": ("0.jpg", encoded("JPEG"))}).status_code == 200
+    full = client.post(url, files={"photo": ("more.jpg", encoded("JPEG"))})
+    assert full.status_code == 422
+    assert "expected at most 8 a photo" in full.json()["detail"]
+    gone = client.post("/api/sessions/x/background", files={"photo": ("0.jpg", encoded("JPEG"))})
+    assert gone.status_code == 404
+
+
 def test_a_closed_session_is_gone(client: TestClient) -> None:
     opened = client.post("/api/sessions", data={"sample": "coffee"}).json()
     url = f"/api/sessions/{opened['session']}"

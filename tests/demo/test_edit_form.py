@@ -126,9 +126,9 @@ def test_the_tools_are_those_of_the_server(tmp_path: Path) -> None:
         ["pixelate", {}],
         ["recolor", {"color": "#2060d0"}],
     ]
-    # Both edits of the scene share the two colours.
+    # Both edits of the scene share the two colours, or the picture.
     above, below = "The new background. Colour above.", "The new background. Colour below."
-    assert scene["shown"] == ["New background", above, below, "New sky"]
+    assert scene["shown"] == ["New background", above, below, "Own picture …", "New sky"]
     fill = {"fill": {"gradient": ["#2a5298", "#f5c9a3"]}}
     assert scene["pressed"] == [["replace_background", fill], ["replace_sky", fill]]
     assert words == [

@@ -385,6 +385,22 @@ def test_what_no_class_knows_can_be_cut_out(page: Any) -> None:
     page.keyboard.press("Escape")
 
 
+def test_an_own_picture_as_background(page: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 900), (250, 0, 0)).save(tmp_path / "a rose garden.png")
+    open_sample(page, "astronaut")
+    page.click("#tab-edit")
+    page.set_input_files(".own-picture input", tmp_path / "a rose garden.png")
+    page.wait_for_selector(".own-picture:has-text('a rose garden.png')")
+    page.click("[data-do=replace_background]")
+    drawn(page)
+    r, g, b = pixels(page)[10, -300]
+    assert r > 200 > 60 > max(g, b)
+    _, data = download(page, "#save-edits")
+    assert json.loads(data)["edits"][0]["fill"] == {"photo": "a rose garden.png"}
+    page.locator("#scene-tools input[type=color]").first.fill("#00ff00")  # a colour again
+    assert page.inner_text(".own-picture") == "Own picture …"
+
+
 def test_an_edit_that_changes_nothing_is_not_recorded(page: Any) -> None:
     open_sample(page, "astronaut")
     page.click("#tab-edit")

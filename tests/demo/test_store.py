@@ -52,6 +52,17 @@ def test_the_longest_unused_goes_first() -> None:
     assert [store.get(s.id) is s for s in (first, second, third)] == [True, False, True]
 
 
+def test_backgrounds_belong_to_the_session_and_are_counted() -> None:
+    store, _ = make()
+    first, second = store.add(photo(), {}), store.add(photo(), {})
+    first.add_background("a.jpg", bytes(50))
+    first.add_background("a.jpg", bytes(70))
+    first.add_background("b.jpg", bytes(5))
+    assert first.bytes == second.bytes + 75
+    assert set(first.working.backgrounds) == {"a.jpg", "b.jpg"}
+    assert not second.working.backgrounds
+
+
 def test_memory_is_bounded_and_counted() -> None:
     store, _ = make(session_bytes=2500)
     first = store.add(photo(), found())

@@ -315,7 +315,7 @@ declare namespace Panokit {
   }
   interface Described { path: string; method: string; operation: Operation }
 
-  interface EditFill { gradient: string[] }
+  interface EditFill { gradient?: string[]; photo?: string }
   type EditValue = number | string | boolean | EditFill;
   interface Edit {
     do: string;

@@ -83,6 +83,13 @@ export const segment = async (session, artifact) =>
   (await request(`api/sessions/${session}/segment`, json({ artifact }))).json();
 
 /**
+ * Keep a picture that a fill can name; its name.
+ * @type {(session: string, file: File) => Promise<string>}
+ */
+export const background = async (session, file) =>
+  (await (await request(`api/sessions/${session}/background`, form({ photo: file }))).json()).name;
+
+/**
  * The working copy with edits (smaller as a draft): the picture, and what was done in words.
  * @param {string} session
  * @param {{ edits: Panokit.EditsFile, artifact: string, draft: boolean }} wish

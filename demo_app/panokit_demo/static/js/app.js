@@ -289,6 +289,7 @@ function begin(answer, picture) {
   stage.fit(state.photo.size);
   editor.begin(session, name, state.artifact);
   devicePanel.begin();
+  editPanel.offer();
   list();
   editPanel.update();
   draw();

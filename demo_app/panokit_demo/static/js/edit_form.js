@@ -2,18 +2,22 @@
 
 import { element, known } from "./page.js";
 
+const OWN_PICTURE = "Own picture …";
 const PLAIN = { gradient: ["#000000", "#ffffff"] };
-/** @type {Record<string, (parameter: Panokit.EditParameter, start: any) => Panokit.EditControl>} */
+/** @typedef {(file: File) => Promise<string | null>} Keeper */
+/** @type {Record<string, (parameter: Panokit.EditParameter, start: any, keep: Keeper) => Panokit.EditControl>} */
 const MAKERS = { number: slider, whole: slider, choice, flag, color, fill };
 
 /** Buttons for the kinds of edits of a group, each with the controls of its basic parameters. Edits
  * of a group share the controls of parameters that have the same name. Each button calls
  * `onPress(name, kind, settings)`, with `settings` as edits.json has them, without the pick.
+ * `keep(file)` takes a picture up and gives the name under which edits can speak of it.
  * @param {Panokit.EditKinds} kinds
  * @param {string} group
  * @param {(name: string, kind: Panokit.EditKind, settings: Record<string, Panokit.EditValue>) => void} onPress
+ * @param {Keeper} keep
  */
-export function editButtons(kinds, group, onPress) {
+export function editButtons(kinds, group, onPress, keep = async () => null) {
   /** @type {Map<string, Panokit.EditControl>} */
   const controls = new Map();
   /** @type {HTMLElement[]} */
@@ -26,7 +30,7 @@ export function editButtons(kinds, group, onPress) {
     nodes.push(button);
     for (const parameter of kind.parameters.filter(isShown)) {
       if (controls.has(parameter.name)) continue;
-      const control = MAKERS[parameter.kind](parameter, parameter.start ?? parameter.default);
+      const control = MAKERS[parameter.kind](parameter, parameter.start ?? parameter.default, keep);
       controls.set(parameter.name, control);
       nodes.push(...control.nodes);
     }
@@ -131,14 +135,33 @@ function color({ about }, start) {
 }
 
 /**
- * Two colours, above and below.
+ * Two colours, above and below, or a picture.
  * @param {Panokit.EditParameter} parameter
  * @param {Panokit.EditFill | undefined} start
+ * @param {Keeper} keep
  */
-function fill({ about }, start) {
-  const ends = (start ?? PLAIN).gradient.map((value) => element("input", { type: "color", value }));
+function fill({ about }, start, keep) {
+  /** @type {string | null} */
+  let photo = null;
+  const ends = (start?.gradient ?? PLAIN.gradient).map((value) => element("input", { type: "color", value }));
   const nodes = ends.map((input, i) =>
     labelled(`${about} Colour ${i ? "below" : "above"}.`, input, "color", true)
   );
-  return { nodes, value: () => ({ gradient: ends.map((input) => input.value) }) };
+  const file = element("input", { type: "file", accept: "image/*", className: "visually-hidden" });
+  const name = element("span", { textContent: OWN_PICTURE });
+  const own = element("label", { className: "button own-picture" }, [name, file]);
+  /** @param {string | null} chosen */
+  const use = (chosen) => {
+    photo = chosen;
+    name.textContent = chosen ?? OWN_PICTURE;
+    own.dataset.chosen = String(chosen !== null);
+  };
+  for (const input of ends) input.addEventListener("input", () => use(null));
+  file.addEventListener("change", async () => {
+    const [picture] = file.files ?? [];
+    file.value = "";
+    if (picture) use(await keep(picture));
+  });
+  const value = () => (photo === null ? { gradient: ends.map((input) => input.value) } : { photo });
+  return { nodes: [...nodes, own], value };
 }

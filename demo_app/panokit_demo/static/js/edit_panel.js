@@ -73,9 +73,24 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
     }
   }
 
+  /**
+   * Take a picture up as a background.
+   * @param {File} file
+   */
+  async function keep(file) {
+    try {
+      if (file.size > state.info.limits.upload_bytes) throw new Error(`${file.name} is too large to be used.`);
+      return await api.background(known(editor.session), file);
+    } catch (error) {
+      complain(messageOf(error));
+      return null;
+    }
+  }
+
+  /** Make the tools anew: what they were set to belongs to the photo before. */
   function offer() {
     for (const group of ["object", "scene"]) {
-      byId(`${group}-tools`).replaceChildren(...editButtons(state.info.edits, group, add));
+      byId(`${group}-tools`).replaceChildren(...editButtons(state.info.edits, group, add, keep));
     }
     const quick = editButtons(state.info.edits, "object", (...edit) => {
       showEdited();
