@@ -9,6 +9,7 @@ from pathlib import Path
 
 from panokit._photo_file import RAW_SUFFIXES, looks_like_a_photo
 from panokit._reading import is_sidecar
+from panokit._text import by_number
 from panokit.errors import PhotoError
 
 __all__ = ["PHOTO_SUFFIXES", "photo_paths"]
@@ -69,16 +70,17 @@ def _in_folder(root: Path, without: set[str]) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(place)
-        for name in sorted(files):
+        for name in sorted(files, key=by_number):
             if not name.startswith(".") and not is_sidecar(name) and _is_picture(folder, name):
                 yield Path(folder, name)
-        folders[:] = sorted(
+        folders[:] = [
             f
             for f in folders
             if not f.startswith(".")
             and not is_sidecar(f)
             and os.path.realpath(os.path.join(folder, f)) not in without
-        )
+        ]
+        folders.sort(key=by_number)
 
 
 def _tell(error: OSError) -> None:

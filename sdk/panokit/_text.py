@@ -9,7 +9,14 @@ from __future__ import annotations
 import codecs
 import re
 
-__all__ = ["CONSOLE_ERRORS", "encodable", "has_controls", "shown", "without_directions"]
+__all__ = [
+    "CONSOLE_ERRORS",
+    "by_number",
+    "encodable",
+    "has_controls",
+    "shown",
+    "without_directions",
+]
 
 CONSOLE_ERRORS = "panokit-console"
 """Name of the way to write what a console's encoding lacks: signs by ASCII ones, else escapes."""
@@ -18,6 +25,7 @@ MOST_SHOWN = 4000
 """Most characters of a text that are shown in one piece."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NUMBER = re.compile(r"([0-9]+)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Joiners, marks of direction and tags stand in ordinary names (emoji, Arabic, Hebrew, Persian) and
 # reach no further than the letters beside them; embeddings, overrides and isolates do.
@@ -42,6 +50,13 @@ def shown(text: object, most: int = MOST_SHOWN) -> str:
     clean = encodable(" ".join(re.split(r"\s*[\r\n]+\s*", str(text).strip("\r\n"))))
     cut = clean if len(clean) <= most else clean[:most] + "…"
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", cut.replace("\t", " "))
+
+
+def by_number(name: str) -> tuple[list[tuple[str, int, str]], str]:
+    """A key that sorts names as people number them: ``frame-9`` before ``frame-10``."""
+    parts = _NUMBER.split(name)  # what lies between numbers, and numbers, in turn
+    numbers = [digits.lstrip("0") for digits in parts[1::2]]
+    return [(t, len(n), n) for t, n in zip(parts[::2], [*numbers, ""], strict=True)], name
 
 
 def has_controls(text: str) -> bool:

@@ -38,6 +38,7 @@ from panokit_validation.faults.contracts import (
     named_fault,
     network_faults,
 )
+from panokit_validation.frames import Frame, with_earlier
 from panokit_validation.verdict import Verdict, validate_dump
 from tests.toys.onnx_files import write_onnx
 
@@ -161,6 +162,21 @@ def test_a_map_that_nothing_explains_is_unknown(queries: Segmenter) -> None:
     dump.tensors["panoptic"] = np.roll(dump.tensors["panoptic"], 5, 1)
     verdict = validate_dump(dump, queries, diagnose=True)
     assert (verdict.first_bad_stage, verdict.causes[0].name) == ("panoptic", "unknown")
+
+
+@pytest.mark.parametrize("stage", ["input", "panoptic"])
+def test_a_result_that_is_a_frame_late_is_named(queries: Segmenter, stage: str) -> None:
+    now, before = (simulate_contract(photos()[f"photo{i}"], queries) for i in (2, 0))
+    late = {name: before.tensors[name] for name in {stage, "panoptic"}}
+    told = {**now.metadata, "segments": before.metadata["segments"]}
+    dump = replace(now, tensors={**now.tensors, **late}, metadata=told)
+    verdict = validate_dump(dump, queries, diagnose=True)
+    assert verdict.first_bad_stage == stage
+    found = with_earlier(
+        verdict, Frame(dump, queries), [Frame(now, queries), Frame(before, queries)]
+    )
+    assert (found.causes[0].name, found.causes[0].variant) == ("stale-photo", "photo0")
+    assert with_earlier(verdict, Frame(dump, queries), []) == verdict
 
 
 def test_a_class_in_the_wrong_segment_fails(queries: Segmenter) -> None:

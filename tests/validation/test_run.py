@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from panokit.bundle import shipped_bundle_path
 from panokit.cli import app
-from panokit.dump import HEADS, dump_stages, read_dump, write_dump
-from panokit.errors import ArgumentError, BundleError, PhotoError
+from panokit.dump import HEADS, Dump, dump_stages, read_dump, write_dump
+from panokit.errors import ArgumentError, BundleError, DumpError, PhotoError
 from panokit.photo import Photo
 from panokit.runtime import dequantize
 from panokit.samples import sample_photos
@@ -428,21 +428,69 @@ def test_photos_vote_for_what_explains_all_of_them() -> None:
     ]
 
 
-def test_a_map_that_is_one_frame_late_is_named(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def sequence() -> list[Dump]:
+    """What a healthy device computed for four frames."""
     pytest.importorskip("skimage", reason="scikit-image is not installed (extra demo)")
     segmenter = Segmenter.open(threads=1)
-    photos = list(sample_photos().values())[:3]
-    made = [
-        dump_stages(segmenter.stages(Photo.open(p)), segmenter.artifact, "litert") for p in photos
+    photos = [Photo.open(p) for p in list(sample_photos().values())[:3]]
+    rolled = Photo.from_array(np.roll(photos[0].rgb_hwc, 40, axis=1))
+    return [
+        dump_stages(segmenter.stages(p), segmenter.artifact, "litert") for p in (*photos, rolled)
     ]
-    for name, earlier, dump in zip("abc", [made[0], *made], made, strict=False):
-        tensors = {**dump.tensors, "panoptic": earlier.tensors["panoptic"]}
-        metadata = {**dump.metadata, "photo": name, "segments": earlier.metadata["segments"]}
-        write_dump(replace(dump, tensors=tensors, metadata=metadata), tmp_path / f"{name}.npz")
-    found = [o.photo for o in validate_dumps([tmp_path], RunConfig())]
-    assert [p["verdict"] for p in found if p] == ["pass", "fail", "fail"]
-    named = [(p["causes"][0]["name"], p["causes"][0]["variant"]) for p in found[1:] if p]
-    assert named == [("stale-photo", "a"), ("stale-photo", "b")]
+
+
+LATE = {
+    "input": ("input", "semantic", "center", "offset", "panoptic"),
+    "heads": ("semantic", "center", "offset", "panoptic"),
+    "panoptic": ("panoptic",),
+}
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("stage", list(LATE))
+def test_a_result_that_is_one_frame_late_is_named(
+    stage: str, jobs: int, sequence: list[Dump], tmp_path: Path
+) -> None:
+    for i, (earlier, dump) in enumerate(zip([sequence[0], *sequence], sequence, strict=False), 8):
+        tensors = {**dump.tensors, **{n: earlier.tensors[n] for n in LATE[stage]}}
+        segments = earlier.metadata["segments"]
+        metadata = {**dump.metadata, "photo": f"at {i}", "segments": segments, "frame": f"{3 * i}"}
+        write_dump(replace(dump, tensors=tensors, metadata=metadata), tmp_path / f"{i}.npz")
+    found = [o.photo for o in validate_dumps([tmp_path], RunConfig(), jobs=jobs)]
+    photos = [p for p in found if p]
+    assert [p["photo"] for p in photos] == ["at 8", "at 9", "at 10", "at 11"]  # by number
+    assert [p["verdict"] for p in photos] == ["pass", "fail", "fail", "fail"]
+    causes = [p["causes"][0] for p in photos[1:]]
+    assert [c["name"] for c in causes] == ["stale-photo"] * 3
+    assert [c["variant"] for c in causes] == ["at 8", "at 9", "at 10"]
+    assert all(c["certain"] for c in causes)
+    assert "at 8, 3 frames earlier" in causes[0]["title"]
+    assert photos[1]["metadata"]["frame"] == "27"
+
+
+def test_a_healthy_sequence_and_other_faults_are_not_called_late(
+    sequence: list[Dump], tmp_path: Path
+) -> None:
+    for i, dump in enumerate(sequence):
+        write_dump(dump, tmp_path / f"{i}.npz")
+    assert {o.photo["verdict"] for o in validate_dumps([tmp_path]) if o.photo} == {"pass"}
+    for i, dump in enumerate([sequence[0]] * 3):  # a still scene, and red and blue swapped
+        tensors = {**dump.tensors, "input": dump.tensors["input"][..., ::-1].copy()}
+        metadata = {**dump.metadata, "photo": f"{i}"}
+        write_dump(replace(dump, tensors=tensors, metadata=metadata), tmp_path / f"{i}.npz")
+    photos = [o.photo for o in validate_dumps([tmp_path]) if o.photo]
+    assert [p["verdict"] for p in photos] == ["fail", "fail", "fail", "pass"]
+    assert {p["causes"][0]["name"] for p in photos[:3]} == {"bgr"}
+
+
+def test_a_frame_that_is_no_number_is_said(sequence: list[Dump], tmp_path: Path) -> None:
+    for told in ("-1", "two", "1e3", "9" * 16):
+        path = tmp_path / "a.npz"
+        metadata = {**sequence[0].metadata, "frame": told}
+        write_dump(replace(sequence[0], metadata=metadata), path)
+        with pytest.raises(DumpError, match=r"'frame' is .* a whole number of frames"):
+            read_dump(path)
 
 
 def test_heads_that_share_a_scale_fail_and_are_named(folder: Path) -> None:

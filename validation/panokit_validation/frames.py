@@ -1,77 +1,159 @@
-"""Maps that are a frame late: the result of a dump that came before in the same run.
+"""Results that are a frame late: what a dump holds is that of a dump just before it.
 
-One dump alone cannot show it, for the map is right, only not this photo's.
+One dump alone cannot show it, for the result is right, only not this photo's.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
-from panokit.decoding import PostprocessConfig
+from numpy.typing import NDArray
+
+from panokit.decoding import PanopticMap, PostprocessConfig
 from panokit.dump import Dump
 from panokit.errors import PanokitError
 from panokit.photo import Photo
+from panokit.runtime import dequantize
 from panokit.segmenter import Segmenter
 from panokit_validation import evidence
+from panokit_validation.contracts import ContractReference
 from panokit_validation.diagnosis import UNKNOWN, Cause
 from panokit_validation.faults import FAULTS
 from panokit_validation.reference import ReferenceStages, told_classes
-from panokit_validation.verdict import PhotoVerdict, Verdict
+from panokit_validation.verdict import PhotoVerdict
 
-__all__ = ["Frames"]
+__all__ = ["KEPT", "Frame", "with_earlier"]
+
+STALE = "stale-photo"
 
 KEPT = 3
-"""Frames that are remembered."""
+"""Frames before a dump that its result may belong to."""
 
 MOST_DIFFERENT = 0.02
 """Share of the pixels that may differ from the earlier frame's map, for other kernels' sake."""
 
+CLEARLY = 0.5
+"""An earlier frame's result must be nearer than this share of the distance to the own one: on a
+still scene all frames are alike."""
 
-class Frames:
-    """Remembers the last dumps, and recognises their maps."""
 
-    def __init__(self) -> None:
-        self._last: deque[ReferenceStages] = deque(maxlen=KEPT)
+@dataclass(frozen=True)
+class Frame:
+    """A dump, what it is judged by, and its photo if that lies elsewhere."""
 
-    def seen(
-        self, dump: Dump, segmenter: Segmenter, photo: Photo | None, verdict: PhotoVerdict
-    ) -> PhotoVerdict:
-        """The verdict on the next dump; where nothing explains its map, and an earlier frame's is
-        the same, with that as the cause."""
-        if not isinstance(segmenter.bundle.manifest.postprocessing, PostprocessConfig):
-            return verdict
-        if verdict.first_bad_stage == "panoptic" and _is_open(verdict):
-            name, left = self._earlier(dump, segmenter)
-            if name:
-                verdict = replace(verdict, causes=(_late(name, 1 - left), *verdict.causes[1:]))
-        self._last.append(ReferenceStages(dump, segmenter, photo))
+    dump: Dump
+    segmenter: Segmenter
+    photo: Photo | None = None
+
+    @property
+    def reference(self) -> ReferenceStages | ContractReference:
+        """What the reference makes of it."""
+        settings = self.segmenter.bundle.manifest.postprocessing
+        kind = ReferenceStages if isinstance(settings, PostprocessConfig) else ContractReference
+        return kind(self.dump, self.segmenter, self.photo)
+
+    @property
+    def number(self) -> int | None:
+        """Which frame of its sequence it is, if the dump tells."""
+        told = self.dump.metadata.get("frame")
+        return None if told is None else int(told)
+
+
+def with_earlier(verdict: PhotoVerdict, frame: Frame, before: Iterable[Frame]) -> PhotoVerdict:
+    """The verdict on a dump that fails; where its first wrong stage is what one of the frames
+    ``before`` it (nearest first) has to give, with that as the cause."""
+    stage = verdict.first_bad_stage
+    if stage is None or _is_explained(verdict, stage):
         return verdict
-
-    def _earlier(self, dump: Dump, segmenter: Segmenter) -> tuple[str, float]:
-        """The name of the earlier frame whose map this is, and the share that differs."""
-        best = ("", MOST_DIFFERENT)
-        ids, channels = dump.tensors["panoptic"], told_classes(dump)
-        for earlier in reversed(self._last):
-            if earlier.segmenter is not segmenter or earlier.dump.name == dump.name:
-                continue
-            try:
-                expected = earlier.given_panoptic
-            except PanokitError:
-                continue
-            if expected is None:
-                continue
-            left = evidence.map_difference(ids, expected.ids, (channels, expected.channels))
-            if left < best[1]:
-                best = (earlier.dump.name, left)
-        return best
+    own = frame.reference
+    for back, earlier in enumerate(before, 1):
+        if earlier.segmenter is not frame.segmenter or earlier.dump.name == frame.dump.name:
+            continue
+        try:
+            left = _left(stage, own, earlier.reference)
+        except PanokitError:
+            continue
+        if left is not None:
+            cause = _late(stage, frame, earlier, back, 1 - left)
+            others = [c for c in verdict.causes if c.stage != stage or not c.alarm]
+            return replace(verdict, causes=(cause, *others))
+    return verdict
 
 
-def _is_open(verdict: PhotoVerdict) -> bool:
+def _is_explained(verdict: PhotoVerdict, stage: str) -> bool:
+    """Whether the diagnosis has something better. A map that a fault of the bank explains is that
+    fault's; an input is not: nothing looks like another photo."""
     alarms = [c for c in verdict.causes if c.alarm]
-    return verdict.verdict is Verdict.FAIL and bool(alarms) and alarms[0].name == UNKNOWN
+    if not alarms or alarms[0].certain:
+        return bool(alarms)
+    return stage != "input" and alarms[0].name not in (UNKNOWN, STALE)
 
 
-def _late(name: str, explained: float) -> Cause:
-    fault = FAULTS["stale-photo"]
-    return Cause(fault.name, "panoptic", fault.title, fault.advice, explained, name, certain=True)
+def _left(
+    stage: str,
+    own: ReferenceStages | ContractReference,
+    earlier: ReferenceStages | ContractReference,
+) -> float | None:
+    """The share of a stage's difference that is left if it is the earlier frame's; None if it is
+    not that."""
+    if stage == "panoptic":
+        expected = _decoded(earlier)
+        if expected is None:
+            return None
+        channels = told_classes(own.dump), expected.channels
+        left = evidence.map_difference(own.dump.tensors["panoptic"], expected.ids, channels)
+        return left if left < MOST_DIFFERENT else None
+    if stage == "input":
+        return _nearer([(own.device_image, own.image, earlier.image)])
+    if stage not in own.device_raw:
+        return None
+    given, before = _given_raw(own), _given_raw(earlier)
+    if given is None or before is None:
+        return None
+    specs = own.artifact.outputs
+    heads = [dequantize(raw, specs) for raw in (own.device_raw, given, before)]
+    return _nearer([tuple(h[name] for h in heads) for name in own.device_raw])
+
+
+def _nearer(triples: list[tuple[NDArray[Any] | None, ...]]) -> float | None:
+    """How near values are to the earlier frame's, as a share of how far they are from their own
+    (the worst of several tensors); None if that is no frame's result."""
+    worst = 0.0
+    for values, own, earlier in triples:
+        if values is None or own is None or earlier is None or values.shape != earlier.shape:
+            return None
+        left = evidence.noise_to_signal(values, earlier)
+        base = evidence.noise_to_signal(values, own)
+        if left > MOST_DIFFERENT or left >= CLEARLY * base:
+            return None
+        worst = max(worst, left / base)
+    return worst
+
+
+def _given_raw(reference: ReferenceStages | ContractReference) -> dict[str, NDArray[Any]] | None:
+    """The heads that a dump's own input gives."""
+    if isinstance(reference, ReferenceStages):
+        return reference.given_raw
+    return reference.raw
+
+
+def _decoded(reference: ReferenceStages | ContractReference) -> PanopticMap | None:
+    """The map that a dump's own heads give."""
+    if isinstance(reference, ReferenceStages):
+        return reference.given_panoptic
+    return reference.decode()
+
+
+def _late(stage: str, frame: Frame, earlier: Frame, back: int, explained: float) -> Cause:
+    fault = FAULTS[STALE]
+    if frame.number is not None and earlier.number is not None:
+        frames = frame.number - earlier.number
+        count = "1 frame" if abs(frames) == 1 else f"{abs(frames)} frames"
+        when = f"{count} {'later' if frames < 0 else 'earlier'}"
+    else:
+        when = "the one before" if back == 1 else f"{back} before"
+    name = earlier.dump.name
+    title = f"{fault.title}: {name}, {when}"
+    return Cause(fault.name, stage, title, fault.advice, explained, name, certain=True)

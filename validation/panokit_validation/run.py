@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,7 @@ from panokit._places import plain_file
 from panokit.bundle import MANIFEST, hash_path
 from panokit.errors import ArgumentError
 from panokit.pool import Done, in_order
+from panokit_validation.frames import KEPT
 from panokit_validation.sources import DumpRef, find_dumps
 from panokit_validation.worker import Outcome, RunConfig, Worker
 
@@ -52,12 +54,20 @@ def validate_dumps(
             worker.bundle.manifest.artifact(config.artifact)
         _ = worker.bundle, worker.photos
         root = worker.bundle.root
-    refs = find_dumps(sources)
+    refs = _with_before(find_dumps(sources))
     with ExitStack() as stack:
         finished = _State(Path(state), config, root) if state is not None else None
         if finished is not None:
             stack.callback(finished.close)
         yield from _stream(refs, config, jobs, ray, finished)
+
+
+def _with_before(refs: Iterable[DumpRef]) -> Iterator[DumpRef]:
+    """The references, each with those just before it: its result may be one of theirs."""
+    before: tuple[DumpRef, ...] = ()
+    for ref in refs:
+        yield replace(ref, before=before)
+        before = (ref, *before)[:KEPT]
 
 
 def _stream(

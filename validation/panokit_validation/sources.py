@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -21,6 +21,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from panokit._reading import is_sidecar
+from panokit._text import by_number
 from panokit.dump.model import MAX_DUMP_BYTES, MAX_METADATA_BYTES, Dump
 from panokit.dump.read import (
     SUFFIXES,
@@ -47,12 +48,14 @@ class DumpRef:
 
     ``problem`` is why it cannot be opened, where that was seen when it was found. ``name`` stands
     for the container where people read it: reports are passed on, and nobody's folders are in them.
+    ``before`` are the dumps that came just before it, nearest first.
     """
 
     container: str
     member: str = ""
     problem: str = ""
     name: str = ""
+    before: tuple[DumpRef, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -102,8 +105,8 @@ def _expand(container: str) -> Iterator[DumpRef]:
 def _find_in_folder(root: Path) -> Iterator[DumpRef]:
     home = root.resolve()
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not is_sidecar(f))
-        for name in sorted(files):
+        folders[:] = sorted((f for f in folders if not is_sidecar(f)), key=by_number)
+        for name in sorted(files, key=by_number):
             path = Path(folder) / name
             if not name.lower().endswith((*SUFFIXES, ".zip")) or name.startswith("."):
                 continue
@@ -130,7 +133,7 @@ def _find_on_web(url: str) -> Iterator[DumpRef]:
 def _find_remote(url: str) -> Iterator[DumpRef]:
     try:
         fs, root = _filesystem(url)
-        paths = sorted(fs.find(root)) if fs.isdir(root) else [root]
+        paths = sorted(fs.find(root), key=by_number) if fs.isdir(root) else [root]
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, MissingExtraError):
             raise
@@ -160,7 +163,9 @@ def _find_in_archive(container: str) -> Iterator[DumpRef]:
         yield DumpRef(container, problem=problem)
         return
     seen: set[str] = set()
-    for name, info in sorted(((_member_path(i), i) for i in infos), key=lambda pair: pair[0]):
+    for name, info in sorted(
+        ((_member_path(i), i) for i in infos), key=lambda pair: by_number(pair[0])
+    ):
         if name.endswith("/") or is_sidecar(name) or PurePosixPath(name).name.startswith("."):
             continue
         trouble = "is there twice" if name in seen else _unsafe(name) or check_member(info)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,10 @@ from panokit.dump import Dump
 from panokit.errors import PanokitError
 from panokit.photo import Photo, photo_paths
 from panokit.segmenter import Segmenter
-from panokit_validation.frames import Frames
+from panokit_validation.frames import Frame, with_earlier
 from panokit_validation.sources import DumpOpener, DumpRef
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
-from panokit_validation.verdict import validate_dump
+from panokit_validation.verdict import Verdict, validate_dump
 from panokit_validation.words import sentence_of
 
 __all__ = ["Outcome", "RunConfig", "Worker"]
@@ -73,7 +73,6 @@ class Worker:
         self.config = config
         self._opener = DumpOpener()
         self._segmenters: dict[str | None, Segmenter] = {}
-        self._frames = Frames()
 
     def __enter__(self) -> Worker:
         return self
@@ -115,7 +114,8 @@ class Worker:
             manifest = segmenter.bundle.manifest
             config, sources = thresholds_for(manifest, segmenter.artifact, self.config.thresholds)
             verdict = validate_dump(dump, segmenter, config, photo, diagnose=self.config.diagnose)
-            verdict = self._frames.seen(dump, segmenter, photo, verdict)
+            if verdict.verdict is Verdict.FAIL and self.config.diagnose:
+                verdict = with_earlier(verdict, Frame(dump, segmenter, photo), self._earlier(ref))
         except PanokitError as error:
             return Outcome(ref.label, reason=_reason(ref, error))
         except MemoryError:
@@ -129,6 +129,14 @@ class Worker:
         data["artifact"] = segmenter.artifact.name
         data["threshold_sources"] = sources
         return Outcome(ref.label, data)
+
+    def _earlier(self, ref: DumpRef) -> Iterator[Frame]:
+        """What came just before a dump, nearest first; what cannot be opened is left out."""
+        for earlier in ref.before:
+            try:
+                yield Frame(*self.open(earlier))
+            except (PanokitError, MemoryError):
+                continue
 
 
 def _reason(ref: DumpRef, error: PanokitError) -> str:

@@ -57,6 +57,7 @@ METADATA = (
     "compute_unit",
     "placement",
     "run",
+    "frame",
     "photo",
 )
 MAX_DUMP_BYTES = 1_000_000_000
@@ -252,6 +253,10 @@ def check_metadata(path: Where, metadata: Any) -> dict[str, str]:
     if text.get("format", FORMAT) != FORMAT:
         reason = f"expected the format {FORMAT!r}, got {text['format'][:80]!r}"
         raise DumpError(path, f"{reason}; it was written for another version of Panokit")
+    frame = text.get("frame", "0")
+    if not (frame.isascii() and frame.isdigit() and len(frame) <= 15):
+        expected = "a whole number of frames since the sequence began"
+        raise DumpError(path, f"metadata 'frame' is {frame[:40]!r}; expected {expected}")
     return text
 
 
