@@ -279,6 +279,7 @@ def test_edits_json_file(tmp_path: Path) -> None:
     assert data["version"] == 1
     assert data["edits"][3] == {
         "do": "remove", "pick": {"tap": [110, 100]}, "margin": 2.0, "shadow": True,
+        "anyway": False,
     }  # fmt: skip
     assert EditList.load(tmp_path / "edits.json") == edits
 
