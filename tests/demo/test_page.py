@@ -362,6 +362,27 @@ def test_taps_correct_the_selected_object(page: Any) -> None:
     assert page.locator("#correct-about").is_hidden()
 
 
+def test_strokes_correct_the_selected_object(page: Any) -> None:
+    open_sample(page, "astronaut")
+    page.click("#tab-edit")
+    tap(page, 0.35, 0.3)
+    page.locator("#correct label", has_text="Take away").click()
+    box = page.locator("#marks").bounding_box()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.6 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.35 * box["width"], box["y"] + 0.9 * box["height"], steps=20)
+    page.mouse.up()
+    page.wait_for_selector("#correct-about:has-text('0 added, 1 taken away')")
+    assert page.inner_text("#picked-title") == "The person"  # the stroke's end is no tap
+    page.click("#object-tools [data-do=highlight]")
+    drawn(page)
+    _, data = download(page, "#save-edits")
+    points = json.loads(data)["edits"][0]["pick"]["remove"]
+    assert 10 < len(points) < 60
+    assert points[0] == pytest.approx([0.25 * 512, 0.6 * 512], abs=3)
+    assert points[-1] == pytest.approx([0.35 * 512, 0.9 * 512], abs=8)
+
+
 def test_what_no_class_knows_can_be_cut_out(page: Any) -> None:
     open_sample(page, "coffee")
     page.click("#tab-edit")

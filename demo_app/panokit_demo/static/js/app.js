@@ -45,11 +45,13 @@ const offerOf = (id) => known(state.info.artifacts.find((a) => a.id === id));
 
 const stage = new Stage({
   onSelect: (id, point) => {
-    if (point && editPanel.correctsBy()) void editPanel.correct(point);
+    if (point && editPanel.correctsBy()) void editPanel.correct([point]);
     else if (point && !id && state.tab === "edit") void propose(point);
     else select(id, point);
   },
   onHover: hoverInList,
+  isBrush: () => Boolean(editPanel.correctsBy()),
+  onStroke: (points) => void editPanel.correct(points),
 });
 /** @type {Panokit.Edited | null} */
 let edited = null; // what the edits made; state.edited may be a preview of it

@@ -5,6 +5,7 @@ import { editButtons, percentOf, portraitOf, words } from "./edit_form.js";
 import { byId, complain, element, known, messageOf, save, target } from "./page.js";
 import { title } from "./views.js";
 
+const MAX_POINTS = 1000; // of each way, as picks have it
 const MAX_EDITS_FILE = 200_000;
 
 /**
@@ -40,16 +41,25 @@ export function showEditPanel({ state, editor, pickOf, nameAt, select, showEdite
         )
       : "";
 
+  const strokes = { add: 0, remove: 0 }; // of the selected object, for people to read
+
   /**
-   * Take a point up into the corrections of the selected object, and show it lit up.
-   * @param {Panokit.Pair} point in 0..1
+   * Take a stroke (or a tap: one point) up into the corrections of the selected object, and show it
+   * lit up.
+   * @param {Panokit.Pair[]} points in 0..1
    */
-  async function correct(point) {
+  async function correct(points) {
     const way = correctsBy();
     if (!way) return;
-    state.corrections[way].push(point);
     const { add: more, remove: less } = state.corrections;
-    byId("correct-about").textContent = `${more.length} added, ${less.length} taken away. Now choose what to do.`;
+    if (!more.length && !less.length) Object.assign(strokes, { add: 0, remove: 0 });
+    if (state.corrections[way].length + points.length > MAX_POINTS) {
+      complain("These are more strokes than can be kept; choose what to do with the object first.");
+      return;
+    }
+    state.corrections[way].push(...points);
+    strokes[way]++;
+    byId("correct-about").textContent = `${strokes.add} added, ${strokes.remove} taken away. Now choose what to do.`;
     byId("correct-about").hidden = false;
     await preview();
   }

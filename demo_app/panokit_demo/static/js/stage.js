@@ -6,6 +6,7 @@ import { drawNames, idAt, outline, paintOverlay, title } from "./views.js";
 const stage = byId("stage");
 const marks = byId("marks");
 const cut = byId("cut");
+const DOTS = 0.006; // between the points of a stroke, in shares of the photo's sides
 /** @type {Record<string, number | undefined>} */
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
@@ -23,20 +24,29 @@ export class Stage {
   #painted = { left: [], right: [] };
   /** @type {Panokit.Pair} */
   #size = [1, 1];
+  /** @type {Panokit.Pair[] | null} */
+  #stroke = null; // that is being drawn
+  #dragged = false; // the click that ends a stroke is no tap
 
   /**
    * @param {{
    *   onSelect: (id: number, point: Panokit.Pair | null) => void,
    *   onHover: (id: number) => void,
-   * }} listeners
+   *   isBrush: () => boolean,
+   *   onStroke: (points: Panokit.Pair[]) => void,
+   * }} listeners `isBrush()`: whether dragging draws a stroke, which `onStroke` takes
    */
-  constructor({ onSelect, onHover }) {
+  constructor({ onSelect, onHover, isBrush, onStroke }) {
     this.onSelect = onSelect;
     this.onHover = onHover;
+    this.#listenToBrush(isBrush, onStroke);
     new ResizeObserver(() => this.#drawMarks()).observe(stage);
-    marks.addEventListener("click", (event) => this.onSelect(this.#idAt(event), this.#point(event)));
+    marks.addEventListener("click", (event) => {
+      if (this.#dragged) this.#dragged = false;
+      else this.onSelect(this.#idAt(event), this.#point(event));
+    });
     marks.addEventListener("pointermove", (event) => {
-      if (event.pointerType === "mouse") this.#hover(event);
+      if (event.pointerType === "mouse" && !this.#stroke) this.#hover(event);
     });
     marks.addEventListener("pointerleave", () => this.hover(0));
     marks.addEventListener("keydown", (event) => this.#key(event));
@@ -126,6 +136,7 @@ export class Stage {
     if (this.#hovered !== selected || !outlined) draw(this.#hovered, 50);
     if (outlined) draw(selected, 0);
     if (names) drawNames(context, result, view, ratio);
+    if (this.#stroke) drawStroke(context, this.#stroke);
   }
 
   /**
@@ -173,6 +184,39 @@ export class Stage {
     event.preventDefault();
   }
 
+  /**
+   * @param {() => boolean} isBrush
+   * @param {(points: Panokit.Pair[]) => void} onStroke
+   */
+  #listenToBrush(isBrush, onStroke) {
+    marks.addEventListener("pointerdown", (event) => {
+      this.#dragged = false;
+      if (!event.isPrimary || event.button !== 0 || !isBrush()) return;
+      marks.setPointerCapture(event.pointerId);
+      this.#stroke = [this.#point(event)];
+    });
+    marks.addEventListener("pointermove", (event) => {
+      const stroke = this.#stroke;
+      if (!stroke || !event.isPrimary) return;
+      const [x, y] = this.#point(event);
+      const last = stroke[stroke.length - 1];
+      const inside = x >= 0 && y >= 0 && x < 1 && y < 1;
+      if (!inside || Math.hypot(x - last[0], y - last[1]) < DOTS) return;
+      stroke.push([x, y]);
+      this.#drawMarks();
+    });
+    marks.addEventListener("pointerup", () => {
+      const drawn = this.#stroke;
+      this.#stroke = null;
+      this.#dragged = Boolean(drawn && drawn.length > 1);
+      if (drawn && this.#dragged) onStroke(drawn);
+    });
+    marks.addEventListener("pointercancel", () => {
+      this.#stroke = null;
+      this.#drawMarks();
+    });
+  }
+
   #listenToDivider() {
     const divider = byId("divider");
     cut.addEventListener("input", () => this.setCut(Number(cut.value) / 1000));
@@ -183,5 +227,21 @@ export class Stage {
     divider.addEventListener("pointermove", (event) => {
       if (divider.hasPointerCapture(event.pointerId)) this.setCut(this.#point(event)[0]);
     });
+  }
+}
+
+/**
+ * A stroke, as it is drawn.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Panokit.Pair[]} points in 0..1
+ */
+function drawStroke(context, points) {
+  const line = new Path2D();
+  for (const [x, y] of points) line.lineTo(x * marks.width, y * marks.height);
+  context.lineCap = context.lineJoin = "round";
+  for (const [width, color] of /** @type {[number, string][]} */ ([[0.016, "#000"], [0.01, "#fff"]])) {
+    context.lineWidth = width * Math.max(marks.width, marks.height);
+    context.strokeStyle = color;
+    context.stroke(line);
   }
 }
