@@ -279,27 +279,21 @@ def _by_segment(edit: Edit, result: PanopticResult, scale: Sequence[float], full
     pick = getattr(edit, "pick", None)
     if not isinstance(pick, Pick):
         return edit
-    if not full:
-        add, remove = (
-            tuple((x * scale[0], y * scale[1]) for x, y in points)
-            for points in (pick.add, pick.remove)
-        )
-        pick = replace(pick, add=add, remove=remove)
-    if pick.tap is None:
-        return replace(edit, pick=pick)  # type: ignore[call-arg]  # kinds with a pick only
-    w, h = result.photo.size_wh
-    x, y = pick.tap[0] * scale[0], pick.tap[1] * scale[1]
-    if not (0 <= x < w and 0 <= y < h):
-        size = " by ".join(f"{n / s:.0f}" for n, s in zip((w, h), scale, strict=True))
-        raise ArgumentError(
-            "pick tap",
-            f"pick tap is {list(pick.tap)}; expected a point inside the photo, {size} pixels",
-        )
-    hit = result.at(x, y)
-    # A tap on nothing: a class that no segment has, named by the tap in the message.
-    moved = replace(pick, tap=(x, y))
-    chosen = moved if hit is None else replace(pick, tap=None, segment=hit.id)
-    return replace(edit, pick=chosen)  # type: ignore[call-arg]  # kinds with a pick only
+    small = pick.scaled(scale)
+    placed = pick if full else small
+    if pick.tap is not None and small.tap is not None:
+        w, h = result.photo.size_wh
+        x, y = small.tap
+        if not (0 <= x < w and 0 <= y < h):
+            size = " by ".join(f"{n / s:.0f}" for n, s in zip((w, h), scale, strict=True))
+            raise ArgumentError(
+                "pick tap",
+                f"pick tap is {list(pick.tap)}; expected a point inside the photo, {size} pixels",
+            )
+        hit = result.at(x, y)
+        if hit is not None:
+            placed = replace(placed, tap=None, segment=hit.id)
+    return replace(edit, pick=placed)  # type: ignore[call-arg]  # kinds with a pick only
 
 
 def _with_background(edit: Edit, working: WorkingPhoto) -> Edit:

@@ -281,6 +281,23 @@ def test_edits_of_a_session_by_tap_at_both_sizes(
     assert "me-edited.png" in large.headers["content-disposition"]
 
 
+def test_a_tap_on_void_means_the_same_place_at_every_size(client: TestClient) -> None:
+    opened = client.post("/api/sessions", data={"sample": "coffee"}).json()
+    (w, h), (small_w, small_h) = opened["full_wh"], opened["size_wh"]
+    assert (w, small_w) == (600, 400)
+    edit = {"do": "lift", "pick": {"tap": [0.72 * w, 0.62 * h]}}  # the saucer
+    body = {"edits": {"version": 1, "edits": [edit]}, "format": "png"}
+    url = f"/api/sessions/{opened['session']}"
+    alphas = []
+    for what in ("effect", "download"):
+        answer = client.post(f"{url}/{what}", json=body)
+        assert unquote(answer.headers["x-panokit-message"]) == "Lifted the object."
+        alpha = picture(answer.content).getchannel("A").resize((small_w, small_h))
+        alphas.append(np.asarray(alpha) > 127)
+    small, large = alphas
+    assert (small & large).sum() > 0.7 * (small | large).sum()
+
+
 def test_a_lifted_object_is_transparent_and_no_jpeg(
     session: dict[str, Any], client: TestClient
 ) -> None:

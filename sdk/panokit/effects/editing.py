@@ -193,15 +193,11 @@ def _on_small(edit: Edit, result: PanopticResult, scale: tuple[float, float]) ->
     pick = getattr(edit, "pick", None)
     if pick is None:
         return edit
-    if pick.tap is not None:
-        hit = result.at(*pick.tap)
-        moved = pick.tap[0] * scale[0], pick.tap[1] * scale[1]
-        place = {"tap": moved} if hit is None else {"tap": None, "segment": hit.id}
-        pick = replace(pick, **place)
-    add, remove = (
-        tuple((x * scale[0], y * scale[1]) for x, y in points) for points in (pick.add, pick.remove)
-    )
-    return replace(edit, pick=replace(pick, add=add, remove=remove))  # type: ignore[call-arg]
+    hit = None if pick.tap is None else result.at(*pick.tap)
+    pick = pick.scaled(scale)
+    if hit is not None:
+        pick = replace(pick, tap=None, segment=hit.id)
+    return replace(edit, pick=pick)  # type: ignore[call-arg]
 
 
 def _gone(edit: Edit, untouched: PanopticResult, result: PanopticResult) -> Pick | None:

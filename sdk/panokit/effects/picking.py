@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -85,6 +85,16 @@ class Pick:
         else:
             found = tuple(s for s in result if s.id == self.segment)
         return tuple(s for s in found if s.id not in self.but)
+
+    def scaled(self, scale: Sequence[float]) -> Pick:
+        """The pick for a photo whose width and height are these factors of the photo's."""
+        sx, sy = scale
+
+        def moved(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+            return tuple((x * sx, y * sy) for x, y in points)
+
+        tap = None if self.tap is None else (self.tap[0] * sx, self.tap[1] * sy)
+        return replace(self, tap=tap, add=moved(self.add), remove=moved(self.remove))
 
     @property
     def words(self) -> str:
