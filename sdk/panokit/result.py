@@ -23,7 +23,7 @@ from panokit.taxonomy import VOID, Category, Taxonomy
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["PanopticResult", "Segment"]
+__all__ = ["PanopticResult", "Segment", "measured"]
 
 _SHOWN = 1024  # pixels of the longest side in a notebook
 
@@ -359,6 +359,18 @@ def _flat(classes: Iterable[int | str | Iterable[int | str]]) -> Iterator[int | 
             yield one
         else:
             yield from one
+
+
+def measured(segments: Iterable[Segment], id_map: NDArray[np.int32]) -> tuple[Segment, ...]:
+    """Segments with the areas and boxes that they have in a map ``[H,W]``; those of which it has
+    no pixel are left out."""
+    areas = np.bincount(id_map.ravel())
+    boxes = _boxes(id_map, len(areas))
+    return tuple(
+        replace(s, area=int(areas[s.id]), box_xyxy=boxes[s.id])
+        for s in segments
+        if s.id < len(areas) and areas[s.id]
+    )
 
 
 def _areas_and_boxes(

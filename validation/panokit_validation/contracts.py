@@ -101,7 +101,7 @@ class ContractReference:
         return np.clip(np.round(real), 0, 255).astype(np.uint8)
 
     @cached_property
-    def raw(self) -> RawHeads | None:
+    def given_raw(self) -> RawHeads | None:
         """The artifact's heads on the device's input, or on the photo's."""
         image = self.image if self.device_image is None else self.device_image
         return None if image is None else self.as_rows(self.segmenter.runtime.run(image))
@@ -135,7 +135,12 @@ class ContractReference:
         """What the device's map was decoded from: its own heads, those that it lacks from here."""
         if len(self.device_raw) == len(self.settings.head_names()):
             return self.real(self.device_raw)
-        return None if self.raw is None else self.real({**self.raw, **self.device_raw})
+        return None if self.given_raw is None else self.real({**self.given_raw, **self.device_raw})
+
+    @cached_property
+    def given_panoptic(self) -> PanopticMap | None:
+        """The map from the device's heads."""
+        return self.decode()
 
     def decode(self, settings: DecodingSettings | None = None) -> PanopticMap | None:
         """The map from the device's heads, as these settings have it."""
@@ -190,9 +195,9 @@ def compare_contract(reference: ContractReference) -> tuple[tuple[StageCompariso
             reference.device_image, reference.image, tolerance=INPUT_NOISE, data_range=255
         )
         stages.append(StageComparison("input", "photo", a, a))
-    if reference.device_raw and reference.raw is not None:
+    if reference.device_raw and reference.given_raw is not None:
         basis = "photo" if reference.device_image is None else "input"
-        real, own = reference.real(reference.device_raw), reference.real(reference.raw)
+        real, own = reference.real(reference.device_raw), reference.real(reference.given_raw)
         for name, values in real.items():
             values, other = aligned_rows(name, values, own[name], reference.settings)
             if not values.size:
@@ -201,7 +206,7 @@ def compare_contract(reference: ContractReference) -> tuple[tuple[StageCompariso
             agreement = compare_tensors(values, other, tolerance=step, shift=False)
             stages.append(StageComparison(name, basis, agreement))
     if "panoptic" in dump.tensors:
-        decoded = reference.decode()
+        decoded = reference.given_panoptic
         if decoded is None:
             warnings.append("panoptic was not compared: neither heads, input nor photo lead to it")
         else:
@@ -258,7 +263,7 @@ def _power(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 def _head_causes(reference: ContractReference) -> list[Cause]:
     image = reference.image if reference.device_image is None else reference.device_image
-    raw = reference.raw
+    raw = reference.given_raw
     if image is None or raw is None:
         return list(unknown("heads", 0.0).causes)
     device = reference.real(reference.device_raw)
@@ -283,7 +288,7 @@ def _run(reference: ContractReference, fault: ContractFault, image: NDArray[np.u
 
 
 def _map_causes(reference: ContractReference) -> list[Cause]:
-    own = reference.decode()
+    own = reference.given_panoptic
     if own is None:
         return list(unknown("panoptic", 0.0).causes)
     base = 1 - reference.map_agreement(own).equal_pixels

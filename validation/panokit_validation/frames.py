@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from panokit.decoding import PanopticMap, PostprocessConfig
+from panokit.decoding import PostprocessConfig
 from panokit.dump import Dump
 from panokit.errors import PanokitError
 from panokit.photo import Photo
@@ -99,7 +99,7 @@ def _left(
     """The share of a stage's difference that is left if it is the earlier frame's; None if it is
     not that."""
     if stage == "panoptic":
-        expected = _decoded(earlier)
+        expected = earlier.given_panoptic
         if expected is None:
             return None
         channels = told_classes(own.dump), expected.channels
@@ -109,7 +109,7 @@ def _left(
         return _nearer([(own.device_image, own.image, earlier.image)])
     if stage not in own.device_raw:
         return None
-    given, before = _given_raw(own), _given_raw(earlier)
+    given, before = own.given_raw, earlier.given_raw
     if given is None or before is None:
         return None
     specs = own.artifact.outputs
@@ -130,20 +130,6 @@ def _nearer(triples: list[tuple[NDArray[Any] | None, ...]]) -> float | None:
             return None
         worst = max(worst, left / base)
     return worst
-
-
-def _given_raw(reference: ReferenceStages | ContractReference) -> dict[str, NDArray[Any]] | None:
-    """The heads that a dump's own input gives."""
-    if isinstance(reference, ReferenceStages):
-        return reference.given_raw
-    return reference.raw
-
-
-def _decoded(reference: ReferenceStages | ContractReference) -> PanopticMap | None:
-    """The map that a dump's own heads give."""
-    if isinstance(reference, ReferenceStages):
-        return reference.given_panoptic
-    return reference.decode()
 
 
 def _late(stage: str, frame: Frame, earlier: Frame, back: int, explained: float) -> Cause:

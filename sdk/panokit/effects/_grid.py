@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 __all__ = [
     "box_sum",
+    "coarse",
     "each_part",
     "each_stripe",
+    "on_photo",
     "reduce_mean",
     "sample_bilinear",
     "stripes",
@@ -32,6 +34,21 @@ def stripes(size_hw: tuple[int, int], multiple: int = 1) -> Iterator[slice]:
     rows = max(1, STRIPE_PIXELS // (w * multiple)) * multiple
     for start in range(0, h, rows):
         yield slice(start, min(h, start + rows))
+
+
+def coarse(size_hw: tuple[int, ...], side: int) -> tuple[int, tuple[slice, slice]]:
+    """The pixels of a cell's side, for a grid of at most ``side`` cells along, and the slices that
+    take the pixel in the middle of each cell."""
+    step = max(1, -(-max(size_hw) // side))
+    return step, (slice(step // 2, None, step), slice(step // 2, None, step))
+
+
+def on_photo(mask: NDArray[np.bool_], step: int, size_hw: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A mask of a grid of :func:`coarse` as one of the whole picture."""
+    h, w = size_hw
+    wide = mask.repeat(step, 0).repeat(step, 1)
+    missing = ((0, max(0, h - wide.shape[0])), (0, max(0, w - wide.shape[1])))
+    return np.pad(wide, missing, "edge")[:h, :w]
 
 
 def reduce_mean(values: NDArray[Any], factor: int) -> NDArray[Any]:

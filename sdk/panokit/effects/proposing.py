@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit.effects._grid import coarse, on_photo
 from panokit.effects.morphology import dilate
 from panokit.photo import Photo
-from panokit.result import PanopticResult, Segment
+from panokit.result import PanopticResult, Segment, measured
 from panokit.taxonomy import VOID, Category, Taxonomy
 
 __all__ = ["propose"]
@@ -47,11 +48,10 @@ def propose(
     """A region round the point (x, y) in photo pixels, which lies on void: the result in which it
     is a segment, named "object", and the segment. None where no region stands out (the result is
     then as it was); a point outside the photo is an error."""
-    if result.at(x, y) is not None:
-        return result, result.at(x, y)
-    h, w = result.id_map.shape
-    step = max(1, -(-max(h, w) // SIDE))
-    grid = slice(step // 2, None, step), slice(step // 2, None, step)
+    hit = result.at(x, y)
+    if hit is not None:
+        return result, hit
+    step, grid = coarse(result.id_map.shape, SIDE)
     void = dilate(result.id_map[grid] == VOID, 1)
     place = min(int(y) // step, void.shape[0] - 1), min(int(x) // step, void.shape[1] - 1)
     if not void[place]:
@@ -59,21 +59,14 @@ def propose(
     region = _region(_lab(photo.rgb_hwc[grid]), void, place)
     if region.sum() < _LEAST:
         return result, None
-    wide = region.repeat(step, 0).repeat(step, 1)
-    missing = ((0, max(0, h - wide.shape[0])), (0, max(0, w - wide.shape[1])))
-    mask = np.pad(wide, missing, "edge")[:h, :w] & (result.id_map == VOID)
-    ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
-    if not len(ys):
+    mask = on_photo(region, step, result.id_map.shape) & (result.id_map == VOID)
+    number = 1 + max((s.id for s in result), default=0)
+    ids = np.where(mask, number, result.id_map).astype(np.int32)
+    new = Segment(number, _category(result.taxonomy), 1.0, 0, (0, 0, 0, 0))
+    found = measured([new], ids)
+    if not found:
         return result, None
-    segment = Segment(
-        id=1 + max((s.id for s in result), default=0),
-        category=_category(result.taxonomy),
-        score=1.0,
-        area=int(mask.sum()),
-        box_xyxy=(int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1),
-    )
-    ids = np.where(mask, segment.id, result.id_map).astype(np.int32)
-    return replace(result, id_map=ids, segments=(*result.segments, segment)), segment
+    return replace(result, id_map=ids, segments=(*result.segments, *found)), found[0]
 
 
 def _category(taxonomy: Taxonomy) -> Category:

@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.components import components
+from panokit.effects._grid import coarse, on_photo
+from panokit.effects.colors import color_codes, color_histogram
 from panokit.effects.morphology import dilate
 from panokit.effects.picking import Pick
 from panokit.effects.proposing import propose
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
-from panokit.result import PanopticResult, Segment
+from panokit.result import PanopticResult, Segment, measured
+from panokit.taxonomy import VOID
 
 __all__ = ["picked", "refine"]
 
@@ -44,10 +47,9 @@ def picked(
 ) -> tuple[PanopticResult, tuple[Segment, ...]]:
     """The segments of a pick, and the result in which they are corrected as it says. A tap on
     void picks the region that stands out there (:mod:`panokit.effects.proposing`)."""
+    if pick.tap is not None:
+        result = propose(photo, result, *pick.tap)[0]
     segments = pick.find(result)
-    if pick.tap is not None and result.at(*pick.tap) is None:
-        result, proposed = propose(photo, result, *pick.tap)
-        segments = () if proposed is None else (proposed,)
     if segments and (pick.add or pick.remove):
         chosen = min(segments, key=lambda s: _distance(s, (*pick.add, *pick.remove)))
         result = refine(photo, result, chosen.id, add=pick.add, remove=pick.remove)
@@ -68,9 +70,8 @@ def refine(
     ``add`` and ``remove`` are points (x, y) in photo pixels, or strokes: lists of points. What the
     segment loses becomes void; what it gains it takes from whatever was there.
     """
-    segment = result.get(segment_id)
-    step = max(1, -(-max(result.id_map.shape) // SIDE))
-    grid = slice(step // 2, None, step), slice(step // 2, None, step)
+    result.get(segment_id)  # an error if there is none
+    step, grid = coarse(result.id_map.shape, SIDE)
     mask = result.id_map[grid] == segment_id
     yes, no = (_drawn(strokes, step, mask.shape, photo.size_wh) for strokes in (add, remove))
     if not (yes.any() or no.any()):
@@ -83,31 +84,10 @@ def refine(
     parts, areas = components(changed)
     touched = set(np.unique(parts[dilate(yes | no, 1)]).tolist()) - {0}
     changed = np.isin(parts, list(touched)) if areas else changed
-    return _changed(result, segment, changed & found, changed & ~found, step)
-
-
-def _changed(
-    result: PanopticResult,
-    segment: Segment,
-    gained: NDArray[np.bool_],
-    lost: NDArray[np.bool_],
-    step: int,
-) -> PanopticResult:
-    """The result with what a segment gained and lost on the grid."""
-    h, w = result.id_map.shape
     ids = result.id_map.copy()
-    for mask, value in ((gained, segment.id), (lost, 0)):
-        wide = mask.repeat(step, 0).repeat(step, 1)
-        missing = ((0, max(0, h - wide.shape[0])), (0, max(0, w - wide.shape[1])))
-        wide = np.pad(wide, missing, "edge")[:h, :w]
-        ids[wide if value else wide & (ids == segment.id)] = value
-    segments = []
-    for s in result.segments:
-        ys, xs = np.nonzero((ids == s.id).any(1))[0], np.nonzero((ids == s.id).any(0))[0]
-        if len(ys):
-            box = int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
-            segments.append(replace(s, area=int((ids == s.id).sum()), box_xyxy=box))
-    return replace(result, id_map=ids, segments=tuple(segments))
+    ids[on_photo(changed & found, step, ids.shape)] = segment_id
+    ids[on_photo(changed & ~found, step, ids.shape) & (ids == segment_id)] = VOID
+    return replace(result, id_map=ids, segments=measured(result.segments, ids))
 
 
 def _walked(
@@ -143,32 +123,17 @@ def _by_color(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How likely each pixel's colour is the object's, and how sure that is: by the colours under
     the strokes, and for what has no stroke by those of the map."""
-    bins = (rgb_hwc.astype(np.int64) * _BINS) >> 8
-    code = (bins[..., 0] * _BINS + bins[..., 1]) * _BINS + bins[..., 2]
+    code = color_codes(rgb_hwc, _BINS)
     cubes = []
-    for region in (seeds == 1, seeds == 0):
-        around = dilate(region, 2)
-        counts = np.bincount(code[around], minlength=_BINS**3).astype(np.float64)
-        cubes.append(_blurred(counts.reshape(_BINS, _BINS, _BINS)).ravel())
-    for k, region in enumerate((mask, ~mask)):
-        counts = np.bincount(code[region], minlength=_BINS**3).astype(np.float64)
-        counts = _blurred(counts.reshape(_BINS, _BINS, _BINS)).ravel()
-        own = cubes[k].sum()
-        cubes[k] = cubes[k] / max(1.0, own) + (0.15 if own else 1.0) * counts / max(
-            1.0, counts.sum()
-        )
+    for stroke, region in ((seeds == 1, mask), (seeds == 0, ~mask)):
+        own = color_histogram(code, dilate(stroke, 2), _BINS)
+        told = color_histogram(code, region, _BINS)
+        weight = 0.15 if own.any() else 1.0
+        cubes.append(own / max(1.0, own.sum()) + weight * told / max(1.0, told.sum()))
     total = cubes[0] + cubes[1] + 1e-6
     likely = (cubes[0] + 5e-7) / total
     sure = np.abs(2 * likely - 1)
     return likely[code].astype(np.float32), sure[code].astype(np.float32)
-
-
-def _blurred(cube: NDArray[np.float64]) -> NDArray[np.float64]:
-    for axis in range(3):
-        padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)])
-        n = cube.shape[axis]
-        cube = cube + 0.5 * (padded.take(range(n), axis) + padded.take(range(2, n + 2), axis))
-    return cube
 
 
 def _solved(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.components import components
+from panokit.effects._grid import box_sum, coarse, on_photo
 from panokit.effects.morphology import dilate, erode
 from panokit.photo import Photo
 
@@ -39,15 +40,10 @@ def shadow_of(photo: Photo, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         slice(max(0, ys[0] - reach // 3), min(mask.shape[0], ys[-1] + 1 + reach)),
         slice(max(0, xs[0] - reach), min(mask.shape[1], xs[-1] + 1 + reach)),
     )
-    step = max(1, -(-max(mask[window].shape) // SIDE))
-    own = mask[window][step // 2 :: step, step // 2 :: step]
-    rgb = photo.rgb_hwc[window][step // 2 :: step, step // 2 :: step].astype(np.float32)
-    found = _found(rgb, own)
-    if found.any():
-        h, w = mask[window].shape
-        wide_mask = found.repeat(step, 0).repeat(step, 1)
-        missing = ((0, max(0, h - wide_mask.shape[0])), (0, max(0, w - wide_mask.shape[1])))
-        out[window] = np.pad(wide_mask, missing)[:h, :w]
+    size_hw = mask[window].shape
+    step, grid = coarse(size_hw, SIDE)
+    found = _found(photo.rgb_hwc[window][grid].astype(np.float32), mask[window][grid])
+    out[window] = on_photo(found, step, size_hw)
     return out & ~mask
 
 
@@ -80,16 +76,15 @@ def _found(rgb: NDArray[np.float32], own: NDArray[np.bool_]) -> NDArray[np.bool_
         here = parts == number
         if not _SMALLEST * total <= area <= _LARGEST * total or not (here & edge).any():
             continue
-        if float(share[here].mean()) < _DEEP and _ends(here, own):
+        if float(share[here].mean()) < _DEEP and _ends(here):
             kept |= here
     return dilate(kept, max(1, near // 2)) & ~own if kept.any() else kept
 
 
-def _ends(part: NDArray[np.bool_], own: NDArray[np.bool_]) -> bool:
+def _ends(part: NDArray[np.bool_]) -> bool:
     """Whether a part ends within the window, as a shadow does: not at the window's own border,
     where the ground itself gets darker."""
     rim = np.concatenate([part[0], part[-1], part[:, 0], part[:, -1]])
-    del own
     return float(rim.mean()) < 0.03
 
 
@@ -122,12 +117,5 @@ def _mean3(
 
 def _blur(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
     """The mean over a square, twice: the border counts as nothing."""
-    out: NDArray[np.floating] = values
-    for _ in range(2):
-        for axis in (0, 1):
-            total = np.cumsum(out, axis=axis, dtype=np.float64)
-            total = np.concatenate([np.zeros_like(total.take([0], axis)), total], axis=axis)
-            i, n = np.arange(values.shape[axis]), values.shape[axis]
-            upper = total.take(np.minimum(i + radius + 1, n), axis)
-            out = (upper - total.take(np.maximum(i - radius, 0), axis)) / (2 * radius + 1)
-    return out.astype(np.float32)
+    area = (2 * radius + 1) ** 2
+    return (box_sum(box_sum(values, radius) / area, radius) / area).astype(np.float32)

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.components import components
+from panokit.effects._grid import coarse, on_photo
+from panokit.effects.colors import color_codes, color_histogram
 from panokit.effects.morphology import dilate, erode
 from panokit.photo import Photo
 from panokit.result import PanopticResult
@@ -42,8 +44,7 @@ def whole_mask(photo: Photo, result: PanopticResult, ids: Sequence[int]) -> NDAr
     full = result.mask(*ids)
     if not all(result.get(i).is_thing for i in ids):
         return full
-    step = max(1, -(-max(full.shape) // SIDE))
-    grid = slice(step // 2, None, step), slice(step // 2, None, step)
+    step, grid = coarse(full.shape, SIDE)
     small = full[grid]
     if not small.any():
         return full
@@ -54,16 +55,8 @@ def whole_mask(photo: Photo, result: PanopticResult, ids: Sequence[int]) -> NDAr
         return full
     out = full.copy()
     for at, value in ((filled, True), (crumbs, False)):
-        out[_on_photo(at, step, full.shape)] = value
+        out[on_photo(at, step, full.shape)] = value
     return out & ~np.isin(result.id_map, things)
-
-
-def _on_photo(mask: NDArray[np.bool_], step: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """A mask of the grid on the photo."""
-    h, w = shape
-    wide = mask.repeat(step, 0).repeat(step, 1)
-    missing = ((0, max(0, h - wide.shape[0])), (0, max(0, w - wide.shape[1])))
-    return np.pad(wide, missing, "edge")[:h, :w]
 
 
 def _filled(
@@ -71,7 +64,7 @@ def _filled(
 ) -> NDArray[np.bool_]:
     """The islands of a mask that belong to it. Bays that are narrow are closed before."""
     radius = max(1, round(_CLOSED * max(mask.shape)))
-    closed = _shrunk(_grown(mask, radius), radius) | mask
+    closed = erode(dilate(mask, radius), radius) | mask
     parts, areas = components(~closed)
     rim = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     open_parts = set(np.unique(rim).tolist())
@@ -86,7 +79,7 @@ def _filled(
             outside = ~closed & ~_islands(parts, open_parts)
             likely = _background_likelihood(mask, colors, outside)
         if float(likely[island].mean()) < _SEEN_THROUGH:
-            out |= _grown(island, radius) & ~mask
+            out |= dilate(island, radius) & ~mask
     return out
 
 
@@ -100,19 +93,10 @@ def _background_likelihood(
 ) -> NDArray[np.float32]:
     """How likely the colour of each pixel is the background's near the object and not the object's,
     0 to 1, from histograms of both."""
-    ring = _grown(mask, max(2, round(_RING * max(mask.shape)))) & outside
-    bins = (colors >> 5).astype(np.int64)
-    code = (bins[..., 0] * _BINS + bins[..., 1]) * _BINS + bins[..., 2]
-    counts = []
-    for region in (ring, mask):
-        histogram = np.bincount(code[region], minlength=_BINS**3).astype(np.float64)
-        cube = histogram.reshape(_BINS, _BINS, _BINS)
-        for axis in range(3):  # neighbours count half: colours are not sharp
-            padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)])
-            n = cube.shape[axis]
-            cube = cube + 0.5 * (padded.take(range(n), axis) + padded.take(range(2, n + 2), axis))
-        counts.append(cube.ravel() / max(1.0, cube.sum()))
-    back, own = counts
+    ring = dilate(mask, max(2, round(_RING * max(mask.shape)))) & outside
+    code = color_codes(colors, _BINS)
+    counts = [color_histogram(code, region, _BINS) for region in (ring, mask)]
+    back, own = (c / max(1.0, c.sum()) for c in counts)
     share = (back + 1e-9) / (back + own + 2e-9)
     return np.asarray(share[code], np.float32)
 
@@ -122,11 +106,3 @@ def _crumbs(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     parts, areas = components(mask)
     small = [n for n, area in enumerate(areas, 1) if area < _CRUMB * areas[0]]
     return np.isin(parts, small) if small else np.zeros_like(mask)
-
-
-def _grown(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    return dilate(mask, radius) if radius else mask
-
-
-def _shrunk(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    return erode(mask, radius) if radius else mask
