@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from panokit.effects import EditList, Lift, Pick, Recolor
+from panokit.cli.video import step_result
+from panokit.effects import EditList, Lift, Pick, Pixelate, Recolor
 from panokit.effects.proposing import propose
 from panokit.errors import ArgumentError
 from panokit.result import PanopticResult
@@ -104,6 +105,15 @@ def test_edits_take_a_tap_on_void(taxonomy: Taxonomy) -> None:
     _, little = scene(taxonomy)
     assert small.alpha_hw.shape == little.shape
     assert ((small.alpha_hw > 0.5) != little).mean() < 0.02
+
+
+def test_a_tap_on_void_does_nothing_in_a_video(taxonomy: Taxonomy) -> None:
+    """Each frame would have another region."""
+    result, _ = scene(taxonomy)
+    step = Pixelate(Pick(tap=(180, 120)))
+    assert step.apply(result.photo, result).applied
+    assert step_result(step, result.photo, result) is None
+    assert step_result(Pixelate(Pick(tap=(10, 10))), result.photo, result) is not None
 
 
 def test_a_proposed_region_can_be_corrected(taxonomy: Taxonomy) -> None:

@@ -107,8 +107,9 @@ def test_lines_are_crossed_between_their_ends_and_once() -> None:
         LineCounter((1, 1), (1, 1))
 
 
+@pytest.mark.parametrize("name", ["{:04d}", "at-{}"], ids=["padded", "plain"])
 def test_the_command_counts_frames(
-    tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, taxonomy: Taxonomy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Segmenter, "open", lambda *_: ByColor(taxonomy))
     folder = tmp_path / "frames"
@@ -117,13 +118,14 @@ def test_the_command_counts_frames(
         rgb = frame(
             (60, 4 * t, 20, 30, RED), (10, 70 - 4 * t, 16, 20, RED), (120, 60, 20, 20, GREEN)
         )
-        Image.fromarray(rgb).save(folder / f"{t:04d}.png")
+        Image.fromarray(rgb).save(folder / f"{name.format(t)}.png")
     words = ["count", str(folder), "--classes", "person", "--line", "0,60,160,60"]
     run = CliRunner().invoke(
         app, [*words, "--csv", str(tmp_path / "a.csv"), "--json", str(tmp_path / "a.json")]
     )
     assert run.exit_code == 0, run.output
     data = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert [f["frame"] for f in data["frames"]] == [name.format(t) for t in range(12)]
     assert data["totals"] == {"person": 2}
     assert data["lines"][0]["counts"] == {"person": {"forward": 1, "backward": 1}}
     rows = list(csv.reader((tmp_path / "a.csv").read_text("utf-8").splitlines()))

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from panokit._files import write_json, write_text
+from panokit._text import by_number
 from panokit.cli.console import Grid, note, say, show, tracked
 from panokit.cli.options import (
     DO,
@@ -80,9 +81,9 @@ def count(
     per_frame: list[dict[str, Any]] = []
     skipped: list[str] = []
     paths = photo_paths(frames)
-    for name, path in tracked(sorted(paths.items()), "counting"):
+    for name in tracked(sorted(paths, key=by_number), "counting"):
         try:
-            result = segmenter.segment(path)
+            result = segmenter.segment(paths[name])
         except PhotoError as error:
             skipped.append(str(error))
             continue

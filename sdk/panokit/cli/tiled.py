@@ -19,7 +19,7 @@ from panokit.cli.console import note, tracked
 from panokit.errors import UsageError
 from panokit.photo import MAX_PIXELS, Photo
 from panokit.preprocessing import letterbox
-from panokit.result import PanopticResult, Segment
+from panokit.result import PanopticResult, Segment, measured
 from panokit.segmenter import Segmenter
 from panokit.tiles import PhotoWindows, TiledMap, WindowSource, segment_tiles
 from panokit.windows import TiffWindows, is_tiff, tiff_pages
@@ -153,26 +153,9 @@ def _small(windows: WindowSource, found: TiledMap, segments: tuple[Segment, ...]
         rows.append(windows.read(0, top, width, min(band, height - top))[::step, ::step])
     photo = Photo.from_array(np.concatenate(rows))
     ids = np.ascontiguousarray(found.ids[::step, ::step])
-    areas = np.bincount(ids.ravel(), minlength=max([0, *(s.id for s in segments)]) + 1)
-    kept = tuple(
-        Segment(
-            s.id,
-            s.category,
-            s.score,
-            int(areas[s.id]),
-            _divided(s.box_xyxy, step),
-            None,
-        )
-        for s in segments
-        if areas[s.id]
-    )
     transform = letterbox(photo.size_wh, photo.size_wh)
+    kept = measured(segments, ids)
     return PanopticResult(photo, ids, kept, found.segmenter.taxonomy, transform)
-
-
-def _divided(box: tuple[int, int, int, int], step: int) -> tuple[int, int, int, int]:
-    x0, y0, x1, y1 = box
-    return x0 // step, y0 // step, -(-x1 // step), -(-y1 // step)
 
 
 def _write_tiff(path: Path, ids: NDArray[np.int32]) -> None:

@@ -145,11 +145,9 @@ def video(
 def step_result(step: Any, photo: Photo, result: Any) -> NDArray[np.uint8] | None:
     """A frame after an edit; None where there was nothing to do, as when nobody is in the picture
     that the edit picks."""
-    try:
-        made = step.apply(photo, result)
-    except ArgumentError as error:
-        if "segment id" in str(error):  # who is picked is not in this frame
-            return None
-        raise
+    pick = getattr(step, "pick", None)
+    if pick is not None and not pick.find(result):  # a tap on void means nothing here: what it
+        return None  # would pick is another region in each frame
+    made = step.apply(photo, result)
     pixels: NDArray[np.uint8] = made.image_hwc
     return pixels if made.applied and pixels.shape == photo.rgb_hwc.shape else None
