@@ -51,6 +51,12 @@ class Sample:
         """The name without folders and suffix, with characters that every disk takes."""
         return flat_name(self.name, self.number)
 
+    @property
+    def photo_suffix(self) -> str:
+        """The suffix under which the photo is written: its own where programs read it."""
+        suffix = self.photo.suffix.lower()
+        return suffix.replace("jpeg", "jpg") if suffix in PLAIN else ".jpg"
+
 
 def flat_name(name: str, number: int) -> str:
     """A name without folders and suffix, with characters that every disk takes."""

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from panokit import __version__, coco
 from panokit.errors import ArgumentError
+from panokit.extents import extents
 from panokit_datasets.annotation.project import AnnotationProject, Work
-from panokit_datasets.extents import extents
 from panokit_demo.answers import NO_STORE, add_handlers
 from panokit_demo.limits import DemoLimits
 from panokit_demo.security import BodyLimit, Guard, content_security_policy

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from panokit.decoding import PanopticMap
 from panokit.detections import Detections
 from panokit.errors import ArgumentError
+from panokit.extents import extents
 from panokit.outlines import Outline, trace
 from panokit.photo import Photo
 from panokit.preprocessing import TransformRecord
@@ -364,12 +365,11 @@ def _flat(classes: Iterable[int | str | Iterable[int | str]]) -> Iterator[int | 
 def measured(segments: Iterable[Segment], id_map: NDArray[np.int32]) -> tuple[Segment, ...]:
     """Segments with the areas and boxes that they have in a map ``[H,W]``; those of which it has
     no pixel are left out."""
-    areas = np.bincount(id_map.ravel())
-    boxes = _boxes(id_map, len(areas))
+    there = extents(id_map)
     return tuple(
-        replace(s, area=int(areas[s.id]), box_xyxy=boxes[s.id])
+        replace(s, area=there[s.id].area, box_xyxy=there[s.id].box_xyxy)
         for s in segments
-        if s.id < len(areas) and areas[s.id]
+        if s.id in there
     )
 
 
@@ -384,32 +384,10 @@ def _areas_and_boxes(
     pixels = (high[:, None] * wide).ravel()
     areas = np.bincount(used.ravel(), pixels, count).astype(np.intp)
     last_y, last_x = first_y + high, first_x + wide
-    boxes = [
-        (int(first_x[x0]), int(first_y[y0]), int(last_x[x1 - 1]), int(last_y[y1 - 1]))
-        if x1
-        else (0, 0, 0, 0)
-        for x0, y0, x1, y1 in _boxes(used, count)
-    ]
+    boxes = [(0, 0, 0, 0)] * count
+    for number, extent in extents(used).items():
+        x0, y0, x1, y1 = extent.box_xyxy
+        boxes[number] = (
+            int(first_x[x0]), int(first_y[y0]), int(last_x[x1 - 1]), int(last_y[y1 - 1])
+        )  # fmt: skip
     return areas, boxes
-
-
-def _boxes(id_map: NDArray[np.int32], count: int) -> list[tuple[int, int, int, int]]:
-    """The box of every id below ``count`` (right and bottom exclusive; zeros if absent)."""
-    h, w = id_map.shape
-    x0, y0 = np.full(count, w), np.full(count, h)
-    x1, y1 = np.zeros(count, np.intp), np.zeros(count, np.intp)
-    # Runs of equal ids along the rows: far fewer than pixels, and they know their ends.
-    change = np.ones((h, w), bool)
-    change[:, 1:] = id_map[:, 1:] != id_map[:, :-1]
-    rows, starts = np.nonzero(change)
-    ends = np.append(starts[1:], w)
-    ends[np.append(rows[1:] != rows[:-1], True)] = w
-    ids = id_map[rows, starts]
-    np.minimum.at(x0, ids, starts)
-    np.maximum.at(x1, ids, ends)
-    np.minimum.at(y0, ids, rows)
-    np.maximum.at(y1, ids, rows + 1)
-    return [
-        (int(a), int(b), int(c), int(d)) if c else (0, 0, 0, 0)
-        for a, b, c, d in zip(x0, y0, x1, y1, strict=True)
-    ]

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.errors import ArgumentError
+from panokit.extents import extents
 from panokit.photo import Photo
 from panokit.preprocessing import letterbox
 from panokit.result import PanopticResult, Segment
@@ -231,8 +232,13 @@ class _Parts:
         for top in range(0, ids.shape[0], band):
             rows = roots[ids[top : top + band]]
             ids[top : top + band] = rows
-            _measure(rows, top, counts, boxes)
-        order = [r for r in np.flatnonzero(counts).tolist() if r]
+            for value, extent in extents(rows).items():
+                counts[value] += extent.area
+                x0, y0, x1, y1 = extent.box_xyxy
+                box = boxes.setdefault(value, [x0, y0 + top, x1, y1 + top])
+                box[:2] = min(box[0], x0), min(box[1], y0 + top)
+                box[2:] = max(box[2], x1), max(box[3], y1 + top)
+        order = np.flatnonzero(counts).tolist()
         number = np.zeros(len(roots), np.int32)
         number[order] = np.arange(1, len(order) + 1)
         for top in range(0, ids.shape[0], band):
@@ -262,33 +268,6 @@ class _Parts:
             box_xyxy=(x0, y0, x1, y1),
             center_xy=None,
         )
-
-
-def _measure(
-    rows: NDArray[np.int64], top: int, counts: NDArray[np.int64], boxes: dict[int, list[int]]
-) -> None:
-    """Add the areas of a band of the map, and widen the boxes."""
-    counts += np.bincount(rows.ravel(), minlength=len(counts))
-    starts = np.ones(rows.shape, bool)
-    np.not_equal(rows[:, 1:], rows[:, :-1], out=starts[:, 1:])
-    flat = np.flatnonzero(starts)
-    ends = np.append(flat[1:], rows.size)
-    values = rows.ravel()[flat]
-    y, left = np.divmod(flat, rows.shape[1])
-    right = left + (ends - flat)
-    order = np.argsort(values, kind="stable")
-    bounds = np.flatnonzero(np.diff(values[order])) + 1
-    for group in np.split(order, bounds):
-        value = int(values[group[0]])
-        found = [
-            int(left[group].min()),
-            int(y[group].min()) + top,
-            int(right[group].max()),
-            int(y[group].max()) + top + 1,
-        ]
-        box = boxes.setdefault(value, found)
-        box[0], box[1] = min(box[0], found[0]), min(box[1], found[1])
-        box[2], box[3] = max(box[2], found[2]), max(box[3], found[3])
 
 
 def _join(parts: _Parts, a: _Seen, b: _Seen) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from panokit._files import write_json
 from panokit._reading import read_json
+from panokit.coco import ids_to_rgb
 from panokit.errors import ArgumentError, DataError
 from panokit.photo import Photo
 from panokit.taxonomy import Taxonomy
@@ -204,9 +205,7 @@ class AnnotationProject:
 
     def _propose(self, index: int) -> Labels:
         labels = self.propose(self.photo(index))
-        ids = labels.ids
-        rgb = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], -1).astype(np.uint8)
-        write_rgb(self._file(index, ".png"), rgb)
+        write_rgb(self._file(index, ".png"), ids_to_rgb(labels.ids))
         segments = [
             {
                 "id": s.id,

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit._reading import is_sidecar
+from panokit.extents import extents
 from panokit.photo import photo_header
 from panokit.rle import rle_string
 from panokit_datasets.classes import ClassList
-from panokit_datasets.extents import extents
 from panokit_datasets.json_stream import JsonIndex, as_id
 from panokit_datasets.label_png import read_label_png
 from panokit_datasets.problems import Complain, LabelError, Problem
@@ -32,7 +32,7 @@ from panokit_datasets.reader import Options, Truth, folders
 from panokit_datasets.readers._json import JsonReader, classes_of, finite, write_listing
 from panokit_datasets.shapes import MaskProblem, mask_of
 from panokit_datasets.truth import QUARTERS, TruthSegment
-from panokit_datasets.writer import PLAIN, Sample, Writer, write_grey, write_photo
+from panokit_datasets.writer import Sample, Writer, write_grey, write_photo
 
 __all__ = ["CocoInstances", "CocoInstancesWriter"]
 
@@ -351,8 +351,7 @@ class CocoInstancesWriter(Writer):
 
     def write(self, sample: Sample) -> dict[str, Any]:
         stem = sample.flat_name
-        suffix = sample.photo.suffix.lower() or ".jpg"
-        suffix = suffix.replace("jpeg", "jpg") if suffix in PLAIN else ".jpg"
+        suffix = sample.photo_suffix
         write_photo(sample.photo, self.out / self.split / f"{stem}{suffix}")
         width, height = sample.truth.size_wh
         there = extents(sample.truth.ids)

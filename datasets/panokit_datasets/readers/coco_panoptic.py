@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 
 from panokit._files import write_json
 from panokit._reading import is_sidecar
+from panokit.coco import ids_to_rgb
 from panokit.errors import DataError
+from panokit.extents import extents
 from panokit_datasets.classes import ClassList
-from panokit_datasets.extents import extents
 from panokit_datasets.id_png import ids_of, read_id_png
 from panokit_datasets.json_stream import JsonIndex, as_id
 from panokit_datasets.problems import Complain, LabelError
 from panokit_datasets.reader import Options, Truth, folders
 from panokit_datasets.readers._json import MAX_ID, JsonReader, classes_of, finite, write_listing
 from panokit_datasets.truth import TruthSegment
-from panokit_datasets.writer import PLAIN, Sample, Writer, write_photo, write_rgb
+from panokit_datasets.writer import Sample, Writer, write_photo, write_rgb
 
 __all__ = ["CocoPanoptic", "CocoPanopticWriter"]
 
@@ -287,14 +288,12 @@ class CocoPanopticWriter(Writer):
 
     def write(self, sample: Sample) -> dict[str, Any]:
         stem = sample.flat_name
-        suffix = sample.photo.suffix.lower() or ".jpg"
-        suffix = suffix.replace("jpeg", "jpg") if suffix in PLAIN else ".jpg"
+        suffix = sample.photo_suffix
         folder = f"{self.split}/"
         write_photo(sample.photo, self.out / "images" / f"{folder}{stem}{suffix}")
         png = f"{folder}{stem}.png"
         ids = sample.truth.ids
-        rgb = np.stack([ids & 255, (ids >> 8) & 255, ids >> 16], -1).astype(np.uint8)
-        write_rgb(self.out / "panoptic" / png, rgb)
+        write_rgb(self.out / "panoptic" / png, ids_to_rgb(ids))
         there = extents(ids)
         infos = []
         for s in sample.truth.segments:

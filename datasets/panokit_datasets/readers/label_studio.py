@@ -27,7 +27,7 @@ from panokit_datasets.reader import Options, Truth
 from panokit_datasets.readers._files import FilesReader, Item
 from panokit_datasets.shapes import MaskProblem, polygon_mask
 from panokit_datasets.truth import QUARTERS, TruthSegment
-from panokit_datasets.writer import PLAIN, Sample, Writer, write_photo
+from panokit_datasets.writer import Sample, Writer, write_photo
 
 __all__ = ["LabelStudio", "LabelStudioWriter", "pack_brush", "unpack_brush"]
 
@@ -143,9 +143,7 @@ class LabelStudioWriter(Writer):
     kind = "label-studio"
 
     def write(self, sample: Sample) -> dict[str, Any]:
-        suffix = sample.photo.suffix.lower().replace("jpeg", "jpg")
-        suffix = suffix if suffix in PLAIN else ".jpg"
-        name = f"{sample.flat_name}{suffix}"
+        name = f"{sample.flat_name}{sample.photo_suffix}"
         write_photo(sample.photo, self.out / "images" / name)
         width, height = sample.truth.size_wh
         results = []

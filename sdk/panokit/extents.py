@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,14 @@ class Extent(NamedTuple):
     area: int
     bbox: tuple[int, int, int, int]
 
+    @property
+    def box_xyxy(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom; right and bottom exclusive."""
+        x, y, w, h = self.bbox
+        return x, y, x + w, y + h
 
-def extents(ids: NDArray[np.int32]) -> dict[int, Extent]:
+
+def extents(ids: NDArray[np.integer[Any]]) -> dict[int, Extent]:
     """The extent of each id but 0 in a map ``[H,W]``. Pixels are taken in runs along the rows."""
     h, w = ids.shape
     if not ids.size:
