@@ -1,6 +1,6 @@
 """Make the pictures of docs/demo.md: the running demo in a headless Chromium.
 
-    python scripts/make_demo_images.py [--bundle BUNDLE …]
+    python -m scripts.make_demo_images [--bundle BUNDLE …]
 
 Needs Chromium and, for "this device", LiteRT.js (scripts/install_litertjs.py).
 """
@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Playwright, sync_playwright
+
+from tests.toys.chromium import find_chromium
+from tests.toys.fake_camera import camera_options, write_clip
 
 OUT = Path(__file__).parent.parent / "docs" / "images"
 PROGRAM = Path(sys.executable).with_name("panokit")
@@ -77,12 +80,30 @@ def blur(page: Any, percent: int, at: tuple[float, float]) -> None:
     page.wait_for_selector("#edit-message:not(:empty)")
 
 
+def live(playwright: Playwright, url: str) -> None:
+    """The live camera with another background, on a phone's width."""
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.y4m"
+        write_clip(clip)
+        browser = playwright.chromium.launch(
+            executable_path=find_chromium(), args=camera_options(clip)
+        )
+        page = browser.new_context(**PHONE, permissions=["camera"]).new_page()
+        page.goto(url)
+        page.wait_for_selector("body[data-ready=yes]")
+        page.click("#live-start")
+        page.click("#live-effects label:has([value=background])")
+        page.wait_for_selector("#live-about:not(:empty)")
+        page.wait_for_timeout(3000)
+        keep(page, "live")
+        browser.close()
+
+
 def main() -> None:
-    """Write demo-desktop, -phone, -dark and -device."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = os.environ.get("PANOKIT_CHROMIUM") or next(filter(None, map(shutil.which, names)))
+    """Write demo-desktop, -phone, -dark, -device and -live."""
     with running(sys.argv[1:]) as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        live(playwright, url)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         page = browser.new_context(**DESKTOP).new_page()
         start(page, url, "astronaut")
         keep(page, "desktop")

@@ -19,7 +19,7 @@ from panokit.extents import extents
 from panokit_datasets.annotation.project import AnnotationProject, Work
 from panokit_demo.answers import NO_STORE, add_handlers
 from panokit_demo.limits import DemoLimits
-from panokit_demo.security import BodyLimit, Guard, content_security_policy
+from panokit_demo.security import BodyLimit, Guard
 from panokit_demo.server import LOOPBACK
 
 __all__ = ["create_annotate_app"]
@@ -56,8 +56,7 @@ def create_annotate_app(project: AnnotationProject, *, hosts: frozenset[str] = L
     _add_api(app, project)
     app.mount("/static", StaticFiles(directory=static), "static")
     app.add_middleware(BodyLimit, most=MAX_BODY)
-    policy = content_security_policy(page)
-    app.add_middleware(Guard, policy=policy, hosts=hosts, public=frozenset())
+    app.add_middleware(Guard, hosts=hosts, public=frozenset())
     return app
 
 

@@ -15,7 +15,14 @@ from pathlib import Path
 from panokit._files import replacing_folder
 from panokit.errors import PanokitError
 
-__all__ = ["VERSION", "find_litertjs", "install_litertjs", "litertjs_folder", "missing_sentence"]
+__all__ = [
+    "VERSION",
+    "core_module",
+    "find_litertjs",
+    "install_litertjs",
+    "litertjs_folder",
+    "missing_sentence",
+]
 
 VERSION = "2.5.3"
 _NEEDED = (
@@ -39,6 +46,13 @@ def find_litertjs() -> Path | None:
     """Its ``node_modules`` folder, or None where it is not whole."""
     modules = litertjs_folder() / "node_modules"
     return modules if all((modules / name).is_file() for name in _NEEDED) else None
+
+
+def core_module(modules: Path) -> str:
+    """The text of its module, which asks for another by that one's place and not by its name: a
+    page could map names to places, a worker cannot."""
+    text = (modules / "@litertjs/core/dist/index.js").read_text("utf-8")
+    return text.replace('"@litertjs/wasm-utils"', '"../../wasm-utils/dist/index.js"')
 
 
 def missing_sentence() -> str:

@@ -3,18 +3,15 @@ this server may load."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import logging
-import re
 import shlex
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from panokit_demo.names import host_of, is_address
 
-__all__ = ["BelowRoot", "BodyLimit", "Crowd", "Guard", "content_security_policy"]
+__all__ = ["BelowRoot", "BodyLimit", "Crowd", "Guard"]
 
 log = logging.getLogger(__name__)
 
@@ -27,30 +24,20 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 DRAINED_BYTES = 512_000_000
 """So much of a body that is too long is read and thrown away, for the answer to be heard."""
 
-_INLINE_SCRIPT = re.compile(r"<script[^>]*>(?P<body>[^<]+)</script>")
-
-
-def content_security_policy(page: str) -> str:
-    """The policy of a page: its own scripts and styles, the inline import map by its hash, and
-    WebAssembly; nothing from elsewhere."""
-    hashes = [
-        base64.b64encode(hashlib.sha256(m["body"].encode()).digest()).decode()
-        for m in _INLINE_SCRIPT.finditer(page)
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "connect-src 'self'",
+        "worker-src 'self' blob:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
     ]
-    scripts = " ".join(["'self'", "'wasm-unsafe-eval'", *(f"'sha256-{h}'" for h in hashes)])
-    return "; ".join(
-        [
-            "default-src 'none'",
-            f"script-src {scripts}",
-            "style-src 'self'",
-            "img-src 'self' blob: data:",
-            "connect-src 'self'",
-            "worker-src 'self' blob:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        ]
-    )
+)
+"""What a page may load: its own scripts and styles, and WebAssembly; nothing from elsewhere."""
 
 
 class Guard:
@@ -62,12 +49,10 @@ class Guard:
     so pages of these names may send requests whatever name the proxy hands on.
     """
 
-    def __init__(
-        self, app: App, *, policy: str, hosts: frozenset[str], public: frozenset[str]
-    ) -> None:
+    def __init__(self, app: App, *, hosts: frozenset[str], public: frozenset[str]) -> None:
         self._app, self._hosts, self._public = app, hosts | public, public
         self._headers = [
-            (b"content-security-policy", policy.encode()),
+            (b"content-security-policy", POLICY.encode()),
             (b"cross-origin-opener-policy", b"same-origin"),
             (b"cross-origin-embedder-policy", b"require-corp"),
             (b"cross-origin-resource-policy", b"same-origin"),

@@ -27,8 +27,8 @@ from panokit_demo.catalog import Catalog
 from panokit_demo.connections import BoundedProtocol
 from panokit_demo.desk import Desk
 from panokit_demo.limits import DemoLimits
-from panokit_demo.litertjs import find_litertjs
-from panokit_demo.security import BelowRoot, BodyLimit, Crowd, Guard, content_security_policy
+from panokit_demo.litertjs import core_module, find_litertjs
+from panokit_demo.security import BelowRoot, BodyLimit, Crowd, Guard
 from panokit_demo.store import SessionStore
 from panokit_demo.workers import WorkerPool
 
@@ -83,14 +83,12 @@ def create_app(
     add_handlers(app, limits)
     app.include_router(router)
     _add_pages(app)
-    static = resources.files("panokit_demo").joinpath("static")
-    policy = content_security_policy(static.joinpath("index.html").read_text("utf-8"))
     most = max(limits.upload_bytes, limits.dump_bytes) + 300_000
     app.add_middleware(BodyLimit, most=most)
     if root:
         app.add_middleware(BelowRoot, root=root)
     app.add_middleware(Crowd)
-    app.add_middleware(Guard, policy=policy, hosts=hosts, public=public)
+    app.add_middleware(Guard, hosts=hosts, public=public)
     return app
 
 
@@ -109,6 +107,12 @@ def _add_pages(app: FastAPI) -> None:
     app.mount("/static", _Files(directory=static), "static")
     modules = find_litertjs()
     if modules is not None:
+
+        async def core() -> Response:
+            headers = {"Cache-Control": "no-cache"}
+            return Response(core_module(modules), media_type="text/javascript", headers=headers)
+
+        app.get("/litertjs/core/dist/index.js", include_in_schema=False)(core)
         app.mount("/litertjs", _Files(directory=modules / "@litertjs"), "litertjs")
 
 

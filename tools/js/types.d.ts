@@ -3,12 +3,6 @@
  * tensors, elements of the page. `make lint` checks by them; no browser ever sees them.
  */
 
-declare module "@litertjs/core" {
-  /** The bindings that litert.js goes to have no types. */
-  export function loadLiteRt(path: string): Promise<any>;
-  export function getGlobalLiteRt(): any;
-}
-
 declare namespace Panokit {
   type Pair = [number, number];
   type Box = [number, number, number, number]; // x0, y0, x1, y1 in pixels
@@ -24,6 +18,8 @@ declare namespace Panokit {
   type Stored = Numbers | BigInt64Array | BigUint64Array;
   /** A constructor of whole numbers, as quantising an image uses it. */
   interface WholeNumbers {
+    new (length: number): Int8Array | Uint8Array | Int16Array;
+    from(values: { length: number }, map: (_: unknown, index: number) => number): Int8Array | Uint8Array | Int16Array;
     from(values: Numbers, map: (value: number) => number): Int8Array | Uint8Array | Int16Array;
   }
   /** Bytes that a file can be made of. */
@@ -352,6 +348,42 @@ declare namespace Panokit {
     milliseconds: number;
   }
 
+  // Frames of a camera.
+
+  /** A thing of a frame: `mask` [h][w] 0 or 1, its box, and the middle of the box's lower edge. */
+  interface Seen {
+    id: number;
+    category_id: number;
+    mask: Uint8Array;
+    area: number;
+    box: number[];
+    foot: Pair;
+  }
+  /** One object over time: `step` is how far it moved last, `seen` frames it was in, `missed` frames since. */
+  interface Track {
+    number: number;
+    category_id: number;
+    mask: Uint8Array;
+    area: number;
+    foot: Pair;
+    step: Pair;
+    seen: number;
+    missed: number;
+  }
+  type Frame = ImageBitmap | VideoFrame;
+  interface LiveSegment { number: number; channel: number; isthing: number; score: number; seen: number }
+  /** The mean colour of each cell on the photo and how much of it is the subject, RGBA. */
+  interface Guide { data: Uint8Array; size: Pair; moving: Uint8Array | null }
+  interface LiveFrame {
+    guide: Uint8Array;
+    grid: Pair; // columns and rows of the guide and the labels
+    labels: Int32Array;
+    segments: LiveSegment[];
+    subject: boolean; // whether what the effect is about is there
+    place: { scale: Pair; shift: Pair }; // where a place in 0..1 of the frame lies, in cells
+    milliseconds: { read: number; network: number; all: number };
+  }
+
   // What the page shows.
 
   /** Elements of the page that are more than an HTMLElement, by id. */
@@ -366,6 +398,9 @@ declare namespace Panokit {
     "fill-bottom": HTMLInputElement;
     "fill-top": HTMLInputElement;
     left: HTMLSelectElement;
+    "live-shutter": HTMLButtonElement;
+    "live-strength": HTMLInputElement;
+    "live-view": HTMLCanvasElement;
     "load-edits": HTMLInputElement;
     marks: HTMLCanvasElement;
     opacity: HTMLInputElement;

@@ -5,6 +5,7 @@ import { showDevicePanel } from "./device_panel.js";
 import { showEditPanel } from "./edit_panel.js";
 import { Editor } from "./editor.js";
 import { byId, clearComplaint, complain, element, known, megabytes, messageOf, readable, say, target } from "./page.js";
+import { showLivePanel } from "./live_panel.js";
 import { hoverInList, listSegments, summary } from "./segment_list.js";
 import { Stage } from "./stage.js";
 import { colorsLike, insidePoint, makeResult, title } from "./views.js";
@@ -78,6 +79,12 @@ const editPanel = showEditPanel({
   },
 });
 const devicePanel = showDevicePanel({ state, offerOf, setBusy, onResult: showDevice });
+showLivePanel({
+  state, offerOf,
+  onOpen: () => showSection("viewfinder"),
+  onClose: () => showSection("welcome"),
+  onPhoto: (file) => void open({ file }),
+});
 
 
 // What is shown.
@@ -108,6 +115,11 @@ function suited() {
   if (state.tab === "edit") return { left: "photo", right: state.edited ? "edited" : "photo" };
   if (state.tab === "device" && state.device) return { left: segments, right: "device" };
   return { left: "photo", right: segments };
+}
+
+/** @param {"welcome" | "viewfinder" | "bench"} name */
+function showSection(name) {
+  for (const id of ["welcome", "viewfinder", "bench"]) byId(id).hidden = id !== name;
 }
 
 function draw() {
@@ -285,8 +297,7 @@ function begin(answer, picture) {
   state.sides = { left: null, right: null };
   keep(answer.result);
   byId("about").textContent = `${name} · ${w} × ${h} pixels`;
-  byId("welcome").hidden = true;
-  byId("bench").hidden = false;
+  showSection("bench");
   document.body.dataset.state = "open";
   stage.fit(state.photo.size);
   editor.begin(session, name, state.artifact);
@@ -436,8 +447,7 @@ function listenToFiles() {
     if (file) open({ file });
   });
   byId("start-again").addEventListener("click", () => {
-    byId("bench").hidden = true;
-    byId("welcome").hidden = false;
+    showSection("welcome");
     /** @type {HTMLElement | null} */ (document.querySelector(".samples button"))?.focus();
   });
 }

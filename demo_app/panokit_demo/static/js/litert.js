@@ -6,7 +6,6 @@
  * pinned. Tensors are matched by name and shape, never by position.
  */
 
-import { getGlobalLiteRt, loadLiteRt } from "@litertjs/core";
 import { addressOf } from "./api.js";
 
 /** @type {Record<string, { new (buffer: ArrayBuffer): Panokit.Numbers }>} */
@@ -19,11 +18,16 @@ let loading = null;
 
 /** The WebAssembly part, loaded once. */
 async function load() {
-  loading ??= loadLiteRt(addressOf("litertjs/core/wasm/")).catch((error) => {
-    loading = null;
-    throw error;
-  });
-  return (await loading) ?? getGlobalLiteRt();
+  const folder = addressOf("litertjs/core/wasm/");
+  // In a worker it would look for its WebAssembly beside the worker.
+  Object.assign(globalThis, { Module: { locateFile: (/** @type {string} */ name) => folder + name } });
+  loading ??= import(addressOf("litertjs/core/dist/index.js"))
+    .then((core) => core.loadLiteRt(folder))
+    .catch((error) => {
+      loading = null;
+      throw error;
+    });
+  return loading;
 }
 
 /** @param {any} vector of the bindings */

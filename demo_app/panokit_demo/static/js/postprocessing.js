@@ -35,7 +35,7 @@ export function dequantize(data, quantization) {
   if (!quantization) return data instanceof Float32Array ? data : Float32Array.from(data);
   const scale = f32(quantization.scale);
   const zero = quantization.zero_point ?? 0;
-  return Float32Array.from(data, (q) => (q - zero) * scale);
+  return Float32Array.from(data).map((q) => (q - zero) * scale);
 }
 
 /**
@@ -153,7 +153,7 @@ function axis(n, size, start, length) {
  * @param {number} w
  * @returns {Panokit.Grid}
  */
-function makeGrid({ input_wh: [W, H], content_wh: [cw, ch], ...transform }, h, w) {
+export function makeGrid({ input_wh: [W, H], content_wh: [cw, ch], ...transform }, h, w) {
   return { h, w, y: axis(h, H, transform.top, ch), x: axis(w, W, transform.left, cw) };
 }
 

@@ -169,10 +169,16 @@ export function quantizeImage(image, { dtype, scale, zero_point: zero }) {
   };
   const [Type, least, most] = types[dtype];
   const step = Math.fround(scale);
-  return Type.from(image, (value) => {
+  /** @type {(value: number) => number} */
+  const quantize = (value) => {
     const real = Math.fround(value / step);
     let whole = Math.floor(real);
     if (real - whole > 0.5 || (real - whole === 0.5 && whole % 2)) whole += 1;
     return Math.min(most, Math.max(least, whole + zero));
-  });
+  };
+  if (!(image instanceof Uint8Array)) return Type.from(image, quantize);
+  const table = Type.from({ length: 256 }, (_, value) => quantize(value)); // of every value of a byte
+  const out = new Type(image.length);
+  for (let i = 0; i < out.length; i++) out[i] = table[image[i]];
+  return out;
 }
