@@ -39,7 +39,7 @@ def disc(radius: int) -> FloatArray:
     return _float(kernel / kernel.sum())
 
 
-def ours(scene: Scene, radius: int, quality: str = "fast") -> tuple[FloatArray, NDArray[np.uint8]]:
+def ours(scene: Scene, radius: int, quality: str = "good") -> tuple[FloatArray, NDArray[np.uint8]]:
     """panokit.portrait_blur."""
     done = portrait_blur(scene.photo, scene.result, strength=STRENGTH, quality=quality)
     return done.alpha_hw, done.image_hwc

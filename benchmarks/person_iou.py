@@ -59,12 +59,12 @@ PEERS = (
 )
 
 
-def transform_of(photo: Photo, side: int, stretched: bool) -> TransformRecord:
-    """How the photo is laid into a peer's square input."""
+def transform_of(photo: Photo, size_wh: tuple[int, int], stretched: bool) -> TransformRecord:
+    """How the photo is laid into a peer's input."""
     if not stretched:
-        return letterbox(photo.size_wh, (side, side))
-    scale = side / max(photo.size_wh)
-    return TransformRecord(photo.size_wh, (side, side), (side, side), 0, 0, scale)
+        return letterbox(photo.size_wh, size_wh)
+    scale = max(size_wh) / max(photo.size_wh)
+    return TransformRecord(photo.size_wh, size_wh, size_wh, 0, 0, scale)
 
 
 def peer_segmenter(
@@ -76,14 +76,14 @@ def peer_segmenter(
     interpreter = Interpreter(str(folder / peer.file), num_threads=2)
     interpreter.allocate_tensors()
     entry, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    side = int(entry["shape"][1])
+    h, w = (int(side) for side in entry["shape"][1:3])
 
     def predict(photo: Photo) -> Prediction:
-        transform = transform_of(photo, side, stretched)
+        transform = transform_of(photo, (w, h), stretched)
         image = Image.fromarray(photo.rgb_hwc).resize(
             transform.content_wh, Image.Resampling.BILINEAR
         )
-        canvas = np.zeros((side, side, 3), np.uint8)
+        canvas = np.zeros((h, w, 3), np.uint8)
         canvas[transform.content_slices] = np.asarray(image)
         interpreter.set_tensor(entry["index"], peer.prepare(canvas)[None].astype(entry["dtype"]))
         interpreter.invoke()

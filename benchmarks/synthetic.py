@@ -8,6 +8,7 @@ that grid, disturbed, enlarged and cut at one half.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ TAXONOMY = Taxonomy(
     "synthetic",
     (Category(1, "person", True, (220, 20, 60)), Category(2, "wall", False, (70, 70, 70))),
 )
+ARM = ((0.8, 0.35), (2.3, 1.7), (0.9, 3.0))
+"""Shoulder, elbow and hand, in radii of the head from the middle of the shoulders."""
 FINER = 4
 """The matte is drawn this many times larger and averaged."""
 
@@ -40,35 +43,68 @@ class Scene:
     background: FloatArray
 
 
-def scenes(seeds: range, size_wh: tuple[int, int] = (720, 960)) -> list[Scene]:
-    """One scene a seed."""
-    return [_scene(seed, size_wh) for seed in seeds]
+def scenes(seeds: range, size_wh: tuple[int, int] = (720, 960), arms: bool = False) -> list[Scene]:
+    """One scene a seed. ``arms``: hands on the hips, and one sees through the gaps beside them."""
+    return [_scene(seed, size_wh, arms) for seed in seeds]
 
 
-def _scene(seed: int, size_wh: tuple[int, int]) -> Scene:
+def animal_scenes(folder: Path, seeds: range, scale: float = 1.5) -> list[Scene]:
+    """The lemur of PyMatting's examples (its folder data/lemur) before other backgrounds: real fur
+    and whiskers, whose matte is known."""
+    with Image.open(folder / "lemur_alpha.png") as image:
+        size_wh = round(image.width * scale), round(image.height * scale)
+        alpha = np.asarray(image.convert("L").resize(size_wh), np.float32) / np.float32(255)
+    with Image.open(folder / "lemur_foreground.png") as image:
+        foreground = SRGB.to_linear(np.asarray(image.convert("RGB").resize(size_wh)))
+    found = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        name, background = _background(seed, size_wh, rng)
+        found.append(_composite(f"{name}-{seed}", foreground, alpha, background, rng))
+    return found
+
+
+def _scene(seed: int, size_wh: tuple[int, int], arms: bool) -> Scene:
     rng = np.random.default_rng(seed)
     w, h = size_wh
     names = list(sample_photos())
-    kind = seed % (len(names) + 2)
-    if kind < len(names):
-        name = names[kind]
-        background = _photo_light(name, size_wh, rng)
-    else:
-        name = ("gradient", "stripes")[kind - len(names)]
-        background = _drawn(name, size_wh, rng)
+    name, background = _background(seed, size_wh, rng)
     if seed % 2:
         background = _with_lamps(background, rng)
-    body, alpha = _figure(size_wh, rng)
+    body, alpha = _figure(size_wh, rng, arms)
     cloth = _photo_light(names[(seed * 3 + 1) % len(names)], size_wh, rng)
     shades = ([0.010, 0.006, 0.004], [0.10, 0.055, 0.025], [0.45, 0.30, 0.13], [0.30, 0.30, 0.32])
     shade = np.array(shades[seed % 4], np.float32)
     sheen = 0.6 + 0.8 * _smooth_noise((h, w), 12, rng)[..., None]
     foreground = np.where(body[..., None] > 0.5, cloth, shade * sheen).astype(np.float32)
+    return _composite(f"{name}-{seed}", foreground, alpha, background, rng)
+
+
+def _background(
+    seed: int, size_wh: tuple[int, int], rng: np.random.Generator
+) -> tuple[str, FloatArray]:
+    """A sample photo or a drawn pattern, by turns, and its name."""
+    names = list(sample_photos())
+    kind = seed % (len(names) + 2)
+    if kind < len(names):
+        return names[kind], _photo_light(names[kind], size_wh, rng)
+    name = ("gradient", "stripes")[kind - len(names)]
+    return name, _drawn(name, size_wh, rng)
+
+
+def _composite(
+    name: str,
+    foreground: FloatArray,
+    alpha: FloatArray,
+    background: FloatArray,
+    rng: np.random.Generator,
+) -> Scene:
+    """The photo that a camera would take of both, and what a network would find."""
     a = alpha[..., None]
     light = a * foreground + (1 - a) * np.minimum(background, 1)
     codes = SRGB.to_codes(light, np.uint16).astype(np.float32) / 257
     codes += rng.normal(0, 1.2, codes.shape).astype(np.float32)
-    photo = Photo.from_array(np.clip(codes + 0.5, 0, 255).astype(np.uint8), f"{name}-{seed}")
+    photo = Photo.from_array(np.clip(codes + 0.5, 0, 255).astype(np.uint8), name)
     return Scene(photo.name, photo, _result(photo, alpha, rng), alpha, foreground, background)
 
 
@@ -107,7 +143,9 @@ def _with_lamps(light: FloatArray, rng: np.random.Generator) -> FloatArray:
     return out
 
 
-def _figure(size_wh: tuple[int, int], rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def _figure(
+    size_wh: tuple[int, int], rng: np.random.Generator, arms: bool
+) -> tuple[FloatArray, FloatArray]:
     """The body, and body and hair together, each float32 ``[H,W]`` 0..1."""
     w, h = size_wh[0] * FINER, size_wh[1] * FINER
     hair, body = Image.new("L", (w, h)), Image.new("L", (w, h))
@@ -117,7 +155,10 @@ def _figure(size_wh: tuple[int, int], rng: np.random.Generator) -> tuple[FloatAr
     draw.ellipse((cx - rx, cy - ry, cx + rx, cy + ry), fill=255)
     draw.rectangle((cx - rx * 0.5, cy, cx + rx * 0.5, h), fill=255)
     shoulder = cy + ry * 1.35
-    draw.ellipse((cx - rx * 2.4, shoulder, cx + rx * 2.4, shoulder + h), fill=255)
+    if arms:
+        _draw_akimbo(draw, (cx, shoulder), rx, h)
+    else:
+        draw.ellipse((cx - rx * 2.4, shoulder, cx + rx * 2.4, shoulder + h), fill=255)
     draw = ImageDraw.Draw(hair)
     draw.pieslice((cx - rx * 1.15, cy - ry * 1.2, cx + rx * 1.15, cy + ry), 160, 380, fill=255)
     for _ in range(260):
@@ -133,6 +174,17 @@ def _figure(size_wh: tuple[int, int], rng: np.random.Generator) -> tuple[FloatAr
         np.asarray(i.reduce(FINER), np.float32) / np.float32(255) for i in (hair, body)
     )
     return trunk, np.maximum(strands, trunk)
+
+
+def _draw_akimbo(
+    draw: ImageDraw.ImageDraw, top: tuple[float, float], unit: float, bottom: int
+) -> None:
+    """A trunk with the hands on its hips."""
+    x, y = top
+    draw.rounded_rectangle((x - 1.1 * unit, y, x + 1.1 * unit, bottom), unit / 2, fill=255)
+    for side in (-1, 1):
+        points = [(x + side * dx * unit, y + dy * unit) for dx, dy in ARM]
+        draw.line(points, fill=255, width=round(0.55 * unit), joint="curve")
 
 
 def _smooth_noise(size_hw: tuple[int, int], cells: int, rng: np.random.Generator) -> FloatArray:

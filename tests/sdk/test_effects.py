@@ -435,5 +435,29 @@ def test_what_a_person_holds_goes_with_them() -> None:
     result = result_of(rgb, ids, {1: "person", 2: "sky", 3: "bag"})
     pick = effects.Pick(segment=1)
     assert effects.Lift(pick).apply(result.photo, result).alpha_hw[70, 80] == 1
-    apart = effects.Pick(segment=1, but=(3,))
-    assert effects.Lift(apart).apply(result.photo, result).alpha_hw[70, 80] < 0.1
+    for apart in (effects.Pick(segment=1, but=(3,)), effects.Pick(segment=1, held=False)):
+        assert effects.Lift(apart).apply(result.photo, result).alpha_hw[70, 80] < 0.1
+        blurred = effects.BlurBackground(apart).apply(result.photo, result)
+        assert blurred.alpha_hw[70, 80] < 0.1
+        assert effects.Pick.from_json(apart.to_json()) == apart
+    assert "held" not in pick.to_json()
+    with pytest.raises(ArgumentError, match="pick held is 1"):
+        effects.Pick(segment=1, held=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("quality", ["draft", "good", "best"])
+def test_each_quality_finds_a_hair_that_the_mask_misses(quality: str) -> None:
+    if quality == "best":
+        pytest.importorskip("pymatting")
+    rng = np.random.default_rng(0)
+    alpha = np.zeros((240, 240), np.float32)
+    alpha[:, :120] = 1
+    mask = alpha > 0.5
+    alpha[100:102, 120:140] = 1  # the hair
+    rgb = np.where(alpha[..., None] > 0.5, (60, 30, 20), (120, 180, 220))
+    photo = Photo.from_array((rgb + rng.integers(-3, 4, rgb.shape)).astype(np.uint8))
+    matte = soft_matte(photo, mask, cell=3.0, quality=quality)
+    assert matte[100:102, 121:139].mean() > 0.5
+    assert matte[60:90, 125:140].mean() < 0.05
+    assert (matte[:, :90] == 1).all()
+    assert (matte[:, 200:] == 0).all()

@@ -159,7 +159,7 @@ def test_blur_has_the_parameters_of_its_edit_with_limits_and_defaults() -> None:
         "--strength <float range> [0<=x<=1] How strong the blur is (0..1). [default: 0.5]" in text
     )
     assert "--quality <str>" in text
-    assert "(fast or best). [default: fast]" in text
+    assert "(draft, good or best). [default: good]" in text
 
 
 @pytest.mark.parametrize(
@@ -197,12 +197,14 @@ def test_parameters_out_of_their_limits(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((), {"strength": 0.5, "blades": 0, "depth_ramp": False, "quality": "fast"}),
+        ((), {"strength": 0.5, "blades": 0, "depth_ramp": False, "quality": "good"}),
         (
             ("--strength", "0.7", "--blades", "6", "--depth-ramp", "--highlights", "0.1"),
             {"strength": 0.7, "blades": 6, "depth_ramp": True, "highlights": 0.1},
         ),
         (("--tap", "3,4", "--quality", "best"), {"pick": Pick(tap=(3, 4)), "quality": "best"}),
+        (("--segment", "3", "--no-with-held"), {"pick": Pick(segment=3, held=False)}),
+        (("--no-with-held",), {"pick": Pick(class_name="person", held=False)}),
     ],
 )
 def test_blur_builds_the_edit(arguments: tuple[str, ...], expected: dict[str, Any]) -> None:

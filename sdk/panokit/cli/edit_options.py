@@ -1,7 +1,7 @@
 """Options of a command from the parameters of edits, and an edit from the options that were given.
 
 Each parameter is stated once, in the dataclass of its edit. A pick is given by ``--tap``,
-``--class``, ``--segment`` and ``--but``, a fill by ``--color``, ``--gradient`` and
+``--class``, ``--segment``, ``--but`` and so on, a fill by ``--color``, ``--gradient`` and
 ``--background``. Every other parameter is an option of its own name.
 """
 
@@ -51,6 +51,7 @@ PICK = (
     _Option("but", str, "Segment ids to leave out, e.g. 1,4."),
     _Option("add", str, "What belongs to it too: points X,Y, several with semicolons."),
     _Option("remove", str, "What does not belong to it: points X,Y, several with semicolons."),
+    _Option("with_held", bool, "What persons wear or hold comes along, as a bag or a cup.", True),
 )
 FILL = (
     _Option("color", str, "A colour to put behind (#rrggbb)."),
@@ -110,7 +111,7 @@ def edit_from_options(do: str, given: Mapping[str, Any], folder: Path) -> Edit:
     names = {p.name for p in kind.parameters()} if kind else set()
     composed = {o.name for o in (*PICK, *FILL)} - names
     values = {k: v for k, v in given.items() if v not in (None, "") and k not in composed}
-    pick = _pick(given)
+    pick = _pick(given, optional=kind is not None and any(_is_free(p) for p in kind.parameters()))
     if pick is not None:
         values["pick"] = pick.to_json()
     if "fill" in names:
@@ -152,18 +153,24 @@ def _listed(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _pick(given: Mapping[str, Any]) -> Pick | None:
-    """The pick of the options; None if there is none (some edits need none)."""
+def _is_free(p: Parameter) -> bool:
+    """Whether this is a pick that may be left out: then it is all persons."""
+    return p.kind == "pick" and not p.required
+
+
+def _pick(given: Mapping[str, Any], optional: bool) -> Pick | None:
+    """The pick of the options; None if there is none. ``optional``: whether none is needed."""
     tap, class_name, segment = (given.get(o.name) for o in PICK[:3])
+    held = given.get("with_held") is not False
     if not tap and not class_name and segment is None:
-        return None
+        return Pick(class_name="person", held=False) if optional and not held else None
     but = given.get("but") or ""
     try:
         ids = tuple(int(v) for v in but.split(",") if v.strip())
     except ValueError:
         raise ArgumentError("but", f"--but is {but!r}; expected segment ids, e.g. 1,4") from None
     add, remove = (_points(name, given.get(name)) for name in ("add", "remove"))
-    return Pick(_point(tap) if tap else None, class_name or None, segment, ids, add, remove)
+    return Pick(_point(tap) if tap else None, class_name or None, segment, ids, add, remove, held)
 
 
 def _point(text: str, name: str = "tap") -> tuple[float, float]:

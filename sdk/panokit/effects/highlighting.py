@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from panokit.effects.compose import compose, split_layers
 from panokit.effects.edit import ObjectEdit
-from panokit.effects.held import with_held
 from panokit.effects.matting import QUALITY, matte_of
 from panokit.effects.outcome import EffectResult
 from panokit.effects.parameters import about
@@ -34,12 +33,12 @@ class Highlight(ObjectEdit):
     dim: float = field(
         default=0.0, metadata=about("How much darker the rest becomes.", low=0, high=1, start=0.2)
     )
-    quality: str = field(default="fast", metadata=QUALITY)
+    quality: str = field(default="good", metadata=QUALITY)
 
     def change(
         self, photo: Photo, result: PanopticResult, segments: Sequence[Segment], draft: bool
     ) -> EffectResult:
-        ids = with_held(result, segments, self.pick.but)
+        ids = self.pick.whole(result, segments)
         matte = matte_of(photo, result, ids, self.quality)
         weights = photo.space.luminance
         kept = np.float32((1 - self.dim) ** 2.2)  # even steps to the eye

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from panokit.effects.compose import split_layers
 from panokit.effects.edit import ObjectEdit
-from panokit.effects.held import with_held
 from panokit.effects.matting import QUALITY, matte_of
 from panokit.effects.outcome import EffectResult
 from panokit.effects.picking import names_of
@@ -29,12 +28,12 @@ class Lift(ObjectEdit):
     do = "lift"
     title = "Lift"
 
-    quality: str = field(default="fast", metadata=QUALITY)
+    quality: str = field(default="good", metadata=QUALITY)
 
     def change(
         self, photo: Photo, result: PanopticResult, segments: Sequence[Segment], draft: bool
     ) -> EffectResult:
-        ids = with_held(result, segments, self.pick.but)
+        ids = self.pick.whole(result, segments)
         matte = matte_of(photo, result, ids, self.quality)
         layers = split_layers(photo, matte)
         pixels = photo.pixels_hwc.copy()

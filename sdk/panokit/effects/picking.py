@@ -8,6 +8,8 @@ from math import isfinite
 from typing import Any
 
 from panokit.config import read_settings
+from panokit.effects._checks import flag
+from panokit.effects.held import with_held
 from panokit.errors import ArgumentError
 from panokit.result import PanopticResult, Segment
 
@@ -28,7 +30,8 @@ class Pick:
     ``{"segment": 3}``, and ``"but": [1]``.
 
     ``add`` and ``remove`` are points (x, y) in photo pixels of what the network left out of the
-    object, and of what it took for it (:func:`panokit.effects.refining.refine`).
+    object, and of what it took for it (:func:`panokit.effects.refining.refine`). ``held``: whether
+    what picked persons wear or hold comes along (a bag, a cup in the hand).
     """
 
     tap: tuple[float, float] | None = None
@@ -37,6 +40,7 @@ class Pick:
     but: tuple[int, ...] = ()
     add: tuple[tuple[float, float], ...] = ()
     remove: tuple[tuple[float, float], ...] = ()
+    held: bool = True
 
     def __post_init__(self) -> None:
         given = [v for v in (self.tap, self.class_name, self.segment) if v is not None]
@@ -64,6 +68,7 @@ class Pick:
             raise ArgumentError(
                 "pick class", f"pick class is {self.class_name!r}; expected the name of a class"
             )
+        flag("pick held", self.held)
         for name, value in (("segment", self.segment), *(("but", v) for v in self.but)):
             if value is not None and not (
                 isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ID
@@ -85,6 +90,12 @@ class Pick:
         else:
             found = tuple(s for s in result if s.id == self.segment)
         return tuple(s for s in found if s.id not in self.but)
+
+    def whole(self, result: PanopticResult, segments: Sequence[Segment]) -> tuple[int, ...]:
+        """Ids of picked segments, and of what the persons among them wear or hold."""
+        if not self.held:
+            return tuple(s.id for s in segments)
+        return with_held(result, segments, self.but)
 
     def scaled(self, scale: Sequence[float]) -> Pick:
         """The pick for a photo whose width and height are these factors of the photo's."""
@@ -115,7 +126,7 @@ class Pick:
         data |= {"but": list(self.but)} if self.but else {}
         for name, points in (("add", self.add), ("remove", self.remove)):
             data |= {name: [list(p) for p in points]} if points else {}
-        return data
+        return data if self.held else {**data, "held": False}
 
     @classmethod
     def from_json(cls, data: Any) -> Pick:

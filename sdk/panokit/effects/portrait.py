@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from panokit.effects.edit import Edit
-from panokit.effects.held import is_person, wearable, with_held
+from panokit.effects.held import is_person, wearable
 from panokit.effects.lens import blur_background
 from panokit.effects.matting import QUALITY, cell_of, matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
@@ -26,6 +26,9 @@ __all__ = ["NO_PERSON", "BlurBackground", "portrait_blur"]
 
 LARGEST_DISC = 0.04
 """Radius of the disc at full strength, as a share of the photo's mean side √(width·height)."""
+
+PERSONS = Pick(class_name="person")
+"""What is sharp where nothing is picked."""
 
 NO_PERSON = "No person was found, so the photo was left as it is."
 
@@ -60,7 +63,7 @@ class BlurBackground(Edit):
         default=False,
         metadata=about("Let the blur of the ground grow from where the subject stands."),
     )
-    quality: str = field(default="fast", metadata=QUALITY)
+    quality: str = field(default="good", metadata=QUALITY)
 
     def apply(
         self,
@@ -70,7 +73,7 @@ class BlurBackground(Edit):
         draft: bool = False,
         folder: Path | None = None,
     ) -> EffectResult:
-        focus = None
+        focus: list[int] | None = None
         if self.pick is not None:
             check_same_photo(photo, result)
             result, segments = picked(photo, result, self.pick)
@@ -88,7 +91,7 @@ class BlurBackground(Edit):
         subject = _subject(result, focus)
         if not subject:
             return unchanged(photo, NO_PERSON)
-        kept = with_held(result, [result.get(i) for i in subject])
+        kept = (self.pick or PERSONS).whole(result, [result.get(i) for i in subject])
         matte = matte_of(photo, result, kept, self.quality)
         done = blur_background(
             photo,

@@ -80,7 +80,7 @@ class Recolor(ObjectEdit):
         self, photo: Photo, result: PanopticResult, segments: Sequence[Segment], draft: bool
     ) -> EffectResult:
         target = to_oklab(SRGB.to_linear(parse_color(self.color)))[1:]
-        matte = matte_of(photo, result, [s.id for s in segments], "fast")
+        matte = matte_of(photo, result, [s.id for s in segments])
         turn, shift = _plan(photo, matte.alpha_hw, target)
         into, out_of = photo.space.to_srgb.astype(np.float32), np.linalg.inv(photo.space.to_srgb)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from panokit.effects._grid import sample_bilinear
 from panokit.effects.edit import ObjectEdit
-from panokit.effects.held import is_person, with_held
+from panokit.effects.held import is_person
 from panokit.effects.matting import cell_of
 from panokit.effects.morphology import dilate
 from panokit.effects.outcome import EffectResult
@@ -56,7 +56,7 @@ class _Redaction(ObjectEdit):
         covered = np.zeros(result.id_map.shape, np.float32)
         margin = max(1, round(MARGIN_CELLS * cell_of(photo, result)))
         for segment in segments:
-            mask = whole_mask(photo, result, with_held(result, [segment], self.pick.but))
+            mask = whole_mask(photo, result, self.pick.whole(result, [segment]))
             if self.part == "head" and is_person(segment):
                 mask &= head_mask(mask)
             _cover(photo, pixels, mask, margin, self.blocks, soft=self.soft)

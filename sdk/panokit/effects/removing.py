@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.effects.edit import ObjectEdit
-from panokit.effects.held import with_held
 from panokit.effects.inpainting import inpaint
 from panokit.effects.matting import cell_of
 from panokit.effects.morphology import dilate
@@ -72,7 +71,7 @@ class Remove(ObjectEdit):
     def change(
         self, photo: Photo, result: PanopticResult, segments: Sequence[Segment], draft: bool
     ) -> EffectResult:
-        ids = with_held(result, segments, self.pick.but)
+        ids = self.pick.whole(result, segments)
         wide = round(self.margin * cell_of(photo, result))
         hole = whole_mask(photo, result, ids)
         shadow = shadow_of(photo, hole) if self.shadow else np.zeros_like(hole)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from panokit.effects.compose import Paint, compose, split_layers
 from panokit.effects.edit import Edit
 from panokit.effects.fill import Fill
-from panokit.effects.held import with_held
 from panokit.effects.matting import QUALITY, Matte, matte_of
 from panokit.effects.outcome import EffectResult, check_same_photo, unchanged
 from panokit.effects.parameters import about
@@ -63,7 +62,7 @@ class ReplaceBackground(_Filled):
         default=0.5,
         metadata=about("How far objects take on the new background's light.", low=0, high=1),
     )
-    quality: str = field(default="fast", metadata=QUALITY)
+    quality: str = field(default="good", metadata=QUALITY)
 
     def apply(
         self,
@@ -80,7 +79,7 @@ class ReplaceBackground(_Filled):
         result, segments = picked(photo, result, chosen)
         if not segments:
             return unchanged(photo, NO_PERSON if self.pick is None else found_nothing(chosen))
-        ids = with_held(result, segments, chosen.but)
+        ids = chosen.whole(result, segments)
         matte = matte_of(photo, result, ids, self.quality)
         done = _before(photo, matte, self.fill, self.match_light, folder)
         message = f"Put {names_of(segments)} before another background."
@@ -102,7 +101,7 @@ class ReplaceSky(_Filled):
     match_light: float = field(
         default=0.3, metadata=about("How far the land takes on the new sky's light.", low=0, high=1)
     )
-    quality: str = field(default="fast", metadata=QUALITY)
+    quality: str = field(default="good", metadata=QUALITY)
 
     def apply(
         self,
