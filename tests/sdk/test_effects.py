@@ -326,15 +326,22 @@ def test_focus_keeps_one_person_and_what_they_hold() -> None:
     [
         ({"strength": 1.5}, "strength is 1.5; expected a number from 0 to 1"),
         ({"strength": float("nan")}, "strength is nan; expected a number from 0 to 1"),
-        ({"focus": [2]}, r"focus is \[2\]; expected ids of things, some of \[1\]"),
-        ({"focus": [9]}, r"focus is \[9\]; expected .* \[1\]"),
-        ({"focus": []}, r"focus is \[\]; expected .* \[1\]"),
+        ({"focus": [9]}, r"focus is \[9\]; expected ids of segments, some of \[1, 2\]"),
+        ({"focus": []}, r"focus is \[\]; expected .* \[1, 2\]"),
     ],
 )
 def test_wrong_arguments(options: dict[str, object], message: str) -> None:
     result = red_person()
     with pytest.raises(ArgumentError, match=message):
         portrait_blur(result.photo, result, **options)  # type: ignore[arg-type]
+
+
+def test_a_region_can_stay_sharp_too() -> None:
+    result = red_person()
+    done = portrait_blur(result.photo, result, focus=[2])
+    assert done.applied
+    assert (done.alpha_hw[result.mask(2)] > 0.5).mean() > 0.9
+    assert done.message.startswith("Blurred behind the ")
 
 
 def test_the_function_takes_the_fields_of_the_edit() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panokit.effects._grid import (
+    box_sum,
     each_part,
     each_stripe,
     reduce_mean,
@@ -43,6 +44,17 @@ SMALLEST = 24
 
 SEED = 7
 
+DIRECTIONS, ALIKE = 16, 0.03
+"""Directions that lines are continued in, and how far (of 1) the colours at both ends of one may be
+apart."""
+
+HOLD = 0.6
+"""How much of the first guess is kept in the first round on the coarsest grid; then ever less."""
+
+SEAM, STEP = 2, 0.08
+"""Cells on both sides of the hole's border whose light is compared, and the step of light (of 1)
+from which on it is an edge of the picture."""
+
 
 def inpaint(
     photo: Photo,
@@ -69,6 +81,7 @@ def inpaint(
     tones = _tones(full, own, factor)
     coarse_hole, coarse_barred = _coarse(own, factor), _coarse(barred, factor)
     filled, offsets = _complete(tones, coarse_hole, coarse_barred)
+    filled = _without_seam(filled, coarse_hole)
     out = photo.pixels_hwc.copy()
     _draw(out[window], own, barred, filled, offsets, factor)
     return photo.with_pixels(out)
@@ -137,13 +150,98 @@ def _complete(
             break
         levels.append(coarser)
     rng = np.random.default_rng(SEED)
-    guess, offsets = _diffuse(levels[-1].image, levels[-1].hole), None
+    guess, offsets = _continued(levels[-1].image, levels[-1].hole), None
     for k, level in enumerate(reversed(levels)):
         if offsets is not None:
             guess, offsets = _grow(guess, offsets, level)
         rounds = max(2, 10 - 2 * k)
         guess, offsets = _solve(level, guess, offsets, rounds, rng, last=level is levels[0])
     return guess, offsets  # type: ignore[return-value]
+
+
+def _continued(image: FloatArray, hole: NDArray[np.bool_]) -> FloatArray:
+    """The hole filled along straight lines: in every direction a pixel lies between two known ones,
+    and the more alike those are, and the nearer, the more it takes from them. So a horizon or the
+    edge of a wall goes on across the hole, where a smooth filling would blur it."""
+    smooth = _diffuse(image, hole)
+    y, x = np.nonzero(hole)
+    if not len(y):
+        return smooth
+    total = np.zeros((len(y), 4), np.float32)
+    for angle in np.arange(DIRECTIONS) * np.pi / DIRECTIONS:
+        step = np.array([np.sin(angle), np.cos(angle)])
+        step /= np.abs(step).max()
+        ends = [_first_known(image, hole, y, x, way * step) for way in (1, -1)]
+        (one, far, met), (two, away, also) = ends
+        both = met & also
+        unlike = ((one - two) ** 2).sum(-1)
+        weight = np.where(both, np.exp(-unlike / (2 * ALIKE**2)) / (far + away), 0)
+        between = (one * away[:, None] + two * far[:, None]) / (far + away)[:, None]
+        total[:, :3] += between * weight[:, None]
+        total[:, 3] += weight
+    out = smooth.copy()
+    got = total[:, 3] > 1e-6
+    out[y[got], x[got]] = total[got, :3] / total[got, 3:]
+    return out
+
+
+def _first_known(
+    image: FloatArray,
+    hole: NDArray[np.bool_],
+    y: NDArray[np.intp],
+    x: NDArray[np.intp],
+    step: NDArray[np.float64],
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """The first known pixel from each of some pixels in a direction: its value, how many steps away
+    it lies, and whether there is one."""
+    h, w = hole.shape
+    value = np.zeros((len(y), 3), np.float32)
+    far = np.ones(len(y), np.float32)
+    met = np.zeros(len(y), bool)
+    todo = np.arange(len(y))
+    for n in range(1, max(h, w)):
+        py = np.rint(y[todo] + n * step[0]).astype(np.intp)
+        px = np.rint(x[todo] + n * step[1]).astype(np.intp)
+        inside = (py >= 0) & (py < h) & (px >= 0) & (px < w)
+        todo, py, px = todo[inside], py[inside], px[inside]
+        known = ~hole[py, px]
+        value[todo[known]] = image[py[known], px[known]]
+        far[todo[known]], met[todo[known]] = n, True
+        todo = todo[~known]
+        if not len(todo):
+            break
+    return value, far, met
+
+
+def _without_seam(filled: FloatArray, hole: NDArray[np.bool_]) -> FloatArray:
+    """The filling with its light brought to that of the surroundings: what differs across the
+    hole's border, but for texture and edges, fades into the hole."""
+    near = dilate(hole, SEAM + 1) & ~dilate(hole, 1)  # what lies at the rim may be tinged by it
+    rim = hole & dilate(~hole, SEAM)
+    if not near.any() or not rim.any():
+        return filled
+    outside, inside = (_local_mean(filled, where, SEAM) for where in (near, rim))
+    border = hole & dilate(~hole, 1)
+    step = np.where(border[..., None], outside - inside, 0)
+    weight = np.exp(-((step / STEP) ** 2).sum(-1, keepdims=True)) * border[..., None]
+    fields = np.concatenate([step * weight, weight], -1, dtype=np.float32)
+    out = filled.copy()
+    total = np.zeros_like(fields)
+    radius = SEAM
+    while radius < max(hole.shape):
+        share = box_sum(fields, radius) / (2 * radius + 1) ** 2
+        total += (share / (4.0 * radius)).astype(np.float32)
+        radius *= 2
+    change = total[..., :3] / np.maximum(total[..., 3:], 1e-9)
+    out[hole] = np.clip(filled[hole] + change[hole], 0, 1)
+    return out
+
+
+def _local_mean(values: FloatArray, where: NDArray[np.bool_], radius: int) -> FloatArray:
+    """The mean around each cell of the values in ``where`` alone."""
+    weight = where.astype(np.float32)[..., None]
+    sums = box_sum(np.concatenate([values * weight, weight], -1), 2 * radius)
+    return np.asarray(sums[..., :3] / np.maximum(sums[..., 3:], 1e-6), np.float32)
 
 
 def _diffuse(image: FloatArray, hole: NDArray[np.bool_]) -> FloatArray:
@@ -184,9 +282,13 @@ def _solve(
 ) -> tuple[FloatArray, IntArray]:
     """Search and vote in turn."""
     search = _Search(level, offsets, rng)
+    first = guess
     for r in range(rounds):
         search.improve(guess, propagations=2 if r else 3)
         guess = search.vote(guess, sharp=r >= rounds - 1 and last)
+        if offsets is None:  # the first guess holds on for a while: it knows how lines go on
+            hold = np.float32(HOLD * max(0.0, 1 - (r + 1) / (rounds - 1)))
+            guess = (1 - hold) * guess + hold * first
     return guess, search.offsets()
 
 

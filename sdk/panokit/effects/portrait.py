@@ -85,8 +85,8 @@ class BlurBackground(Edit):
     def behind(
         self, photo: Photo, result: PanopticResult, focus: Sequence[int] | None
     ) -> EffectResult:
-        """As :meth:`apply`, with the ids of the things to keep sharp (None: all persons) in place
-        of ``pick``. An id of no thing, or an empty ``focus``, is an ``ArgumentError``."""
+        """As :meth:`apply`, with the ids of the segments to keep sharp (None: all persons) in place
+        of ``pick``. An id of none, or an empty ``focus``, is an ``ArgumentError``."""
         check_same_photo(photo, result)
         subject = _subject(result, focus)
         if not subject:
@@ -113,7 +113,7 @@ def portrait_blur(
 ) -> EffectResult:
     """Blur what is behind the persons of a photo: :class:`BlurBackground` as a function.
 
-    ``focus`` are the segment ids of the things to keep sharp (None: all persons). ``settings`` are
+    ``focus`` are the ids of the segments to keep sharp (None: all persons). ``settings`` are
     fields of :class:`BlurBackground`, such as ``strength``.
     """
     if focus is None:
@@ -122,14 +122,14 @@ def portrait_blur(
 
 
 def _subject(result: PanopticResult, focus: Sequence[int] | None) -> tuple[int, ...]:
-    """Ids of the things in focus; an id in ``focus`` that is no thing is an error."""
+    """Ids of the segments in focus; an id in ``focus`` that is none is an error."""
     if focus is None:
         return tuple(s.id for s in result if is_person(s))
-    known = [s.id for s in result if s.is_thing]
+    known = [s.id for s in result]
     strange = [i for i in focus if i not in known]
     if strange or not len(focus):
         raise ArgumentError(
-            "focus", f"focus is {list(focus)!r}; expected ids of things, some of {known}"
+            "focus", f"focus is {list(focus)!r}; expected ids of segments, some of {known}"
         )
     return tuple(dict.fromkeys(focus))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from panokit.effects.edit import ObjectEdit
 from panokit.effects.inpainting import inpaint
-from panokit.effects.matting import cell_of
+from panokit.effects.matting import cell_of, matte_of
 from panokit.effects.morphology import dilate
 from panokit.effects.outcome import EffectResult, unchanged
 from panokit.effects.parameters import about
@@ -24,6 +24,9 @@ __all__ = ["Remove"]
 
 ON_IT = 0.3
 """An object that makes up this share of the hole's surroundings may be what is behind it."""
+
+RIM = 0.03
+"""The hole holds every pixel with so much of the object: hair, fur and a soft edge too."""
 
 LARGE, MOST = 0.35, 0.5
 """Shares of the photo from which on the message warns that much of the picture is made up, and from
@@ -51,7 +54,7 @@ class Remove(ObjectEdit):
     slow = True
 
     margin: float = field(
-        default=2.0,
+        default=0.5,
         metadata=about(
             "How much wider than the object the hole is, in pixels of the network's input.",
             low=0,
@@ -73,10 +76,10 @@ class Remove(ObjectEdit):
     ) -> EffectResult:
         ids = self.pick.whole(result, segments)
         wide = round(self.margin * cell_of(photo, result))
-        hole = whole_mask(photo, result, ids)
-        shadow = shadow_of(photo, hole) if self.shadow else np.zeros_like(hole)
+        own = whole_mask(photo, result, ids)
+        shadow = shadow_of(photo, own) if self.shadow else np.zeros_like(own)
         shadow &= ~np.isin(result.id_map, [s.id for s in result if s.is_thing])
-        hole = hole | shadow
+        hole = own | shadow | (matte_of(photo, result, ids, "draft").alpha_hw > RIM)
         hole = dilate(hole, wide) if wide else hole
         if hole.all():
             return unchanged(photo, "Nothing of the photo would be left, so it was left as it is.")

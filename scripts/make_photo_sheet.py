@@ -1,0 +1,144 @@
+"""Every effect on every photo at hand, to be looked at: what the pictures still show is in
+docs/effects.md.
+
+    python scripts/make_photo_sheet.py OUT [--more FOLDER] [--bundle BUNDLE] [--rows 6]
+
+Photos are those of the installed packages (scikit-image, scikit-learn, Matplotlib), and those in
+FOLDER, such as wheels that were unpacked there. The object is the largest person, else the largest
+thing, else what a tap on the middle proposes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+
+from panokit import PanopticResult, Photo, Segmenter
+from panokit.effects import (
+    Blur,
+    BlurBackground,
+    Edit,
+    Fill,
+    Highlight,
+    Lift,
+    Pick,
+    Pixelate,
+    Recolor,
+    Remove,
+    ReplaceBackground,
+    ReplaceSky,
+)
+from panokit.errors import PanokitError
+from panokit.samples import sample_photos
+
+SIDE, LABEL = 300, 22
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".avif")
+DUSK = Fill(gradient=("#203060", "#e0a070"))
+PACKAGED = (
+    ("skimage", "data/rocket.jpg"),
+    ("skimage", "data/motorcycle_left.png"),
+    ("skimage", "data/camera.png"),
+    ("skimage", "data/coins.png"),
+    ("skimage", "data/brick.png"),
+    ("skimage", "data/grass.png"),
+    ("skimage", "data/gravel.png"),
+    ("sklearn", "datasets/images/china.jpg"),
+    ("sklearn", "datasets/images/flower.jpg"),
+)
+EFFECTS: dict[str, Callable[[Pick], Edit]] = {
+    "blur_background": lambda pick: BlurBackground(pick, strength=0.6),
+    "lift": Lift,
+    "remove": lambda pick: Remove(pick, anyway=True),
+    "recolor": lambda pick: Recolor(pick, color="#2060c0"),
+    "pixelate": Pixelate,
+    "blur": Blur,
+    "highlight": lambda pick: Highlight(pick, dim=0.6),
+    "replace_background": lambda pick: ReplaceBackground(DUSK, pick),
+    "replace_sky": lambda pick: ReplaceSky(DUSK),
+}
+
+
+def photos(more: list[Path]) -> list[Path]:
+    """The photos of packages, then those in folders."""
+    found = list(sample_photos().values())
+    for package, name in PACKAGED:
+        spec = find_spec(package)
+        places = (spec.submodule_search_locations or []) if spec else []
+        found += [p for p in (Path(place) / name for place in places) if p.is_file()]
+    for folder in more:
+        found += sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    return found
+
+
+def subject(result: PanopticResult) -> Pick:
+    """What the effects are about."""
+    things = sorted((s for s in result if s.is_thing), key=lambda s: -s.area)
+    persons = [s for s in things if s.category.name == "person"]
+    for segment in (*persons, *things):
+        return Pick(segment=segment.id)
+    h, w = result.id_map.shape
+    return Pick(tap=(w / 2, h / 2))
+
+
+def tile(rgb: NDArray[np.uint8], label: str) -> Image.Image:
+    """A picture in its square, with a line of text below."""
+    out = Image.new("RGB", (SIDE, SIDE + LABEL), "white")
+    image = Image.fromarray(rgb)
+    image.thumbnail((SIDE - 4, SIDE - 4))
+    out.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
+    text = ImageDraw.Draw(out)
+    text.text((4, SIDE + 2), label[:46], fill="black", font=ImageFont.load_default(12))
+    return out
+
+
+def row(path: Path, segmenter: Segmenter) -> Image.Image:
+    """A photo, its segments, and every effect."""
+    photo = Photo.open(path)
+    result = segmenter.segment(photo)
+    pick = subject(result)
+    tiles = [tile(photo.rgb_hwc, path.name), tile(np.asarray(result.overlay()), "segments")]
+    for name, make in EFFECTS.items():
+        try:
+            done = make(pick).apply(photo, result)
+            rgb = done.image_hwc
+            if done.transparent:
+                alpha = done.alpha_hw[..., None]
+                rgb = (alpha * rgb + (1 - alpha) * 200).astype(np.uint8)
+            tiles.append(tile(rgb, name if done.applied else f"{name}: nothing done"))
+        except PanokitError as error:
+            tiles.append(tile(photo.rgb_hwc, f"{name}: {error}"))
+    out = Image.new("RGB", (SIDE * len(tiles), SIDE + LABEL), "white")
+    for i, one in enumerate(tiles):
+        out.paste(one, (i * SIDE, 0))
+    return out
+
+
+def main() -> None:
+    """Write sheets of some rows each."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--more", type=Path, action="append", default=[])
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--rows", type=int, default=6)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    segmenter = Segmenter.open(given.bundle)
+    rows = [row(path, segmenter) for path in photos(given.more)]
+    for n in range(0, len(rows), given.rows):
+        part = rows[n : n + given.rows]
+        sheet = Image.new("RGB", (part[0].width, part[0].height * len(part)), "white")
+        for i, one in enumerate(part):
+            sheet.paste(one, (0, i * one.height))
+        sheet.save(given.out / f"sheet-{n // given.rows + 1}.jpg", quality=90)
+    Console().print(f"{len(rows)} photos, {len(EFFECTS)} effects: {given.out}")
+
+
+if __name__ == "__main__":
+    main()
