@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,12 +87,20 @@ class Segment:
         }
 
 
+class Steady(Protocol):
+    """What a video knows of the frames before this one."""
+
+    def matte(self, ids: Sequence[int], alpha_hw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A matte of segments, float32 ``[H,W]`` 0..1, steadied where nothing moves."""
+
+
 @dataclass(frozen=True)
 class PanopticResult:
     """A segmented photo.
 
     ``id_map`` int32 ``[H,W]`` on the photo, 0 = void, else a segment's id; ``segments`` in id
-    order; ``transform`` tells how the photo was laid into the network's input.
+    order; ``transform`` tells how the photo was laid into the network's input. ``steady`` is there
+    for the frames of a video: effects ask it to steady their mattes.
     """
 
     photo: Photo
@@ -101,6 +109,7 @@ class PanopticResult:
     taxonomy: Taxonomy
     transform: TransformRecord
     artifact: str = ""
+    steady: Steady | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_map(

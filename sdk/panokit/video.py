@@ -1,12 +1,16 @@
-"""Frames of a camera, one after the other: maps that do not flicker, objects that keep their ids.
+"""Frames of a camera, one after the other: maps and mattes that do not flicker, objects that keep
+their ids.
 
 Where the picture stands still, a pixel keeps its label until other labels have outvoted it: each
 frame that agrees makes it surer, up to a limit, each that does not makes it less sure. Where the
-picture moves, and after a cut, a frame's own map counts. Latency is one frame and memory two maps.
+picture moves, and after a cut, a frame's own map counts. Mattes go a part of the way to the new one
+where nothing moves, and all of it elsewhere. Latency is one frame; memory two maps, and two mattes
+for each object that an effect is about.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,16 +19,18 @@ from numpy.typing import NDArray
 from panokit.decoding import DecodedSegment, PanopticMap
 from panokit.errors import ArgumentError
 from panokit.photo import Photo
+from panokit.preprocessing import TransformRecord
 from panokit.result import PanopticResult
 from panokit.segmenter import PhotoLike, Segmenter, as_photo
 from panokit.tracking import Tracker
 
-__all__ = ["MapSmoother", "VideoSegmenter", "changed_share"]
+__all__ = ["MapSmoother", "MatteSmoother", "VideoSegmenter", "changed_share"]
 
 _CELL = 4  # pixels of the input that one value of the motion map stands for
 _LEAST_CHANGE = 2.0  # of 255: less than any motion that is seen
 _PER_NOISE = 5.0  # changes so many times the noise are motion
 _MOST_NOISE = 3.0
+_SURE = 2e-3  # what is left of a matte's soft edge below this is none
 _CUT = 0.6
 """Share of the picture from which on a change is a cut."""
 
@@ -41,32 +47,90 @@ class MapSmoother:
         self.hold = hold
         self._labels: NDArray[np.int32] | None = None
         self._sure: NDArray[np.int16] | None = None
-        self._grey: NDArray[np.float32] | None = None
+        self._motion = _Motion()
 
     def update(
         self, labels: NDArray[np.int32], picture_hwc: NDArray[np.uint8]
     ) -> NDArray[np.int32]:
         """The steadied labels of a frame; ``labels`` int32 ``[H,W]`` and ``picture_hwc`` uint8
         ``[H,W,3]`` lie on one grid."""
-        grey = _cells(picture_hwc)
         before, sure = self._labels, self._sure
-        moving = None if self._grey is None else _moving(grey, self._grey)
-        self._grey = grey
+        moving = self._motion.update(picture_hwc)
         fresh = before is None or sure is None or moving is None or before.shape != labels.shape
-        if self.hold == 0 or fresh or moving is None or moving.mean() > _CUT:
+        if self.hold == 0 or fresh or moving is None:
             self._labels = labels.copy()
             self._sure = np.ones(labels.shape, np.int16)
             return labels
         assert before is not None
         assert sure is not None
-        h, w = labels.shape
-        wide = moving.repeat(_CELL, 0).repeat(_CELL, 1)[:h, :w]
+        wide = _wide(moving, labels.shape)
         agrees = labels == before
         sure = np.where(agrees, np.minimum(sure + 1, self.hold), sure - 1)
         switch = ~agrees & ((sure < 0) | wide)
         self._labels = np.where(switch, labels, before)
         self._sure = np.where(switch, self.hold // 2, sure).astype(np.int16)
         return self._labels
+
+
+class MatteSmoother:
+    """Steadies mattes where the picture stands still: :class:`panokit.result.Steady`.
+
+    ``blend``: how far, 0..1, a matte goes to the new one there; 1 leaves mattes as they are.
+    """
+
+    def __init__(self, blend: float = 0.25) -> None:
+        if not 0 < blend <= 1:
+            raise ArgumentError("blend", f"blend is {blend!r}; expected a number above 0, up to 1")
+        self.blend = blend
+        self._motion = _Motion()
+        self._before: dict[tuple[int, ...], NDArray[np.float32]] = {}
+        self._now: dict[tuple[int, ...], NDArray[np.float32]] = {}
+        self._still: NDArray[np.float32] | None = None
+
+    def begin(self, input_hwc: NDArray[np.uint8], transform: TransformRecord) -> None:
+        """Take up a frame: the network's input uint8 ``[H,W,3]`` and where the photo lies in it.
+        Mattes that the last frame did not ask for are forgotten."""
+        from PIL import Image
+
+        self._before, self._now = self._now, {}
+        moving = self._motion.update(input_hwc)
+        self._still = None
+        if moving is not None and self._before:
+            still = 255 * ~_wide(moving, input_hwc.shape[:2])[transform.content_slices]
+            image = Image.fromarray(still.astype(np.uint8)).resize(
+                transform.photo_wh, Image.Resampling.BILINEAR
+            )
+            self._still = np.asarray(image, np.float32) / np.float32(255)
+
+    def matte(self, ids: Sequence[int], alpha_hw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The steadied matte of segments, float32 ``[H,W]`` 0..1."""
+        key = tuple(ids)
+        before = self._before.get(key)
+        if before is not None and self._still is not None and before.shape == alpha_hw.shape:
+            kept = self._still * np.float32(1 - self.blend)
+            alpha_hw = alpha_hw + kept * (before - alpha_hw)
+            alpha_hw[alpha_hw < _SURE] = 0
+            alpha_hw[alpha_hw > 1 - _SURE] = 1
+        self._now[key] = alpha_hw
+        return alpha_hw
+
+
+class _Motion:
+    """Where a picture moves, by cells; None at the beginning and after a cut: then all is new."""
+
+    def __init__(self) -> None:
+        self._grey: NDArray[np.float32] | None = None
+
+    def update(self, picture_hwc: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+        grey = _cells(picture_hwc)
+        moving = None if self._grey is None else _moving(grey, self._grey)
+        self._grey = grey
+        return None if moving is None or moving.mean() > _CUT else moving
+
+
+def _wide(cells: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Cells as pixels of a picture."""
+    return cells.repeat(_CELL, 0).repeat(_CELL, 1)[: shape[0], : shape[1]]
 
 
 def _cells(picture_hwc: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -112,6 +176,7 @@ class VideoSegmenter:
         self.segmenter = segmenter
         self.tracker = Tracker(patience)
         self._smoother = MapSmoother(hold)
+        self._mattes = MatteSmoother() if hold else None
         self._known: dict[int, _Known] = {}
 
     @property
@@ -120,11 +185,14 @@ class VideoSegmenter:
         return self.tracker.totals
 
     def update(self, frame: PhotoLike) -> PanopticResult:
-        """Segment the next frame."""
+        """Segment the next frame. Effects on a result are for before the next frame: they steady
+        their mattes with those of the frame before."""
         photo = as_photo(frame)
         stages = self.segmenter.stages(photo)
         taxonomy, decoded = self.segmenter.taxonomy, stages.panoptic
         raw = PanopticResult.from_map(photo, decoded, taxonomy, stages.transform)
+        if self._mattes is not None:
+            self._mattes.begin(stages.input_hwc, stages.transform)
         tracks = self.tracker.update(raw)
         steady = np.zeros(max((s.id for s in decoded.segments), default=0) + 1, np.int32)
         for s in decoded.segments:
@@ -167,7 +235,7 @@ class VideoSegmenter:
         )
         numbers = np.array([0, *there], np.int32)
         named = tuple(replace(s, id=int(numbers[s.id])) for s in result.segments)
-        return replace(result, id_map=numbers[result.id_map], segments=named)
+        return replace(result, id_map=numbers[result.id_map], segments=named, steady=self._mattes)
 
 
 def _on_grid(picture_hwc: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from panokit.cli.shell import app
 from panokit.errors import ArgumentError, PhotoError
+from panokit.preprocessing import letterbox
 from panokit.segmenter import Segmenter
-from panokit.video import MapSmoother, VideoSegmenter, changed_share
+from panokit.video import MapSmoother, MatteSmoother, VideoSegmenter, changed_share
 
 H, W = 64, 96
 
@@ -52,6 +53,47 @@ def test_labels_that_waver_hold_still_and_those_that_move_do_not() -> None:
     box = (1 - labels).copy()
     box[20:40, 10:30] = 7
     assert np.array_equal(smoother.update(box, noisy(moved, rng)), box)
+
+
+def test_mattes_hold_still_where_nothing_moves_and_follow_what_does() -> None:
+    rng = np.random.default_rng(0)
+    smoother = MatteSmoother()
+    transform = letterbox((2 * W, 2 * H), (W, H))
+    picture = np.full((H, W, 3), 100.0)
+    y, x = np.mgrid[: 2 * H, : 2 * W]
+    truth = np.clip((60 - np.hypot(y - H, x - W)) / 8, 0, 1).astype(np.float32)
+    soft = (truth > 0) & (truth < 1)
+
+    def wavering() -> NDArray[np.float32]:
+        return np.clip(truth + soft * rng.normal(0, 0.1, truth.shape), 0, 1).astype(np.float32)
+
+    steps, mattes = [], []
+    for _ in range(40):
+        smoother.begin(noisy(picture, rng), transform)
+        given = wavering()
+        mattes.append(smoother.matte([3], given))
+        steps.append(np.abs(given - truth)[soft].mean())
+    held = np.mean([np.abs(b - a)[soft].mean() for a, b in pairwise(mattes[10:])])
+    raw = np.mean([np.abs(wavering() - wavering())[soft].mean() for _ in range(20)])
+    assert held < 0.3 * raw
+    assert np.abs(mattes[-1] - truth)[soft].mean() < 0.6 * np.mean(steps)
+    assert (mattes[-1][truth == 0] == 0).all()
+    # A box moves: there the frame's own matte counts, elsewhere the old one holds.
+    moved = picture.copy()
+    moved[8:24, 8:24] = 220
+    new = np.zeros_like(truth)
+    new[16:48, 16:48] = 1
+    smoother.begin(noisy(moved, rng), transform)
+    got = smoother.matte([3], new)
+    assert np.array_equal(got[20:44, 20:44], new[20:44, 20:44])
+    assert got[H, W] == pytest.approx(0.75, abs=0.01)
+    # Another object's matte is its own, and what was not asked for is forgotten.
+    assert np.array_equal(smoother.matte([4], truth), truth)
+    smoother.begin(noisy(moved, rng), transform)
+    smoother.begin(noisy(moved, rng), transform)
+    assert np.array_equal(smoother.matte([3], truth), truth)
+    with pytest.raises(ArgumentError, match="blend is 0; expected a number above 0, up to 1"):
+        MatteSmoother(0)
 
 
 def test_a_cut_and_another_size_begin_anew() -> None:

@@ -287,9 +287,10 @@ def matte_of(
     """The matte of some segments together, each whole."""
     one_of("quality", quality, QUALITIES)
     cell = cell_of(photo, result)
-    return Matte(
-        soft_matte(photo, whole_mask(photo, result, ids), cell, quality), RADIUS_CELLS * cell
-    )
+    alpha = soft_matte(photo, whole_mask(photo, result, ids), cell, quality)
+    if result.steady is not None:
+        alpha = result.steady.matte(ids, alpha)
+    return Matte(alpha, RADIUS_CELLS * cell)
 
 
 def matte(
