@@ -100,7 +100,7 @@ typedef struct pk_center {
 } pk_center;
 
 typedef struct pk_matte_memory {
-    float *guide, *mask, *first, *wide, *trust, *fields, *found;
+    float *guide, *mask, *first, *wide, *fields, *found;
     double *coefficients, *columns, *sums;
     uint8_t *flag, *flag2;
     int32_t *counts;

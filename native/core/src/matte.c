@@ -1,12 +1,12 @@
-/* From the network's coarse mask to a soft matte that follows the photo's own edges: the SDK's fast
- * matte (panokit.effects), two guided filters (He, Sun, Tang 2010) on a grid of at most 512 cells a
+/* From the network's coarse mask to a soft matte that follows the photo's own edges: the SDK's good
+ * matte (panokit.effects), two guided filters (He, Sun, Tang 2010) on a grid of at most 384 cells a
  * side, then the coefficients applied to the photo's own pixels. Equal to the SDK but for the last
  * digits of its sums. */
 #include <string.h>
 
 #include "internal.h"
 
-enum { GUIDE_SIDE = 512, MOMENTS = 13 };
+enum { GUIDE_SIDE = 384, MOMENTS = 13 };
 static const double EPSILON = 2e-5;
 
 size_t pk_matte_cells(void) {
@@ -26,7 +26,7 @@ static int32_t radius_of(double x) {
 
 /* ---- boxes: sums of a window that is cut off at the borders ---- */
 
-/* The cell's `n` numbers that are summed, times its weight. */
+/* The cell's `n` numbers that are summed. */
 typedef void (*terms_of)(const void *context, size_t cell, double *terms);
 
 static void add_row(double *columns, int32_t w, int n, terms_of terms, const void *context,
@@ -70,21 +70,21 @@ static void each_window(int32_t h, int32_t w, int32_t radius, int n, double *col
 /* ---- the guided filter ---- */
 
 typedef struct guided {
-    const float *guide, *values, *weight; /* weight NULL: alike */
-    double *lines;                        /* a (3) and b of every cell */
-    double *out;                          /* their means */
+    const float *guide, *values;
+    double *lines; /* a (3) and b of every cell */
+    double *out;   /* their means */
     double epsilon;
 } guided;
 
 static void moment_terms(const void *context, size_t cell, double *t) {
     const guided *g = context;
     double r = g->guide[3 * cell], gr = g->guide[3 * cell + 1], b = g->guide[3 * cell + 2];
-    double p = g->values[cell], k = g->weight ? g->weight[cell] : 1;
-    t[0] = r * k, t[1] = gr * k, t[2] = b * k, t[3] = p * k;
-    t[4] = r * p * k, t[5] = gr * p * k, t[6] = b * p * k;
-    t[7] = r * r * k, t[8] = r * gr * k, t[9] = r * b * k;
-    t[10] = gr * gr * k, t[11] = gr * b * k, t[12] = b * b * k;
-    t[13] = k;
+    double p = g->values[cell];
+    t[0] = r, t[1] = gr, t[2] = b, t[3] = p;
+    t[4] = r * p, t[5] = gr * p, t[6] = b * p;
+    t[7] = r * r, t[8] = r * gr, t[9] = r * b;
+    t[10] = gr * gr, t[11] = gr * b, t[12] = b * b;
+    t[13] = 1;
 }
 
 /* The line through a window: a symmetric 3x3 system, solved by its adjugate. */
@@ -275,20 +275,14 @@ static void taps(int32_t pixel, int32_t factor, int32_t cells, int32_t *low, int
 static void look_wide(const work *j) {
     const pk_matte_memory *m = &j->s->matte;
     int32_t h = (j->h + 1) / 2, w = (j->w + 1) / 2, y, x, c;
-    size_t n = (size_t)h * (size_t)w, i;
+    size_t n = (size_t)h * (size_t)w;
     double side = j->side / 2;
     float *guide = m->wide, *mask = m->wide + 3 * n;
-    guided g = {NULL, NULL, NULL, NULL, NULL, 0};
+    guided g = {NULL, NULL, NULL, NULL, 0};
     halve(j, h, w, guide, mask);
-    threshold(mask, n, m->flag);
-    widen(m->flag, h, w, radius_of(3 * side), 0, m->flag2, m->counts);
-    for (i = 0; i < n; i++) m->trust[i] = m->flag[i];
-    threshold(mask, n, m->flag);
-    widen(m->flag, h, w, radius_of(4 * side), 1, m->flag2, m->counts);
-    for (i = 0; i < n; i++) m->trust[i] = m->trust[i] > 0 || !m->flag[i] ? 1.0f : 0.5f;
-    g.guide = guide, g.values = mask, g.weight = m->trust, g.lines = m->sums;
+    g.guide = guide, g.values = mask, g.lines = m->sums;
     g.out = m->coefficients, g.epsilon = EPSILON;
-    filter(&g, h, w, radius_of(14 * side), m->columns);
+    filter(&g, h, w, radius_of(10 * side), m->columns);
     for (y = 0; y < j->h; y++) {
         int32_t y0, y1, x0, x1;
         double ty, tx;
@@ -307,7 +301,7 @@ static void look_wide(const work *j) {
                 double here = left + (right - left) * tx;
                 value += c < 3 ? here * (double)m->guide[3 * cell + (size_t)c] : here;
             }
-            m->first[cell] = snap((float)value, 0.1f);
+            m->first[cell] = snap((float)value, 0.05f);
         }
     }
 }
@@ -317,7 +311,7 @@ static void look_close(const work *j) {
     const pk_matte_memory *m = &j->s->matte;
     size_t n = (size_t)j->h * (size_t)j->w, i;
     int32_t blur = radius_of(2 * j->side);
-    guided g = {NULL, NULL, NULL, NULL, NULL, 0};
+    guided g = {NULL, NULL, NULL, NULL, 0};
     g.guide = m->guide, g.values = m->first, g.lines = m->sums, g.out = m->coefficients;
     g.epsilon = EPSILON;
     filter(&g, j->h, j->w, radius_of(6 * j->side), m->columns);
@@ -333,7 +327,7 @@ static void look_close(const work *j) {
         float *field = m->fields + 6 * i;
         float value = (float)((k[0] * (double)p[0] + k[1] * (double)p[1] + k[2] * (double)p[2]) + k[3]);
         int c;
-        value = snap(value, 0.2f);
+        value = snap(value, 0.15f);
         value = value < field[4] ? field[4] : value;
         m->found[i] = value > field[5] ? field[5] : value;
         for (c = 0; c < 4; c++) field[c] = (float)k[c];
@@ -363,7 +357,7 @@ static float refined(const work *j, int32_t y, int32_t x) {
         local[c] = a + (d - a) * ty;
     }
     value = local[0] * (rgb[0] / 255.0f) + local[1] * (rgb[1] / 255.0f) + local[2] * (rgb[2] / 255.0f);
-    value = snap(value + local[3], 0.2f);
+    value = snap(value + local[3], 0.15f);
     value = value < local[4] ? local[4] : value;
     value = value > local[5] ? local[5] : value;
     /* What a bilinear fence leaves of a thousandth is no soft edge. */

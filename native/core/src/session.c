@@ -115,7 +115,6 @@ static void lay_out_matte(panokit_session *s, arena *a) {
     TAKE(m->mask, cells);
     TAKE(m->first, cells);
     TAKE(m->wide, 4 * cells / 4 + 4096);
-    TAKE(m->trust, cells / 4 + 1024);
     TAKE(m->coefficients, 4 * cells);
     TAKE(m->columns, 14 * 600);
     TAKE(m->sums, 4 * cells);
