@@ -12,11 +12,13 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 # As many processes as processors: threads of torch on top of that make everything slower.
 export OMP_NUM_THREADS ?= 1
 
-# Tools that look at the project from outside, in an environment of their own.
+# Tools that look at the project from outside, and those of the manual, in environments of their own.
 TOOLS := .venv-tools
 
+DOCS := .venv-docs
+
 .PHONY: quickstart test fast venv setup lint format type pytest test-all fuzz native wheel bundle \
-    bench lock audit clean
+    bench docs lock audit clean
 
 quickstart: setup
 	$(BIN)/python scripts/quickstart.py --out $(OUT)
@@ -84,7 +86,17 @@ bundle: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# Choose versions anew and write requirements.lock and sbom.cdx.json.
+# The manual, into out/site: a broken link or reference fails it.
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet
+	@echo "the manual: out/site/index.html"
+
+$(DOCS)/.installed: requirements-docs.lock
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+# Choose versions anew and write the locks and sbom.cdx.json.
 lock: $(TOOLS)/.installed
 	$(TOOLS)/bin/python scripts/lock.py
 

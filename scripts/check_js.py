@@ -21,7 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools" / "js"
 MODULES = TOOLS / "node_modules"
 STAMP = MODULES / ".panokit-lock"  # the hash of the lock that was installed
-CHECKED = ("demo_app/panokit_demo/static/js", "docs/writers", "tools/js/eslint.config.js")
+CHECKED = (
+    "demo_app/panokit_demo/static/js",
+    "docs/writers",
+    "docs/javascripts",
+    "tools/js/eslint.config.js",
+)
 COMMANDS = (
     ("typescript/bin/tsc", "--project", str(TOOLS)),
     ("eslint/bin/eslint.js", "--config", str(TOOLS / "eslint.config.js"), *CHECKED),

@@ -1,4 +1,5 @@
-"""Write `requirements.lock` and `sbom.cdx.json`: what `make` installs, with hashes (`make lock`).
+"""Write `requirements.lock`, `requirements-docs.lock` and `sbom.cdx.json`: what `make` installs,
+with hashes (`make lock`).
 
 The lock holds every package that the extras train, export, demo and dev need, for every platform
 and each Python that Panokit runs on, with the hashes of all its files. PyTorch is left out: which
@@ -22,10 +23,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK, SBOM = ROOT / "requirements.lock", ROOT / "sbom.cdx.json"
+DOCS_LOCK = ROOT / "requirements-docs.lock"
 EXTRAS = ("train", "export", "demo", "dev")
 HEADER = """\
 # Made by `make lock` from pyproject.toml; installed by `make setup`. PyTorch comes before it.
 """
+DOCS_HEADER = "# Made by `make lock`; installed by `make docs` into an environment of its own.\n"
 # What the resolver must not take: it does not heed a package's upper bound of Python, and pip does.
 BOUNDS = ("backports-strenum<1.3",)
 # What PyTorch needs of other people's packages beside those for GPUs.
@@ -36,10 +39,12 @@ def main() -> None:
     """Resolve and write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--lock", type=Path, default=LOCK)
+    parser.add_argument("--docs", type=Path, default=DOCS_LOCK)
     parser.add_argument("--sbom", type=Path, default=SBOM)
     given = parser.parse_args()
     torch = torch_version()
     given.lock.write_text(HEADER + resolve(torch), encoding="utf-8")
+    given.docs.write_text(DOCS_HEADER + resolve_docs(), encoding="utf-8")
     given.sbom.write_text(bill_of_materials(given.lock, torch), encoding="utf-8")
     sys.stdout.write(f"{given.lock.name}: {len(locked(given.lock))} packages\n")
 
@@ -68,6 +73,15 @@ def resolve(torch: str) -> str:
              "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--upgrade",
              "--no-emit-package", "torch", "--constraint", str(bounds), "--quiet"]
         )  # fmt: skip
+
+
+def resolve_docs() -> str:
+    """The lines of the manual's lock."""
+    return _output(
+        ["uv", "pip", "compile", "--group", "pyproject.toml:docs", "--universal",
+         "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate",
+         "--upgrade", "--quiet"]
+    )  # fmt: skip
 
 
 def bill_of_materials(lock: Path, torch: str) -> str:

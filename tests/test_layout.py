@@ -52,14 +52,15 @@ def test_structure_sees_what_it_guards_against(tmp_path: Path) -> None:
     assert structure.circles(found) == [["panokit.a", "panokit.b"]]
 
 
-def test_only_commands_and_segmenters_are_found_by_entry_point(root: Path) -> None:
+def test_only_commands_topics_and_segmenters_are_found_by_entry_point(root: Path) -> None:
     assert structure.entry_point_lookups(root) == [
         "panokit.cli.shell",
+        "panokit.topics",
         "panokit_datasets.commands.evaluate",
     ]
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
     groups = re.findall(r'^\[project\.entry-points\."([^"]+)"\]', text, re.MULTILINE)
-    assert groups == ["panokit.commands", "panokit.segmenters"]
+    assert groups == ["panokit.commands", "panokit.topics", "panokit.segmenters"]
 
 
 def test_the_sdk_needs_nothing_heavy(root: Path) -> None:
