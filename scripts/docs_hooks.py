@@ -24,7 +24,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "errors": ("Errors", ("panokit.errors",)),
     "validation": ("Validation", ("panokit_validation", "panokit_validation.diagnosis")),
     "datasets": ("Data sets", ("panokit_datasets", "panokit_datasets.quality")),
-    "compression": ("Compression", ("panokit_compression",)),
+    "compression": ("Compression", ("panokit_compression", "panokit_compression.recipes")),
     "converters": ("Converters", ("panokit_converters",)),
     "network": ("Networks and training", ("panokit_network",)),
     "lab": ("Workflows", ("panokit_lab",)),
@@ -102,6 +102,8 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     made = {f"api/{n}.md": page_text(title, modules) for n, (title, modules) in PAGES.items()}
+    threats = (ROOT / "SECURITY.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    made["threats.md"] = threats.replace("# Security\n", "# What is trusted\n", 1)
     for place, content in (made | topic_pages()).items():
         files.append(File.generated(config, place, content=content))
     return files

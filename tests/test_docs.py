@@ -135,3 +135,24 @@ def _leaves(command: Any) -> list[Any]:
     if not children:
         return [command]
     return [leaf for child in children.values() for leaf in _leaves(child)]
+
+
+def test_the_examples_of_file_formats_are_read(tmp_path: Path) -> None:
+    from panokit.bundle import Bundle
+    from panokit.effects import EditList
+    from panokit.taxonomy import Taxonomy
+    from panokit_compression.recipes import load_recipe
+
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    found = dict(re.findall(r"<!-- format: (\w+) -->\n```json\n(.*?)```", page, re.S))
+    assert found.keys() == {"taxonomy", "recipe", "edits", "manifest"}
+    for name, text in found.items():
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+    assert [c.name for c in Taxonomy.load(tmp_path / "taxonomy.json")] == ["person", "dog", "lawn"]
+    assert len(load_recipe(str(tmp_path / "recipe.json")).steps) == 3
+    assert len(EditList.load(tmp_path / "edits.json").edits) == 3
+    shipped = Bundle.open().manifest
+    told = json.loads(found["manifest"])
+    assert told["preprocessing"].items() <= shipped.preprocessing.to_json().items()
+    assert told["postprocessing"] == shipped.postprocessing.to_json()
+    assert told["stride"] == shipped.stride

@@ -125,9 +125,19 @@ def _without_markup(command: Any) -> Any:
     return command
 
 
+def _with_manual(command: Any, words: tuple[str, ...]) -> Any:
+    """The command, with its place in the manual; those below it have places of their own."""
+    command.epilog = f"In the manual: commands.html#{'-'.join(('panokit', *words))}"
+    for name, below in getattr(command, "commands", {}).items():
+        _with_manual(below, (*words, name))
+    return command
+
+
 def _load(entry: EntryPoint) -> Any:
     """The command behind an entry point; without its extra, one that says how to get it."""
-    return _without_markup(_loaded(entry))
+    command = _without_markup(_loaded(entry))
+    ours = entry.value.startswith("panokit")
+    return _with_manual(command, (entry.name,)) if ours else command
 
 
 def _loaded(entry: EntryPoint) -> Any:
