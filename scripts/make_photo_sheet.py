@@ -2,6 +2,7 @@
 docs/effects.md.
 
     python scripts/make_photo_sheet.py OUT [--more FOLDER] [--bundle BUNDLE] [--rows 6]
+    python scripts/make_photo_sheet.py --gallery    # docs/gallery.md, of the packages' photos
 
 Photos are those of the installed packages (scikit-image, scikit-learn, Matplotlib), and those in
 FOLDER, such as wheels that were unpacked there. The object is the largest person, else the largest
@@ -11,7 +12,7 @@ thing, else what a tap on the middle proposes.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from panokit import PanopticResult, Photo, Segmenter
+from panokit._files import write_text
 from panokit.effects import (
     Blur,
     BlurBackground,
@@ -38,6 +40,7 @@ from panokit.effects import (
 from panokit.errors import PanokitError
 from panokit.samples import sample_photos
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 SIDE, LABEL = 300, 22
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".avif")
 DUSK = Fill(gradient=("#203060", "#e0a070"))
@@ -77,6 +80,32 @@ def photos(more: list[Path]) -> list[Path]:
     return found
 
 
+CREDITS = {
+    "astronaut": "NASA, public domain; in scikit-image",
+    "grace_hopper": "US Navy, public domain; in Matplotlib",
+    "coffee": "Rachel Michetti, public domain; in scikit-image",
+    "chelsea": "Stefan van der Walt, CC0; in scikit-image",
+    "rocket": "SpaceX, CC0; in scikit-image",
+    "camera": "Lav Varshney, CC0; in scikit-image",
+    "coins": "Brooklyn Museum, no known copyright restrictions; in scikit-image",
+    "brick": "CC0Textures, CC0; in scikit-image",
+    "grass": "CC0Textures, CC0; in scikit-image",
+    "gravel": "CC0Textures, CC0; in scikit-image",
+    "china": "danielbuechele, CC BY 2.0, edited; in scikit-learn",
+    "flower": "vultilion, CC BY 2.0, edited; in scikit-learn",
+}
+"""The photos of the gallery, and whose they are."""
+
+GALLERY = ("blur_background", "lift", "remove", "replace_background")
+HEAD = """# Gallery
+
+Made by `python scripts/make_photo_sheet.py --gallery` with the shipped int8 network, of photos that
+come with packages. From the left: the photo, its segments, portrait blur, lifted, removed, another
+background; of the largest person, else the largest thing, else of what a tap on the middle takes.
+What is wrong in them is in [what is still wrong](effects.md#what-is-still-wrong).
+"""
+
+
 def subject(result: PanopticResult) -> Pick:
     """What the effects are about."""
     things = sorted((s for s in result if s.is_thing), key=lambda s: -s.area)
@@ -98,15 +127,15 @@ def tile(rgb: NDArray[np.uint8], label: str) -> Image.Image:
     return out
 
 
-def row(path: Path, segmenter: Segmenter) -> Image.Image:
-    """A photo, its segments, and every effect."""
+def row(path: Path, segmenter: Segmenter, effects: Collection[str] = tuple(EFFECTS)) -> Image.Image:
+    """A photo, its segments, and effects."""
     photo = Photo.open(path)
     result = segmenter.segment(photo)
     pick = subject(result)
     tiles = [tile(photo.rgb_hwc, path.name), tile(np.asarray(result.overlay()), "segments")]
-    for name, make in EFFECTS.items():
+    for name in effects:
         try:
-            done = make(pick).apply(photo, result)
+            done = EFFECTS[name](pick).apply(photo, result)
             rgb = done.image_hwc
             if done.transparent:
                 alpha = done.alpha_hw[..., None]
@@ -120,16 +149,37 @@ def row(path: Path, segmenter: Segmenter) -> Image.Image:
     return out
 
 
+def write_gallery(segmenter: Segmenter) -> None:
+    """Write docs/gallery.md and its pictures."""
+    folder = DOCS / "images" / "gallery"
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [HEAD]
+    for path in photos([]):
+        if path.stem in CREDITS:
+            made = row(path, segmenter, GALLERY)
+            small = made.resize((made.width * 3 // 5, made.height * 3 // 5))
+            small.save(folder / f"{path.stem}.webp", quality=60, method=6)
+            parts.append(f"## {path.stem.replace('_', ' ')}\n")
+            parts.append(f"![{path.stem} with its effects](images/gallery/{path.stem}.webp)\n")
+            parts.append(f"{CREDITS[path.stem]}.\n")
+    write_text(DOCS / "gallery.md", "\n".join(parts))
+
+
 def main() -> None:
-    """Write sheets of some rows each."""
+    """Write sheets of some rows each, or the gallery."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--gallery", action="store_true")
     parser.add_argument("--more", type=Path, action="append", default=[])
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--rows", type=int, default=6)
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
     segmenter = Segmenter.open(given.bundle)
+    if given.gallery:
+        write_gallery(segmenter)
+    if given.out is None:
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
     rows = [row(path, segmenter) for path in photos(given.more)]
     for n in range(0, len(rows), given.rows):
         part = rows[n : n + given.rows]
