@@ -22,6 +22,7 @@ class Camera {
   #stream = null;
   /** @type {Worker | null} */
   #worker = null;
+  #opened = false; // whether the worker has its model
   #stopped = false;
   #fresh = false; // whether the camera has a frame that was not sent
   #waiting = false; // whether a frame is with the worker
@@ -53,12 +54,7 @@ class Camera {
     try {
       this.view = new LiveView(byId("live-view"));
       const wish = { facingMode: facing, width: { ideal: WIDEST }, frameRate: { ideal: 30 } };
-      const [stream, worker] = await Promise.all([
-        navigator.mediaDevices.getUserMedia({ video: wish, audio: false }),
-        this.#openWorker(),
-      ]);
-      this.#stream = stream;
-      this.#worker = worker;
+      const [stream] = await Promise.all([this.#openStream(wish), this.#openWorker()]);
       if (this.#stopped) return this.stop();
       const [track] = stream.getVideoTracks();
       const real = track.getSettings().facingMode;
@@ -77,6 +73,14 @@ class Camera {
     }
   }
 
+  /** @param {MediaTrackConstraints} wish */
+  async #openStream(wish) {
+    const stream = await navigator.mediaDevices.getUserMedia({ video: wish, audio: false });
+    this.#stream = stream;
+    if (this.#stopped) this.stop(); // it came too late
+    return stream;
+  }
+
   async #openWorker() {
     const worker = new Worker(new URL("live_worker.js", import.meta.url));
     this.#worker = worker;
@@ -86,6 +90,7 @@ class Camera {
       worker.onmessage = ({ data }) => (data.kind === "ready" ? resolve(null) : reject(new Error(data.message)));
       worker.postMessage({ kind: "open", offer: this.offer, model });
     });
+    worker.onerror = (event) => this.onError(new Error(event.message));
     worker.onmessage = ({ data }) => {
       if (this.#stopped) {
         data.frame?.close();
@@ -93,14 +98,15 @@ class Camera {
       } else if (data.kind === "error") this.onError(new Error(data.message));
       else this.#take(data);
     };
-    return worker;
+    this.#opened = true;
   }
 
   stop() {
     this.#stopped = true; // a frame that is on its way is closed as it comes
     for (const track of this.#stream?.getTracks() ?? []) track.stop();
     this.#video.srcObject = null;
-    this.#worker?.postMessage({ kind: "close" });
+    if (this.#opened) this.#worker?.postMessage({ kind: "close" });
+    else this.#worker?.terminate();
     this.#last?.frame.close();
     this.#last = null;
     byId("live-shutter").disabled = true;
@@ -273,6 +279,7 @@ export function showLivePanel({ state, offerOf, onPhoto, onOpen, onClose }) {
     const offer = [offerOf(state.artifact), ...state.info.artifacts].find((o) => o.runs_in_browser);
     const problem = whyNot(state.info, offer);
     if (problem) return complain(problem);
+    const again = camera !== null;
     stop();
     const made = (camera = new Camera(known(offer), (error) => {
       stop();
@@ -280,7 +287,7 @@ export function showLivePanel({ state, offerOf, onPhoto, onOpen, onClose }) {
       complain(PROBLEMS[error.name] ?? `The live camera failed: ${messageOf(error)}`);
     }));
     onOpen();
-    history.pushState({ live: true }, "");
+    if (!again) history.pushState({ live: true }, ""); // Back leaves the camera
     await made.start(facing);
   }
 
@@ -296,7 +303,7 @@ export function showLivePanel({ state, offerOf, onPhoto, onOpen, onClose }) {
   }
 
   byId("live-start").addEventListener("click", () => start());
-  byId("live-stop").addEventListener("click", leave);
+  byId("live-stop").addEventListener("click", () => history.back());
   byId("live-turn").addEventListener("click", () => start(camera?.facing === "user" ? "environment" : "user"));
   byId("live-shutter").addEventListener("click", async () => {
     const photo = await known(camera).photo();
