@@ -69,7 +69,7 @@ def test_units_that_agree_are_not_mentioned() -> None:
 def test_a_failure_says_what_and_for_whom() -> None:
     text = sentence_of(failing("input", {**CAUSE, "alarm": True}))
     assert text.startswith("Red and blue swapped. This is for the code that prepares the picture")
-    assert text.endswith("Feed RGB.")
+    assert text.endswith("Feed RGB. More: panokit explain bgr.")
     unknown = {**CAUSE, "name": "unknown", "alarm": True}
     assert "no known mistake explains it" in sentence_of(failing("center", unknown))
     note = {**CAUSE, "alarm": False}  # what needs no mending is no cause of a failure

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from panokit_validation.faults import FAULTS
+
 __all__ = ["GLOSSARY", "owner_of", "sentence_of"]
 
 GLOSSARY = {
@@ -51,4 +53,5 @@ def sentence_of(photo: Mapping[str, Any]) -> str:
             f"explains it. Show it to the people of {owner_of(stage)}."
         )
     title = cause["title"][:1].upper() + cause["title"][1:]
-    return f"{title}. This is for {owner_of(cause['stage'])}. {cause['advice']}"
+    more = f" More: panokit explain {cause['name']}." if cause["name"] in FAULTS else ""
+    return f"{title}. This is for {owner_of(cause['stage'])}. {cause['advice']}{more}"
