@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from importlib import resources
-
 from panokit.topics import Topic
+from panokit_compression.recipes import load_recipe, recipe_names
 
 __all__ = ["recipes"]
 
@@ -13,11 +11,9 @@ __all__ = ["recipes"]
 def recipes() -> list[Topic]:
     """A topic for each recipe: what it does, and its steps."""
     found = []
-    for file in resources.files("panokit_compression.recipes").iterdir():
-        if file.name.endswith(".json"):
-            told = json.loads(file.read_text("utf-8"))
-            steps = ", ".join(step["kind"] for step in told["steps"]) or "none"
-            name = file.name.removesuffix(".json")
-            text = f"{told['description']}\n\nSteps: {steps}."
-            found.append(Topic(name, "recipe", text, "compression.html"))
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        steps = ", ".join(step.kind for step in recipe.steps) or "none"
+        text = f"{recipe.description}\n\nSteps: {steps}."
+        found.append(Topic(name, "recipe", text, "compression.html"))
     return found

@@ -6,6 +6,7 @@ Each room gives its own, through the entry-point group ``panokit.topics``.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import re
@@ -31,10 +32,11 @@ class Topic:
 
 
 def topics() -> list[Topic]:
-    """All topics of the installed rooms, in the order of their kinds."""
+    """All topics of the rooms whose extras are installed, in the order of their kinds."""
     found = []
     for entry in entry_points(group="panokit.topics"):
-        found += entry.load()()
+        with contextlib.suppress(ImportError):  # without its extra a room has nothing to explain
+            found += entry.load()()
     return sorted(found, key=lambda t: (t.kind, t.name.lower()))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -47,3 +50,12 @@ def test_the_command_prints_text_and_page_and_lists_all() -> None:
     said = CliRunner().invoke(app, ["explain"]).stdout
     assert "fault: " in said
     assert "bgr" in said
+
+
+def test_without_torch_the_other_topics_are_explained() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; from panokit.topics import topics;"
+        "print(sorted({t.kind for t in topics()}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['error', 'fault', 'lint rule', 'word']"

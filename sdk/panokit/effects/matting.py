@@ -73,14 +73,14 @@ input, and how much it holds there to what the filters found."""
 SHIFTS = (0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.5)
 """What is added to the system's diagonal until it can be factored."""
 
+SNAPS = {"draft": 0.15, "good": 0.15, "best": 0.1}
+"""Matte values this near to 0 or 1 become 0 or 1: the filter's faint halo must not show."""
+
 FIRST_SNAP = 0.05
 """The same, after the wide filter."""
 
 BEST_SNAP = 0.03
 """As SNAPS, for the closed-form matte, which has hardly any halo."""
-
-SNAPS = {"draft": 0.15, "good": 0.15, "best": 0.1}
-"""Matte values this near to 0 or 1 become 0 or 1: the filter's faint halo must not show."""
 
 
 def guided_coefficients(

@@ -53,7 +53,7 @@ export async function runOnDevice({ offer, model, pixels, size, name, onStep }) 
  * @param {Record<string, Panokit.Raw>} raw
  * @param {Panokit.Offer} offer
  */
-function realHeads(raw, { tensors }) {
+export function realHeads(raw, { tensors }) {
   const scaled = Object.entries(tensors).filter(([, spec]) => spec.scale !== null);
   return makeHeads(raw, /** @type {Record<string, Panokit.Quantization>} */ (Object.fromEntries(scaled)));
 }
@@ -63,7 +63,7 @@ function realHeads(raw, { tensors }) {
  * @param {Uint8Array} input
  * @param {Panokit.TensorSpec} spec
  */
-function inputTensor(input, spec) {
+export function inputTensor(input, spec) {
   return spec.dtype === "float32" ? Float32Array.from(input) : quantizeImage(input, /** @type {Panokit.InputQuantization} */ (spec));
 }
 

@@ -3,10 +3,11 @@
  * own grid is enough: the view makes edges fine on the graphics card, by the frame's colours.
  */
 
+import { inputTensor, realHeads } from "./device.js";
 import { fillIslands } from "./islands.js";
 import { Network } from "./litert.js";
-import { makeGrid, makeHeads, postprocess } from "./postprocessing.js";
-import { preprocess, quantizeImage } from "./preprocessing.js";
+import { makeGrid, postprocess } from "./postprocessing.js";
+import { preprocess } from "./preprocessing.js";
 import { MapSmoother, Motion, Tracker } from "./tracking.js";
 import { known } from "./page.js";
 import { readPlanes, sizeOf } from "./frames.js";
@@ -21,7 +22,7 @@ class Live {
   #smoother = new MapSmoother();
   /** @type {Float32Array | null} */
   #matte = null;
-  #subject = "";
+  #subject = 0;
   #canvas = new OffscreenCanvas(1, 1);
   /** @type {Map<number, Panokit.LiveSegment>} */
   #known = new Map();
@@ -33,8 +34,6 @@ class Live {
   constructor(offer, network) {
     this.offer = offer;
     this.network = network;
-    const scaled = Object.entries(offer.tensors).filter(([, spec]) => spec.scale !== null);
-    this.scales = /** @type {any} */ (Object.fromEntries(scaled));
   }
 
   /**
@@ -48,25 +47,26 @@ class Live {
     const { pixels, size } = await this.#read(frame);
     const read = performance.now() - started;
     const { input, transform } = preprocess(pixels, size, this.offer.input_wh);
-    const image = this.#quantized(input);
+    const image = inputTensor(input, this.offer.tensors.image);
     const before = performance.now();
     const raw = await this.network.run(image, this.offer.tensors);
     const network = performance.now() - before;
-    const heads = makeHeads(raw, this.scales);
+    const heads = realHeads(raw, this.offer);
     const grid = makeGrid(transform, heads.h, heads.w);
     const cell = transform.input_wh[0] / grid.w;
     const found = postprocess(heads, this.offer.taxonomy, transform, atCells(this.offer.postprocessing, cell));
     const guide = makeGuide(input, transform.input_wh, grid, cell);
     const labels = this.#follow(found, grid, guide);
-    const people = this.#numbersOf(labels, subject);
-    this.#fillMatte(guide, heads, found, grid, labels, people, subject);
+    const segments = this.#there(labels);
+    const wanted = this.#numbersOf(segments, subject);
+    this.#fillMatte(guide, heads, found, grid, labels, wanted, subject);
     const { x, y } = grid;
     return {
       guide: guide.data,
       grid: [x.to - x.from, y.to - y.from],
       labels,
-      segments: this.#there(labels),
-      subject: people.size > 0,
+      segments,
+      subject: wanted.size > 0,
       place: {
         scale: [transform.content_wh[0] / cell, transform.content_wh[1] / cell],
         shift: [transform.left / cell - x.from, transform.top / cell - y.from],
@@ -92,14 +92,6 @@ class Live {
     const context = known(canvas.getContext("2d", { willReadFrequently: true }));
     context.drawImage(frame, 0, 0, ...size);
     return { pixels: context.getImageData(0, 0, ...size).data, size };
-  }
-
-  /** @param {Uint8Array} input */
-  #quantized(input) {
-    const spec = this.offer.tensors.image;
-    return spec.dtype === "float32"
-      ? Float32Array.from(input)
-      : quantizeImage(input, /** @type {Panokit.InputQuantization} */ (spec));
   }
 
   /**
@@ -139,11 +131,10 @@ class Live {
 
   /**
    * The numbers that the effect is about.
-   * @param {Int32Array} labels
+   * @param {Panokit.LiveSegment[]} there
    * @param {number} subject
    */
-  #numbersOf(labels, subject) {
-    const there = this.#there(labels);
+  #numbersOf(there, subject) {
     const { taxonomy } = this.offer;
     const wanted = subject
       ? there.filter((s) => s.number === subject)
@@ -188,15 +179,14 @@ class Live {
     }
     if (numbers.size) fillIslands(matte, guide, (i) => Boolean(this.#known.get(labels[i])?.isthing) && !numbers.has(labels[i]));
     const before = this.#matte;
-    const key = `${subject}`;
-    if (before && before.length === matte.length && guide.moving && key === this.#subject) {
+    if (before && before.length === matte.length && guide.moving && subject === this.#subject) {
       const { moving } = guide;
       matte.forEach((value, i) => {
         if (!moving[i]) matte[i] = before[i] + BLEND * (value - before[i]);
       });
     }
     this.#matte = matte;
-    this.#subject = key;
+    this.#subject = subject;
     matte.forEach((value, i) => (guide.data[4 * i + 3] = Math.round(255 * value)));
   }
 }
