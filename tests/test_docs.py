@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from importlib import import_module
@@ -89,6 +90,82 @@ def test_every_public_name_has_a_page_and_a_docstring() -> None:
         if isinstance(found, type | FunctionType) and not (found.__doc__ or "").strip():
             untold.append(name)
     assert untold == []
+
+
+ARRAYS = re.compile(r"NDArray|Tensor\b|RawHeads")
+SHAPE = re.compile(r"\[[\w,:·×*+() .…/-]*\]")
+NUMBERS = re.compile(r"\b(int|float)\b")
+
+
+def test_every_array_of_the_api_has_its_shape_told() -> None:
+    """A function or class that takes, gives or holds arrays says of what shape."""
+    untold = []
+    for name, found in _public_things():
+        if isinstance(found, FunctionType):
+            told = {name: (found, found.__doc__)}
+        else:
+            told = {name: (found, inspect.getsource(found))}
+            told |= {
+                f"{name}.{key}": (method, f"{method.__doc__}{found.__doc__}")
+                for key, method in _methods(found)
+            }
+        untold += [
+            key
+            for key, (where, text) in told.items()
+            if ARRAYS.search(_annotations(where)) and not SHAPE.search(text or "")
+        ]
+    assert untold == []
+
+
+def test_every_number_of_the_api_is_told() -> None:
+    """What a number counts, or its unit and range, stands in the docstring, beside the field, or in
+    the sentence that forms and the command line show."""
+    untold = []
+    for name, found in _public_things():
+        source = "" if isinstance(found, FunctionType) else inspect.getsource(found)
+        for key, kind in vars(found).get("__annotations__", {}).items():
+            text = str(kind)
+            if key in ("return", "axis") or key.startswith("_") or "ClassVar" in text:
+                continue
+            if not NUMBERS.search(text) or ARRAYS.search(text):
+                continue
+            told = re.search(rf"\b{key}\b", found.__doc__ or "")
+            field = re.search(rf"^    {key}:.*?(?=^\s*$|^    \w+:|^    def )", source, re.M | re.S)
+            beside = field and re.search(r"#|about\(|metadata=[A-Z]", field[0])
+            if not (told or beside):
+                untold.append(f"{name}.{key}")
+    assert untold == []
+
+
+def _public_things() -> list[tuple[str, Any]]:
+    """Functions and classes of the API's pages, by their full names."""
+    hooks = load_script("docs_hooks")
+    names = {
+        f"{module}.{name}": getattr(import_module(module), name)
+        for _, modules in hooks.PAGES.values()
+        for module in modules
+        for name in hooks.public_names(module)
+    }
+    return [(n, f) for n, f in names.items() if isinstance(f, type | FunctionType)]
+
+
+def _methods(kind: type) -> list[tuple[str, FunctionType]]:
+    """Public methods and properties that a class defines itself."""
+    found = []
+    for name, member in vars(kind).items():
+        inner = member.fget if isinstance(member, property) else member
+        inner = getattr(inner, "__func__", inner)
+        if not name.startswith("_") and isinstance(inner, FunctionType):
+            found.append((name, inner))
+    return found
+
+
+def _annotations(thing: Any) -> str:
+    return " ".join(
+        str(kind)
+        for name, kind in vars(thing).get("__annotations__", {}).items()
+        if not name.startswith("_")
+    )
 
 
 def test_the_topics_of_the_manual_are_the_programs() -> None:

@@ -66,8 +66,8 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class ContractSpec:
-    """What a module was found to do: its input size, its heads, and the stride of the finest in
-    pixels."""
+    """What a module was found to do: ``size_wh`` of its input in pixels, its heads, and ``stride``,
+    the input pixels a cell of the finest."""
 
     size_wh: tuple[int, int]
     heads: dict[str, HeadSpec]
@@ -116,7 +116,8 @@ def check_contract(
     classes: int | Taxonomy | None = None,
     settings: DecodingSettings | None = None,
 ) -> ContractSpec:
-    """Run ``module`` on a grey and a random image and check every promise of the contract.
+    """Run ``module`` on a grey and a random image, ``size_wh`` pixels wide and high, and check
+    every promise of the contract.
 
     ``classes`` is the taxonomy, or its number of categories, if known; contracts other than
     center-offset need the taxonomy. ``settings`` say which contract it is. ``HeadError`` names the

@@ -13,7 +13,8 @@ __all__ = ["ModelInfo"]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What every artifact says about itself, each format in its own way."""
+    """What every artifact says about itself, each format in its own way. ``stride``: input pixels a
+    cell of the finest head."""
 
     name: str
     taxonomy: Taxonomy

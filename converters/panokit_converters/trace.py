@@ -82,7 +82,7 @@ def short_name(name: str, length: int = 60) -> str:
 
 
 def trace_artifact(bundle: Bundle, artifact: Artifact, image_hwc: NDArray[np.uint8]) -> Trace:
-    """Trace an artifact of a bundle; TFLite and Core ML."""
+    """Trace an artifact of a bundle, TFLite or Core ML, on an input ``[H,W,3]`` of 0..255."""
     path = bundle.path(artifact)
     if artifact.format == "tflite":
         given = quantize_image(image_hwc, artifact.input, bundle.manifest.preprocessing)

@@ -127,7 +127,7 @@ def verify_bundle(
 
     ``photos`` by name; without any only golden vectors are checked. ``reference`` is an artifact
     of this or of another bundle with the same input and taxonomy; by default the bundle's own
-    float32 one.
+    float32 one. ``threads`` are the runtime's.
     """
     say = progress or (lambda text: None)
     manifest = bundle.manifest

@@ -78,7 +78,7 @@ class ClassList:
         return found
 
     def table(self, key: str = "source_id", size: int = 256) -> NDArray[np.int16]:
-        """The channel of each number below ``size``, int16; -1 is void, -2 unknown."""
+        """The channel of each number below ``size``, int16 ``[size]``; -1 is void, -2 unknown."""
         table = np.full(size, -2, np.int16)
         for void in self.void:
             if key == "source_id" and 0 <= void.source_id < size:
@@ -89,7 +89,8 @@ class ClassList:
         return table
 
     def void_table(self, size: int = 256) -> NDArray[np.uint8]:
-        """1 + the place in ``void`` of each number below ``size``, 0 where it is a class."""
+        """1 + the place in ``void`` of each number below ``size``, uint8 ``[size]``; 0 where it is
+        a class."""
         table = np.zeros(size, np.uint8)
         for place, void in enumerate(self.void[:255], 1):
             if 0 <= void.source_id < size:

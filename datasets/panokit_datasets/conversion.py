@@ -92,7 +92,8 @@ def convert(
     ``split`` is its name there, by default the same. ``target``: other classes; ``mapping_file``
     says how they come about, by default the mapping that comes with Panokit. Photos whose labels
     cannot be read are left out and told. A conversion that was interrupted goes on: what it wrote
-    is kept in ``OUT/.converting-SPLIT.jsonl`` until it ends.
+    is kept in ``OUT/.converting-SPLIT.jsonl`` until it ends. ``processes`` read at once; ``ray`` is
+    the address of a cluster to read on instead.
     """
     if kind not in writers():
         raise ArgumentError.unknown("kind of data set", kind, writers())

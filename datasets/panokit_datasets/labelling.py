@@ -40,9 +40,10 @@ class LabelSettings:
 
     ``scales`` (0.25..1): the photo fills this share of the network's input; people who fill a
     photo are seen better small. ``least_score``: of an object, over all views. ``join``: mask IoU
-    from which two views see the same object. ``least_visible``: share of an object's pixels that no
-    better one covers. ``stuff_probability``, ``stuff_mean``: least mean probability at a pixel, and
-    on average over a stuff segment; ``least_stuff``: its share of the photo.
+    from which two views see the same object. ``least_pixels``, ``least_visible``: pixels of an
+    object that no better one covers, and their share. ``stuff_probability``, ``stuff_mean``: least
+    mean probability at a pixel, and on average over a stuff segment; ``least_stuff``: its share of
+    the photo.
     """
 
     mirror: bool = True

@@ -197,8 +197,8 @@ def write_packs(
     """Write photos, each with its split's name, to ``out/NNN.pack.zip``.
 
     ``side`` is the longest side in pixels (smaller photos stay as they are); ``quality`` 1..100 of
-    WebP. Photos that cannot be decoded are left out. Returns the packs, and why photos were left
-    out.
+    WebP; a pack has at most ``max_bytes``; ``processes`` encode at once. Photos that cannot be
+    decoded are left out. Returns the packs, and why photos were left out.
     """
     if not 32 <= side <= MAX_SIDE:
         raise ArgumentError("side", f"side is {side!r}; expected a number from 32 to {MAX_SIDE}")

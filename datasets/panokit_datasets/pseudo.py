@@ -61,7 +61,8 @@ class PseudoSegment:
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """What teachers say of one photo, and where the maps lie (``person_path`` may be missing)."""
+    """What teachers say of one photo of ``size_wh`` pixels, and where the maps lie
+    (``person_path`` may be missing)."""
 
     size_wh: tuple[int, int]
     segments: tuple[PseudoSegment, ...]

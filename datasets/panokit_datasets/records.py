@@ -73,7 +73,8 @@ class SegmentRecord:
 class PhotoRecord:
     """What the labels of one photo say.
 
-    ``name`` is its file name in the data set, ``source`` where it comes from. ``absent`` are
+    ``name`` is its file name in the data set, ``source`` where it comes from, ``size_wh`` its width
+    and height in pixels, upright. ``absent`` are
     channels known not to be there outside the segments; ``complete`` says that everything is
     labelled, so that what is in no segment is plain void.
     """

@@ -47,10 +47,11 @@ class TruthSegment:
 class TruthPhoto:
     """One photo of a split and where its labels lie.
 
-    ``name`` is its ``file_name``; ``size_wh`` in pixels, upright; ``labelled`` are the channels
-    that are labelled wherever they occur; ``complete`` says that all are. ``person_boxes`` are the
-    boxes of all persons, where only those are known. ``turn`` is the EXIF orientation that turns
-    the labels' file upright: the photo's where they were drawn on its pixels as stored, else 1.
+    ``image_id`` and ``name`` (``file_name``) are those of the split; ``size_wh`` in pixels,
+    upright; ``labelled`` are the channels that are labelled wherever they occur; ``complete`` says
+    that all are. ``person_boxes`` are the boxes of all persons, where only those are known.
+    ``turn`` is the EXIF orientation that turns the labels' file upright: the photo's where they
+    were drawn on its pixels as stored, else 1.
     """
 
     image_id: int
@@ -66,7 +67,8 @@ class TruthPhoto:
     turn: int = 1
 
     def load(self) -> tuple[Photo, NDArray[np.int32], tuple[TruthSegment, ...]]:
-        """Photo, ids and segments."""
+        """The photo, its ids ``[h0,w0]`` (0: nothing is said) and its segments; ``DataError`` where
+        a file is missing or cannot be read."""
         return open_photo(self), decode_ids(self), self.segments
 
     @property

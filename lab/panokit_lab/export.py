@@ -158,7 +158,7 @@ class ExportRequest:
 @dataclass(frozen=True)
 class ExportResult:
     """The bundle, how each artifact compares with torch and the seconds it took, and the process's
-    peak memory in bytes.
+    peak memory (``peak_memory``) in bytes.
 
     ``skipped`` says by name what there is no form of and why, ``failed`` what could not be made or
     missed its thresholds; neither is in the bundle. ``unchecked`` says of what is in it why nothing

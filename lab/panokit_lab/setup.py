@@ -98,7 +98,9 @@ def photos_needed(recipes: Sequence[Recipe]) -> int:
 
 @dataclass(frozen=True)
 class ExperimentRequest:
-    """Names of everything: see the options of ``panokit compress run``."""
+    """Names of everything: see the options of ``panokit compress run``. ``limit`` is the number of
+    photos that quality is measured on (0: all), ``coreml_photos`` that of Core ML packages, which
+    run slowly (0: as many)."""
 
     out: Path
     weights: Path | None = None

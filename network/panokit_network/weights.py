@@ -65,7 +65,8 @@ def save_weights(
     widths: dict[str, dict[str, int]] | None = None,
     folded: bool = False,
 ) -> None:
-    """Write ``state`` in fp16 (counters left out), through a temporary name.
+    """Write ``state``, tensors of any shape ``[…]``, in fp16 (counters left out), through a
+    temporary name.
 
     ``widths`` (:func:`panokit_network.widths.record_widths`) is for a network whose layers were
     pruned, ``folded`` for one without batch norms (:func:`panokit_network.deploy.fuse`).

@@ -216,7 +216,8 @@ def compare_tensors(
 def estimate_shift(
     actual: NDArray[Any], reference: NDArray[Any], limit: int = SHIFT_LIMIT
 ) -> tuple[tuple[float, float], float]:
-    """The movement (down, right), in cells, that turns the reference best into ``actual``.
+    """The movement (down, right), in cells, that turns the reference best into ``actual``; both are
+    ``[h,w]`` or ``[h,w,C]``.
 
     The whole cells come from phase correlation within ±``limit``, the rest from one least-squares
     step on the gradient (Lucas and Kanade, 1981), of the channels that vary most. The second value

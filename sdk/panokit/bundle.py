@@ -128,8 +128,8 @@ class Artifact:
     """One runnable model of a bundle.
 
     ``format`` is ``"tflite"``, ``"coreml"`` or ``"onnx"``; ``file`` is relative to the bundle (a
-    folder for Core ML); ``precision`` e.g. ``"float32"``, ``"int8"``; ``outputs`` maps the heads
-    to tensors; ``sha256`` is that of :func:`hash_path`.
+    folder for Core ML) and ``bytes`` large; ``precision`` e.g. ``"float32"``, ``"int8"``;
+    ``outputs`` maps the heads to tensors; ``sha256`` is that of :func:`hash_path`.
     """
 
     name: str
@@ -162,7 +162,8 @@ class VectorFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``manifest.json`` says."""
+    """What ``manifest.json`` says. ``stride``: input pixels a cell of the finest head;
+    ``schema_version``: of the file, this program writes the newest."""
 
     name: str
     taxonomy: Taxonomy

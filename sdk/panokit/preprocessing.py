@@ -164,8 +164,9 @@ class TransformRecord:
     def rows_cols(
         self, grid_hw: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """For each photo row and column, the input row and column whose pixel holds its centre; or
-        those of a coarser grid over the input (the head grid), ``grid_hw`` high and wide."""
+        """For each photo row and column, the input row ``[h0]`` and column ``[w0]`` (0 the first)
+        whose pixel holds its centre; or those of a coarser grid over the input (the head grid),
+        ``grid_hw`` cells high and wide."""
         (w0, h0), (w, h) = self.photo_wh, self.content_wh
         # floor((i + 1/2)·h/h0) in whole numbers, so that no rounding can differ between ports.
         rows = (2 * np.arange(h0, dtype=np.int64) + 1) * h // (2 * h0)
@@ -177,8 +178,9 @@ class TransformRecord:
         return rows, cols
 
     def map_to_photo(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Nearest neighbour of ``values`` ``[H,W,…]`` on the photo ``[h0,w0,…]``. They lie on the
-        input grid or on a coarser one over it (the head grid), whose sides divide the input's."""
+        """Nearest neighbour on the photo, ``[h0,w0,…]``, of ``values`` ``[H,W,…]`` of any type.
+        They lie on the input grid or on a coarser one over it (the head grid), whose sides divide
+        the input's; else ``ArgumentError``."""
         (h, w), (w_in, h_in) = values.shape[:2], self.input_wh
         if not h or not w or h_in % h or w_in % w:
             raise ArgumentError(

@@ -28,7 +28,8 @@ MAX_CATEGORIES = 4096
 
 @dataclass(frozen=True)
 class Category:
-    """One class: ``id`` (1 and up), ``name``, whether it is a thing, and its sRGB colour."""
+    """One class: ``id`` (1 and up), ``name``, whether it is a thing, and its sRGB ``color`` (0..255
+    each)."""
 
     id: int
     name: str

@@ -70,7 +70,8 @@ class PhotoWindows:
 
 class Tile(NamedTuple):
     """A window of the image, and the part of it (``core``) whose pixels are taken from it; both as
-    left, top, right, bottom in pixels of the image, ends exclusive."""
+    left, top, right, bottom in pixels of the image, ends exclusive. ``row`` and ``column`` count
+    tiles from 0."""
 
     row: int
     column: int
@@ -81,8 +82,9 @@ class Tile(NamedTuple):
 def tile_grid(
     size_wh: tuple[int, int], tile_wh: tuple[int, int], overlap: float = OVERLAP
 ) -> list[Tile]:
-    """The tiles of an image, row by row. All have the size of a tile, or the image's where that is
-    smaller; cores share the image out without a gap."""
+    """The tiles of an image of ``size_wh`` pixels, row by row. All have ``tile_wh`` pixels, or the
+    image's where that is smaller, and at least the share ``overlap`` (0..0.75) in common with their
+    neighbours; cores share the image out without a gap."""
     if not 0 <= overlap <= 0.75:
         raise ArgumentError(
             "overlap", f"overlap is {overlap!r}; expected a share of the tile from 0 to 0.75"
@@ -112,7 +114,8 @@ def _parts(side: int, tile: int, overlap: float) -> list[tuple[int, int, int, in
 
 @dataclass(frozen=True)
 class TiledMap:
-    """What was found in a large image: ``ids`` int32 ``[H,W]``, 0 = void, and its segments."""
+    """What was found in a large image: ``ids`` int32 ``[H,W]``, 0 = void, and its segments;
+    in how many ``tiles``."""
 
     ids: NDArray[np.int32]
     segments: tuple[Segment, ...]
@@ -143,8 +146,9 @@ def segment_tiles(
     """Segment an image of any size tile by tile.
 
     ``tile`` is the side of a tile in pixels of the image; by default the network's input, so that
-    it sees the image as it is. A larger tile shows more of the scene in less detail. ``progress``
-    wraps the tiles and knows their number.
+    it sees the image as it is. A larger tile shows more of the scene in less detail. ``overlap`` is
+    the share (0..0.75) of a tile that its neighbour sees too. ``progress`` wraps the tiles and
+    knows their number.
     """
     windows = PhotoWindows(source) if isinstance(source, Photo) else source
     input_wh = segmenter.bundle.manifest.preprocessing.size_wh

@@ -28,8 +28,9 @@ _SIDE = 160
 
 @dataclass
 class Track:
-    """One object over time. ``foot_xy`` is the middle of its box's lower edge, in pixels of the
-    frame; ``step_xy`` how far it moved last; ``missed`` frames since it was seen."""
+    """One object over time: ``number`` is its own (1 and up), ``box_xyxy`` left, top, right, bottom
+    in pixels of the frame, ends exclusive. ``foot_xy`` is the middle of the box's lower edge;
+    ``step_xy`` how far it moved last; ``seen`` frames it was in, ``missed`` frames since then."""
 
     number: int
     category: str

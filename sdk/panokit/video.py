@@ -247,8 +247,8 @@ def _on_grid(picture_hwc: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[
 def changed_share(
     before: PanopticResult, after: PanopticResult, still_hw: NDArray[np.bool_] | None = None
 ) -> float:
-    """Flicker: the share (0..1) of pixels whose class differs between two frames, of those that
-    stand ``still`` if that is known."""
+    """Flicker: the share (0..1) of pixels whose class differs between two frames of one size; of
+    those alone that stand still, where that is known (``still_hw``, bool ``[H,W]``)."""
     differ = before.semantic_map() != after.semantic_map()
     if still_hw is not None:
         return float(differ[still_hw].mean()) if still_hw.any() else 0.0

@@ -41,8 +41,9 @@ class SegmentKind(StrEnum):
 class SegmentAgreement:
     """One segment of the reference (or, if ``EXTRA`` or ``MERGED``, of the device).
 
-    ids are None where there is no such segment; classes where they are not known; areas in
-    pixels; ``iou`` and ``boundary_iou`` 0..1 of the pair.
+    ``reference_id`` and ``device_id`` are None where there is no such segment, ``reference_class``
+    and ``device_class`` (ids of categories) where they are not known; ``reference_area`` and
+    ``device_area`` in pixels; ``iou`` and ``boundary_iou`` 0..1 of the pair.
     """
 
     kind: SegmentKind

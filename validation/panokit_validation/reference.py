@@ -152,9 +152,9 @@ class ReferenceStages:
         return all(np.array_equal(ours[n], theirs[n]) for n in HEADS)
 
     def possible_raw(self) -> Iterator[RawHeads]:
-        """The heads that the device's map may have been decoded from: :attr:`mixed_raw`; where the
-        dump lacks some, also those of the runtime's plain kernels, and those of inputs that differ
-        by one of 255 here and there, as another resize gives them."""
+        """The heads ``[h,w,C]`` that the device's map may have been decoded from:
+        :attr:`mixed_raw`; where the dump lacks some, also those of the runtime's plain kernels, and
+        those of inputs that differ by one of 255 here and there, as another resize gives them."""
         if self.mixed_raw is None:
             return
         yield self.mixed_raw
@@ -223,7 +223,7 @@ class ReferenceStages:
         return None if mixed is None else self._decode(mixed, explain=True)
 
     def heads(self, raw: RawHeads) -> Heads:
-        """Real values of raw heads."""
+        """Real values of raw heads ``[h,w,C]``, which may be quantized."""
         specs = self.artifact.outputs
         if specs["semantic"].layout == "nchw":  # dumps are channels last whatever the artifact is
             return Heads.from_arrays(dequantize(raw, specs))

@@ -57,7 +57,7 @@ class Prune:
     photos (Molchanov et al., https://arxiv.org/abs/1906.10771). ``protected`` are patterns
     (regular expressions, matched at the start of module names) of layers whose outputs keep all
     channels; the heads always do. ``rounds`` steps of pruning; ``largest_cut`` is the largest
-    share of channels that any one group may lose.
+    share of channels that any one group may lose; what is left of it is a ``multiple_of`` so many.
     """
 
     kind: ClassVar[str] = "prune"
@@ -80,7 +80,7 @@ class Prune:
 @dataclass(frozen=True)
 class Sparsify:
     """Set the smallest weights of every layer to zero (a later finetune keeps them zero); layers
-    of few weights and depthwise ones stay whole.
+    of fewer weights than ``smallest_layer`` and depthwise ones stay whole.
 
     ``amount`` is the share of zeros, above 0 and below 1. A Core ML package stores them as a
     bit mask and saves the space; a TFLite file does not.
@@ -100,7 +100,8 @@ class Finetune:
 
     ``samples`` photos are seen in batches of ``batch`` at ``size`` pixels. ``distil`` is the
     share (0..1) of the loss that compares the heads with the teacher's; the rest comes from
-    labels, which needs labelled data. The learning rate warms up and falls along a half cosine.
+    labels, which needs labelled data. ``learning_rate`` is AdamW's, which warms up and falls along
+    a half cosine.
     ``freeze_statistics`` folds batch norms into the convolutions first: a third faster, for
     networks whose statistics are right already, and only at low rates (a pruned network fell apart
     at 8e-4).
@@ -134,7 +135,9 @@ class Qat:
     """Quantization-aware training: fake int8 weights and activations while training on, with
     the float network as the teacher (Jacob et al., https://arxiv.org/abs/1712.05877).
 
-    ``freeze_after`` (0..1) is the share of the samples after which ranges stay as they are.
+    ``samples``, ``size``, ``batch``, ``learning_rate`` and ``distil`` are those of
+    :class:`Finetune`. ``freeze_after`` (0..1) is the share of the samples after which ranges stay
+    as they are.
     """
 
     kind: ClassVar[str] = "qat"

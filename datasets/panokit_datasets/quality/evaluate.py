@@ -95,8 +95,9 @@ Progress = Callable[[Iterable[EvaluationPhoto]], Iterable[EvaluationPhoto]]
 
 @dataclass(frozen=True)
 class PhotoQuality:
-    """Figures of one photo, scaled as in :class:`EvaluationResult`; None where the photo has
-    nothing to judge. ``complete``: it is labelled in full."""
+    """Figures of one photo: ``pq`` and ``person_pq`` 0..100, ``miou``, ``person_iou`` and
+    ``person_boundary_iou`` 0..1; None where the photo has nothing to judge. ``name`` and
+    ``image_id`` are those of the split; ``complete``: it is labelled in full."""
 
     name: str
     image_id: int

@@ -81,7 +81,8 @@ class SegmentCounts:
 @dataclass(frozen=True)
 class ClassQuality:
     """Quality of one class: ``pq``, ``sq``, ``rq`` 0..100, None if the class occurs neither in
-    the truth nor in the predictions; and how many segments were matched, invented and missed."""
+    the truth nor in the predictions; and how many segments were matched (``tp``), invented (``fp``)
+    and missed (``fn``)."""
 
     pq: float | None
     sq: float | None
@@ -113,8 +114,8 @@ class Means:
 
 @dataclass(frozen=True)
 class PanopticQualityResult:
-    """PQ as means over all, thing and stuff classes (0..100, None if no such class occurs), the
-    same means of ``sq`` and ``rq``, and the figures of every class by name."""
+    """PQ as means over ``all``, ``things`` and ``stuff`` (0..100, None if no such class occurs),
+    the same means of ``sq`` and ``rq``, and the figures of every class by name."""
 
     all: float | None
     things: float | None
@@ -157,7 +158,7 @@ class PanopticQuality:
         true_ids: NDArray[Any],
         true_segments: Iterable[TruthSegment],
     ) -> SegmentCounts:
-        """Count one photo; arguments and result as :func:`count_segments`."""
+        """Count one photo: ids ``[H,W]``; arguments and result as :func:`count_segments`."""
         counts = count_segments(
             pred_ids, pred_segments, true_ids, true_segments, len(self.taxonomy), self.crowds,
             self.boundary,

@@ -141,7 +141,8 @@ class SemanticQuality:
     def update(
         self, pred: NDArray[Any], true: NDArray[Any], absent: Sequence[int] = ()
     ) -> PixelCounts:
-        """Count one photo, arguments as :func:`confusion_matrix`; returns its own counts."""
+        """Count one photo, channels ``[H,W]`` and the other arguments as
+        :func:`confusion_matrix`; returns its own counts."""
         confusion = confusion_matrix(pred, true, len(self.taxonomy), absent)
         self.confusion += confusion
         return PixelCounts.of(confusion)
@@ -183,7 +184,8 @@ def boundary_counts(
     """Intersection and union, in pixels, of the boundary bands of two masks, all bool ``[H,W]``.
 
     Where the truth is not ``valid`` it is taken to be what was predicted, so that the edge of an
-    unknown region is not mistaken for an edge of the object; such pixels are not counted.
+    unknown region is not mistaken for an edge of the object; such pixels are not counted. A band is
+    ``ratio`` of the photo's diagonal wide, at least a pixel.
     """
     for name, array in (("true", true), ("valid", valid)):
         if array.shape != pred.shape or array.dtype != np.bool_:

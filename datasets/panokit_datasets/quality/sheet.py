@@ -57,7 +57,8 @@ def write_sheet(
     split: str,
     each: int = 3,
 ) -> None:
-    """Write the sheet as PNG: a row a photo; the photo, its labels, what was found."""
+    """Write the sheet as PNG: a row a photo; the photo, its labels, what was found. ``each`` photos
+    are the best, so many the median and so many the worst."""
     truths = {t.name: t for t in evaluation_photos(data_dir, split, segmenter.taxonomy)}
     rows: list[tuple[str, list[Image.Image]]] = []
     for title, photos in picked(result, each).items():

@@ -25,7 +25,7 @@ _RETIRED = frozenset({"teacher_classes", "teacher_weight", "teacher_zero_weight"
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training at one image size.
+    """A stretch of training at one image size, of ``samples`` photos in steps of ``batch``.
 
     ``freeze_blocks`` backbone blocks (and the stem) keep their weights and statistics: with
     ImageNet weights the first ones are good as they are and cost the most. With
@@ -71,16 +71,16 @@ class TrainConfig:
         Phase(256, 24, 250_000),
         Phase(320, 16, 150_000),
     )
-    learning_rate: float = 2e-3
+    learning_rate: float = 2e-3  # AdamW's, at its highest
     backbone_rate: float = 0.3  # the backbone's learning rate, relative
     pyramid_rate: float = 1.0  # that of a query network's pyramid
-    weight_decay: float = 0.02
-    warmup_samples: int = 8_000
+    weight_decay: float = 0.02  # AdamW's
+    warmup_samples: int = 8_000  # over which the rate grows from nothing
     cooldown_samples: int = 150_000
-    clip_norm: float = 5.0
-    ema_decay: float = 0.9993
+    clip_norm: float = 5.0  # largest norm of a step's gradient
+    ema_decay: float = 0.9993  # of the averaged weights, a step
     dropout: float = 0.0  # of the feature channels before the heads
-    seed: int = 0
+    seed: int = 0  # of what is drawn and how it is shaken
     bf16: bool = True
     class_weight_power: float = 0.35  # class weight ~ pixel frequency ** -power
     rare_photo_share: float = 0.04  # classes in fewer photos than this are seen more often

@@ -104,7 +104,8 @@ def _initial_state(path: str | Path, config: TrainConfig, taxonomy: Taxonomy) ->
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run ended; ``interrupted``: by Ctrl-C or SIGTERM."""
+    """Where a run ended: after so many optimizer steps (``step``) and photos (``samples``);
+    ``interrupted``: by Ctrl-C or SIGTERM."""
 
     step: int
     samples: int
@@ -209,7 +210,7 @@ class Trainer:
         save_weights(path, state, self.config.network, self.taxonomy, training)
 
     def loss_of(self, heads: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
-        """The terms of the loss and their ``total``."""
+        """The terms of the loss and their ``total``, each ``[]``; heads ``[N,C,h,w]``."""
         person = self.stream.weights.person
         return panoptic_loss(heads, batch, self.class_weight, self.config.loss, person)
 

@@ -124,7 +124,8 @@ class PostprocessConfig(DecodingSettings):
                 raise ArgumentError("shape", f"{given}; expected {why}")
 
     def read_heads(self, arrays: Mapping[str, FloatArray]) -> Heads:
-        """See :meth:`DecodingSettings.read_heads`."""
+        """See :meth:`DecodingSettings.read_heads`: ``semantic`` ``[h,w,C]``, ``center``
+        ``[h,w,1]``, ``offset`` ``[h,w,2]`` in input pixels."""
         return Heads.from_arrays(arrays)
 
     def decoder(self, taxonomy: Taxonomy, transform: TransformRecord) -> CenterOffset:

@@ -149,7 +149,8 @@ class InstancesSemanticConfig(DecodingSettings):
             part.check_shapes(shapes, input_wh, stride, taxonomy)
 
     def read_heads(self, arrays: Mapping[str, NDArray[Any]]) -> InstancesSemanticHeads:
-        """See :meth:`DecodingSettings.read_heads`."""
+        """See :meth:`DecodingSettings.read_heads`: ``semantic`` ``[h,w,C]`` beside what the
+        instances are of."""
         return InstancesSemanticHeads(
             self.instances.read_heads(arrays), self.semantic.read_heads(arrays)
         )

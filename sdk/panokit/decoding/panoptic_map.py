@@ -15,8 +15,9 @@ __all__ = ["DecodedSegment", "PanopticMap"]
 
 @dataclass(frozen=True)
 class DecodedSegment:
-    """One segment on the decode grid. ``area`` is in decode-grid pixels, ``center_yx`` in input
-    pixels (None for stuff), ``score`` 0..1."""
+    """One segment on the decode grid: ``id`` in the map (1 and up) and ``channel`` of its class
+    (0 and up). ``area`` is in decode-grid pixels, ``center_yx`` in input pixels (None for stuff),
+    ``score`` 0..1."""
 
     id: int
     channel: int

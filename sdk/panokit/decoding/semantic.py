@@ -102,8 +102,9 @@ class SemanticConfig(DecodingSettings):
             raise ArgumentError("shape", f"semantic has shape {shape}; expected {expected}")
 
     def read_heads(self, arrays: Mapping[str, NDArray[Any]]) -> SemanticHeads:
-        """See :meth:`DecodingSettings.read_heads`. Labels may be of any type, of floats the nearest
-        whole number counts, and may have a channel axis of 1."""
+        """See :meth:`DecodingSettings.read_heads`: ``semantic`` ``[h,w,C]``, or labels ``[h,w]``.
+        Labels may be of any type, of floats the nearest whole number counts, and may have a channel
+        axis of 1."""
         if self.input == "labels" and "semantic" in arrays:
             arrays = {"semantic": _labels(np.asarray(arrays["semantic"]))}
         return SemanticHeads.from_arrays(arrays)

@@ -110,8 +110,8 @@ class DecodingSettings:
         raise NotImplementedError
 
     def read_heads(self, arrays: Mapping[str, NDArray[np.float32]]) -> Any:
-        """The typed heads of tensors by name, channels last, with or without a batch axis of 1;
-        ``HeadError`` names what does not fit."""
+        """The typed heads of tensors by name, channels last (``[h,w,C]``, ``[Q,K]``), with or
+        without a batch axis of 1, as real numbers; ``HeadError`` names what does not fit."""
         raise NotImplementedError
 
     def decoder(self, taxonomy: Taxonomy, transform: TransformRecord) -> Decoder:
