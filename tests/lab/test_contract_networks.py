@@ -100,6 +100,16 @@ def test_every_format_computes_what_the_module_does(
     assert np.mean(maps[0].id_map == maps[1].id_map) > 0.999
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["queries", "yolo"])
+def test_int8_in_onnx_where_layers_share_a_weight(name: str, tmp_path: Path, photos: Path) -> None:
+    """onnxruntime fails on such files when it is asked for exact sums, and not otherwise."""
+    result = exported(name, tmp_path, photos, recipes=("int8",), formats=("onnx",), strict=False)
+    agreement = result.checks["onnx-int8"].agreement
+    assert agreement.panoptic is not None
+    assert agreement.panoptic.equal_pixels > 0.9
+
+
 def test_the_photo_lies_where_the_family_wants_it(tmp_path: Path, photos: Path) -> None:
     result = exported("queries", tmp_path, photos, formats=("onnx",))
     assert result.bundle.manifest.preprocessing.fit == "stretch"
