@@ -258,9 +258,9 @@ def _reasons(found: Mapping[str, Any]) -> list[str]:
                     formats.setdefault(recipe, []).append(FORMATS[format])
     lines = ["| recipe | format | why |", "|---|---|---|"]
     for reason, recipes in none.items():
-        formats = sorted({format for each in recipes.values() for format in each})
+        where = sorted({format for each in recipes.values() for format in each})
         names = ", ".join(f"`{name}`" for name in recipes)
-        lines.append(f"| {names} | {', '.join(formats)} | {reason} |")
+        lines.append(f"| {names} | {', '.join(where)} | {reason} |")
     made = {name for recipes in found["networks"].values() for name in recipes}
     missing = ", ".join(f"`{name}`" for name in found["recipes"] if name not in made)
     return [*lines, f"| {missing} | all | trains first (`panokit compress run`); not made here |"]
