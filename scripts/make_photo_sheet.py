@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -115,7 +115,7 @@ HEAD = """# Gallery
 
 Made by `python scripts/make_photo_sheet.py --gallery` with the shipped int8 network, of 24 photos
 that come with packages. It was trained on none of them; its decoding was chosen with the astronaut
-and Grace Hopper in view. From the left: the photo, its segments, portrait blur, lifted, removed,
+and Grace Hopper in view. Row by row: the photo, its segments, portrait blur, lifted, removed,
 another background; of the largest person, else the largest thing, else of what a tap on the middle
 takes. Statues, pans and coins belong to no class of the network. What is wrong in the effects is in
 [what is still wrong](effects.md#what-is-still-wrong).
@@ -133,17 +133,17 @@ def subject(result: PanopticResult) -> Pick:
 
 
 def tile(rgb: NDArray[np.uint8], label: str) -> Image.Image:
-    """A picture in its square, with a line of text below."""
-    out = Image.new("RGB", (SIDE, SIDE + LABEL), "white")
+    """A picture with a line of text below."""
     image = Image.fromarray(rgb)
     image.thumbnail((SIDE - 4, SIDE - 4))
-    out.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
+    out = Image.new("RGB", (SIDE, image.height + LABEL), "white")
+    out.paste(image, ((SIDE - image.width) // 2, 0))
     text = ImageDraw.Draw(out)
-    text.text((4, SIDE + 2), label[:46], fill="black", font=ImageFont.load_default(12))
+    text.text((4, image.height + 2), label[:46], fill="black", font=ImageFont.load_default(12))
     return out
 
 
-def row(path: Path, segmenter: Segmenter, effects: Collection[str] = tuple(EFFECTS)) -> Image.Image:
+def tiles_of(path: Path, segmenter: Segmenter, effects: Collection[str]) -> list[Image.Image]:
     """A photo, its segments, and effects."""
     photo = Photo.open(path)
     result = segmenter.segment(photo)
@@ -159,9 +159,15 @@ def row(path: Path, segmenter: Segmenter, effects: Collection[str] = tuple(EFFEC
             tiles.append(tile(rgb, name if done.applied else f"{name}: nothing done"))
         except PanokitError as error:
             tiles.append(tile(photo.rgb_hwc, f"{name}: {error}"))
-    out = Image.new("RGB", (SIDE * len(tiles), SIDE + LABEL), "white")
+    return tiles
+
+
+def side_by_side(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Tiles in rows."""
+    height, rows = max(t.height for t in tiles), -(-len(tiles) // columns)
+    out = Image.new("RGB", (SIDE * columns, height * rows), "white")
     for i, one in enumerate(tiles):
-        out.paste(one, (i * SIDE, 0))
+        out.paste(one, (i % columns * SIDE, i // columns * height))
     return out
 
 
@@ -174,8 +180,8 @@ def write_gallery(segmenter: Segmenter, more: list[Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     parts = [HEAD]
     for name, credit in CREDITS.items():
-        made = row(found[name], segmenter, GALLERY)
-        small = made.resize((made.width * 3 // 5, made.height * 3 // 5))
+        made = side_by_side(tiles_of(found[name], segmenter, GALLERY), 3)
+        small = made.resize((made.width * 4 // 5, made.height * 4 // 5))
         small.save(folder / f"{name}.webp", quality=60, method=6)
         parts.append(f"## {name.replace('_', ' ')}\n")
         parts.append(f"![{name} with its effects](images/gallery/{name}.webp)\n")
@@ -198,12 +204,13 @@ def main() -> None:
     if given.out is None:
         return
     given.out.mkdir(parents=True, exist_ok=True)
-    rows = [row(path, segmenter) for path in photos(given.more)]
+    all_tiles = (tiles_of(path, segmenter, EFFECTS) for path in photos(given.more))
+    rows = [side_by_side(tiles, len(tiles)) for tiles in all_tiles]
     for n in range(0, len(rows), given.rows):
         part = rows[n : n + given.rows]
-        sheet = Image.new("RGB", (part[0].width, part[0].height * len(part)), "white")
+        sheet = Image.new("RGB", (part[0].width, sum(one.height for one in part)), "white")
         for i, one in enumerate(part):
-            sheet.paste(one, (0, i * one.height))
+            sheet.paste(one, (0, sum(above.height for above in part[:i])))
         sheet.save(given.out / f"sheet-{n // given.rows + 1}.jpg", quality=90)
     Console().print(f"{len(rows)} photos, {len(EFFECTS)} effects: {given.out}")
 
