@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KINDS", "PAGES", "page_text", "public_names", "topic_pages"]
+__all__ = ["KINDS", "PAGES", "page_text", "public_names", "topic_pages", "with_anchors"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -82,9 +82,38 @@ def on_config(config: Any) -> Any:
     return config
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links out of the manual, to files of the checkout, become their paths."""
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Links out of the manual, to files of the checkout, become their paths; each word of the
+    glossary gets the address that `panokit explain` names."""
+    if page.file.src_uri == "glossary.md":
+        markdown = with_anchors(markdown)
     return _OUTSIDE.sub(r"\1 (`\2`)", markdown)
+
+
+def with_anchors(glossary: str) -> str:
+    """The glossary with an address before each word."""
+    words = {t["name"]: t["page"].partition("#")[2] for t in _topics() if t["kind"] == "word"}
+    for name, anchor in words.items():
+        glossary = glossary.replace(f"**{name}**", f'<a id="{anchor}"></a>**{name}**', 1)
+    return glossary
+
+
+def on_post_build(config: Any) -> None:
+    """The build fails if an address that the program prints leads nowhere."""
+    from mkdocs.exceptions import PluginError
+
+    site = Path(config.site_dir)
+    pages: dict[str, str] = {}
+    lost = []
+    for topic in _topics():
+        name, _, anchor = topic["page"].partition("#")
+        file = site / name
+        if name not in pages:
+            pages[name] = file.read_text(encoding="utf-8") if file.is_file() else ""
+        if not pages[name] or (anchor and f'id="{anchor}"' not in pages[name]):
+            lost.append(topic["page"])
+    if lost:
+        raise PluginError(f"`panokit explain` names pages that are not there: {lost}")
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:
@@ -111,7 +140,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 def topic_pages() -> dict[str, str]:
     """The pages of faults and of lint rules, by their places: one each, and a list of each kind."""
-    told = json.loads((ROOT / "docs" / "topics.json").read_text(encoding="utf-8"))
+    told = _topics()
     pages = {}
     for kind, (folder, title) in KINDS.items():
         own = [t for t in told if t["kind"] == kind]
@@ -122,6 +151,13 @@ def topic_pages() -> dict[str, str]:
             pages[f"{folder}/{topic['name']}.md"] = _topic_page(topic, folder)
         pages[f"{folder}/index.md"] = "\n".join(lines) + "\n"
     return pages
+
+
+def _topics() -> list[dict[str, str]]:
+    told: list[dict[str, str]] = json.loads(
+        (ROOT / "docs" / "topics.json").read_text(encoding="utf-8")
+    )
+    return told
 
 
 def _topic_page(topic: dict[str, str], folder: str) -> str:

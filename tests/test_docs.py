@@ -190,6 +190,17 @@ def test_the_glossary_is_the_one_of_the_program() -> None:
     )
 
 
+def test_every_word_has_its_address_in_the_glossary() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    made = load_script("docs_hooks").with_anchors(text)
+    words = [t for t in json.loads((ROOT / "docs" / "topics.json").read_text("utf-8"))
+             if t["kind"] == "word"]  # fmt: skip
+    assert len(words) > 30
+    for word in words:
+        anchor = word["page"].partition("#")[2]
+        assert f'<a id="{anchor}"></a>**{word["name"]}**' in made
+
+
 def test_every_command_option_has_a_sentence() -> None:
     for entry in entry_points(group="panokit.commands"):
         command = typer.main.get_command(_app_of(entry.load()))
