@@ -19,6 +19,7 @@ from panokit.bundle import Artifact, TensorSpec
 from panokit.decoding import PanopticMap
 from panokit.dump import HEADS, Dump
 from panokit.errors import ArgumentError, DumpError
+from panokit.preprocessing import TransformRecord
 from panokit.runtime import dequantize
 from panokit_validation.effects import reference_effect
 from panokit_validation.evidence import joint_step
@@ -74,6 +75,9 @@ class Comparison:
         return next((s for s in self.stages if s.stage == stage), None)
 
 
+UNTOLD_CLASSES = "the classes of panoptic were not compared: the dump has no 'segments'"
+
+
 def compare_dump(
     reference: ReferenceStages,
     *,
@@ -103,13 +107,31 @@ def compare_dump(
         if reference.given_panoptic is not None:
             stages.append(_panoptic(reference, explain))
         else:
-            warnings.append("panoptic was not compared: neither heads, input nor photo lead to it")
+            warnings.append(f"panoptic was not compared: {why_no_map(reference.transform)}")
     for name in dump.tensors:
         if name.startswith("effect."):
             _effect(reference, name, stages, warnings)
     if not stages:
-        raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
+        raise nothing_to_compare(dump, reference.transform)
     return Comparison(tuple(stages), tuple(warnings), joint_step(reference.device_raw))
+
+
+def why_no_map(transform: TransformRecord | None) -> str:
+    """Why the map of a dump cannot be computed from what else it holds."""
+    if transform is not None:
+        return "neither heads, input nor photo lead to it"
+    return (
+        "neither 'photo' nor 'transform' says where the photo lies in the input; dump one of them, "
+        "or give the photos (--photos)"
+    )
+
+
+def nothing_to_compare(dump: Dump, transform: TransformRecord | None) -> DumpError:
+    """What is said of a dump of which no stage leads to another."""
+    reason = "holds no stage that can be compared with another"
+    if transform is None:
+        reason += "; dump 'photo' or 'input' as well, or give the photos (--photos)"
+    return DumpError(dump.path or "dump", reason)
 
 
 def foreign_artifact(dump: Dump, artifact: Artifact) -> list[str]:
@@ -124,10 +146,10 @@ def foreign_artifact(dump: Dump, artifact: Artifact) -> list[str]:
 
 
 def _unlisted(reference: ReferenceStages) -> list[str]:
-    """Ids of the map that the dump's ``segments`` do not name."""
+    """What the dump's ``segments`` leave open."""
     told = reference.device_classes
     if told is None:
-        return []
+        return [UNTOLD_CLASSES]
     found = set(np.unique(reference.dump.tensors["panoptic"]).tolist()) - {0} - set(told)
     if not found:
         return []

@@ -24,7 +24,14 @@ from panokit.photo import Photo
 from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
 from panokit.runtime import dequantize, open_runtime
 from panokit.segmenter import Segmenter
-from panokit_validation.compare import StageComparison, foreign_artifact, head_step
+from panokit_validation.compare import (
+    UNTOLD_CLASSES,
+    StageComparison,
+    foreign_artifact,
+    head_step,
+    nothing_to_compare,
+    why_no_map,
+)
 from panokit_validation.contract_ties import HeadSteps, explain_contract_map
 from panokit_validation.diagnosis import Cause
 from panokit_validation.diagnosis.hypotheses import unknown
@@ -206,9 +213,11 @@ def compare_contract(reference: ContractReference) -> tuple[tuple[StageCompariso
             agreement = compare_tensors(values, other, tolerance=step, shift=False)
             stages.append(StageComparison(name, basis, agreement))
     if "panoptic" in dump.tensors:
+        if told_classes(dump) is None:
+            warnings.append(UNTOLD_CLASSES)
         decoded = reference.given_panoptic
         if decoded is None:
-            warnings.append("panoptic was not compared: neither heads, input nor photo lead to it")
+            warnings.append(f"panoptic was not compared: {why_no_map(reference.transform)}")
         else:
             basis = "heads" if reference.device_raw else "input"
             basis = "photo" if basis == "input" and reference.device_image is None else basis
@@ -222,7 +231,7 @@ def compare_contract(reference: ContractReference) -> tuple[tuple[StageCompariso
                 adjusted = compare_maps(found.left, found.ids, pair)
             stages.append(StageComparison("panoptic", basis, given, None, found, adjusted))
     if not stages:
-        raise DumpError(dump.path or "dump", "holds no stage that can be compared with another")
+        raise nothing_to_compare(dump, reference.transform)
     return tuple(stages), warnings
 
 

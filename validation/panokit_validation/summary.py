@@ -13,7 +13,7 @@ from panokit_validation.verdict import Verdict
 from panokit_validation.words import sentence_of
 from panokit_validation.worker import Outcome
 
-__all__ = ["GROUP_KEYS", "Group", "Row", "RunSummary", "Vote", "group_of"]
+__all__ = ["GROUP_KEYS", "Group", "Row", "RunSummary", "Vote", "group_of", "name_of"]
 
 GROUP_KEYS = ("device", "os", "runtime", "delegate", "compute_unit", "app", "build", "artifact")
 """The metadata that tells one group of dumps from another."""
@@ -26,10 +26,11 @@ LEAST_VOTE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One judged photo: ``sqnr_db`` of its worst head, ``pq`` 0..100 and ``equal_pixels`` 0..1 of
-    its map, given the device's previous stage; ``chain_pixels`` 0..1 the map's equal pixels along
-    the chain from the photo. None where there is no such stage. ``sentence`` is the verdict in
-    plain words."""
+    """One judged photo: ``cause`` is the name of what explains it best, or the names of two that
+    act together, joined by " + "; ``sqnr_db`` of its worst head, ``pq`` 0..100 and
+    ``equal_pixels`` 0..1 of its map, given the device's previous stage; ``chain_pixels`` 0..1 the
+    map's equal pixels along the chain from the photo. None where there is no such stage.
+    ``sentence`` is the verdict in plain words."""
 
     photo: str
     dump: str
@@ -89,8 +90,8 @@ class Group:
         best: dict[str, float] = {}
         for cause in photo["causes"]:
             if cause["alarm"] and cause["name"] != UNKNOWN:
-                share = float(cause["explained"])
-                best[cause["name"]] = max(share, best.get(cause["name"], 0.0))
+                share, name = float(cause["explained"]), name_of(cause)
+                best[name] = max(share, best.get(name, 0.0))
         for name, explained in best.items():
             self._support.setdefault((stage, name), []).append(explained)
 
@@ -193,6 +194,11 @@ class RunSummary:
         }
 
 
+def name_of(cause: Mapping[str, Any]) -> str:
+    """A cause's name; of causes that act together, all names."""
+    return " + ".join(sorted({cause["name"], *cause.get("together", ())}))
+
+
 def group_of(metadata: Mapping[str, str]) -> dict[str, str]:
     """The part of a dump's metadata that tells its group."""
     return {k: metadata[k] for k in GROUP_KEYS if metadata.get(k)}
@@ -221,7 +227,7 @@ def _row(photo: Mapping[str, Any]) -> Row:
         dump=photo["dump"],
         verdict=Verdict(photo["verdict"]),
         first_bad_stage=photo["first_bad_stage"],
-        cause=photo["causes"][0]["name"] if photo["causes"] else None,
+        cause=name_of(photo["causes"][0]) if photo["causes"] else None,
         group=" · ".join(group_of(photo["metadata"]).values()) or "unnamed device",
         message=f"{bad['stage']} {bad['message']}" if bad else "",
         sqnr_db=min(known, default=None),

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from panokit_validation.faults import FAULTS
+from panokit_validation.faults.model import Step
 
-__all__ = ["GLOSSARY", "owner_of", "sentence_of"]
+__all__ = ["GLOSSARY", "owner_of", "owner_of_cause", "sentence_of"]
 
 GLOSSARY = {
     "dump": "what a device computed for one photo, stage by stage, in a file",
@@ -32,10 +33,32 @@ _OWNERS = {
 }
 
 
+_MADE_AT = {
+    Step.ORIENTATION: "input",
+    Step.COLOR: "input",
+    Step.LAYOUT: "input",
+    Step.TENSOR: "input",
+    Step.ARTIFACT: "heads",
+    Step.NETWORK: "heads",
+    Step.HEADS: "heads",
+    Step.DECODE: "panoptic",
+    Step.EFFECT: "effect",
+}
+
+
+def owner_of_cause(cause: Mapping[str, Any]) -> str:
+    """Whose code has to be mended: where the mistake is made, which may lie before the stage that
+    shows it."""
+    fault = FAULTS.get(cause["name"])
+    made = _MADE_AT.get(fault.step) if fault else None
+    return owner_of(made or cause["stage"])
+
+
 def owner_of(stage: str) -> str:
     """Whose code a stage is."""
     group = stage.partition(".")[0]
-    group = group if group in ("photo", "input", "panoptic", "effect") else "heads"
+    group = {"photo": "input"}.get(group, group)
+    group = group if group in _OWNERS else "heads"
     return _OWNERS.get(group, "the app")
 
 
@@ -52,6 +75,13 @@ def sentence_of(photo: Mapping[str, Any]) -> str:
             f"The device differs from the reference first at {stage}, and no known mistake "
             f"explains it. Show it to the people of {owner_of(stage)}."
         )
-    title = cause["title"][:1].upper() + cause["title"][1:]
-    more = f" More: panokit explain {cause['name']}." if cause["name"] in FAULTS else ""
-    return f"{title}. This is for {owner_of(cause['stage'])}. {cause['advice']}{more}"
+    names = (cause["name"], *cause.get("together", ()))
+    alarms = [c for c in photo["causes"] if c["alarm"] and c["name"] in names]
+    causes = list({c["name"]: c for c in reversed(alarms)}.values())[::-1]
+    title = " and ".join(c["title"] for c in causes)
+    together = " Both together explain it." if len(causes) > 1 else ""
+    owners = " and ".join(dict.fromkeys(owner_of_cause(c) for c in causes))
+    advice = " ".join(dict.fromkeys(c["advice"] for c in causes))
+    known = [f"panokit explain {c['name']}" for c in causes if c["name"] in FAULTS]
+    more = f" More: {', '.join(known)}." if known else ""
+    return f"{title[:1].upper()}{title[1:]}.{together} This is for {owners}. {advice}{more}"

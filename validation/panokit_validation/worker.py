@@ -17,6 +17,7 @@ from panokit.errors import PanokitError
 from panokit.photo import Photo, photo_paths
 from panokit.segmenter import Segmenter
 from panokit_validation.frames import Frame, with_earlier
+from panokit_validation.original import beside_its_file
 from panokit_validation.sources import DumpOpener, DumpRef
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
 from panokit_validation.verdict import Verdict, validate_dump
@@ -32,9 +33,9 @@ class RunConfig:
     """How a run judges its dumps.
 
     ``bundle``: a folder, the shipped one without it. ``artifact``: judge all dumps by this one
-    instead of the one that each names. ``photos``: folder of photos for dumps without their own,
-    by name. ``thresholds``: overrides by name of :class:`ValidationConfig`. ``diagnose``: look for
-    the cause of failures.
+    instead of the one that each names. ``photos``: folder of the photos, by name: for dumps without
+    their own, and to see whether their own is the file upright. ``thresholds``: overrides by name
+    of :class:`ValidationConfig`. ``diagnose``: look for the cause of failures.
     """
 
     bundle: str | None = None
@@ -91,7 +92,7 @@ class Worker:
 
     @cached_property
     def photos(self) -> dict[str, Path]:
-        """The photos for dumps without their own."""
+        """The files of the photos, by name."""
         return photo_paths([Path(self.config.photos)]) if self.config.photos else {}
 
     def segmenter(self, artifact: str | None) -> Segmenter:
@@ -101,10 +102,10 @@ class Worker:
         return self._segmenters[artifact]
 
     def open(self, ref: DumpRef) -> tuple[Dump, Segmenter, Photo | None]:
-        """A dump, what it is to be judged by, and its photo if that lies elsewhere."""
+        """A dump, what it is to be judged by, and its photo's file if that is at hand."""
         dump = self._opener.open(ref)
         segmenter = self.segmenter(self.config.artifact or dump.metadata.get("artifact"))
-        path = None if "photo" in dump.tensors else self.photos.get(dump.name)
+        path = self.photos.get(dump.name)
         return dump, segmenter, Photo.open(path) if path else None
 
     def judge(self, ref: DumpRef) -> Outcome:
@@ -116,6 +117,8 @@ class Worker:
             verdict = validate_dump(dump, segmenter, config, photo, diagnose=self.config.diagnose)
             if verdict.verdict is Verdict.FAIL and self.config.diagnose:
                 verdict = with_earlier(verdict, Frame(dump, segmenter, photo), self._earlier(ref))
+            if photo is not None:
+                verdict = beside_its_file(verdict, dump, photo)
         except PanokitError as error:
             return Outcome(ref.label, reason=_reason(ref, error))
         except MemoryError:

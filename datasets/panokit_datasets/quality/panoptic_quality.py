@@ -21,7 +21,7 @@ sum of their IoU over tp + fp / 2 + fn / 2, SQ its mean IoU and RQ = PQ / SQ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,12 +36,14 @@ from panokit_datasets.quality._ids import band_width, check_map, erode, index_of
 __all__ = [
     "ClassQuality",
     "Crowds",
+    "Matching",
     "Means",
     "PanopticQuality",
     "PanopticQualityResult",
     "SegmentCounts",
     "count_runs",
     "count_segments",
+    "match_segments",
 ]
 
 Crowds = Literal["correct", "strict"]
@@ -76,6 +78,20 @@ class SegmentCounts:
     def denominator(self) -> FloatArray:
         """tp + fp / 2 + fn / 2, float64 ``[C]``; 0 for a class that does not occur."""
         return np.asarray(self.tp + (self.fp + self.fn) / 2)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which segments of one photo match, by their places in the lists of them: ``true`` and
+    ``pred`` int64 ``[n]`` of the pairs and ``iou`` float64 ``[n]``, 0..1; ``missed`` true and
+    ``invented`` predicted segments, int64 ``[m]`` each. A prediction in neither is excused by void
+    or a crowd."""
+
+    true: IntArray
+    pred: IntArray
+    iou: FloatArray
+    missed: IntArray
+    invented: IntArray
 
 
 @dataclass(frozen=True)
@@ -247,6 +263,20 @@ def count_segments(
     )
 
 
+def match_segments(
+    pred_ids: NDArray[Any],
+    pred_segments: Mapping[int, int],
+    true_ids: NDArray[Any],
+    true_segments: Sequence[TruthSegment],
+    channels: int,
+) -> Matching:
+    """Which segments of one photo match; arguments as :func:`count_segments`."""
+    check_map("pred_ids", pred_ids)
+    check_map("true_ids", true_ids, pred_ids.shape)
+    true, pred, pixels = _runs(true_ids, pred_ids)
+    return _match(true, pred, pixels, pred_segments, tuple(true_segments), channels)
+
+
 def count_runs(
     true_run: NDArray[Any],
     pred_run: NDArray[Any],
@@ -262,6 +292,29 @@ def count_runs(
     the stretch lies in the boundary band of the true and of the predicted segment, for boundary PQ.
     """
     truth = tuple(true_segments)
+    found = _match(true_run, pred_run, pixels, pred_segments, truth, channels, crowds, bands)
+    pred_channel = np.array([*pred_segments.values()], np.int64)
+    true_channel = np.array([s.channel for s in truth], np.int64)
+    hit_channel = true_channel[found.true]
+    return SegmentCounts(
+        tp=np.bincount(hit_channel, minlength=channels),
+        fp=np.bincount(pred_channel[found.invented], minlength=channels),
+        fn=np.bincount(true_channel[found.missed], minlength=channels),
+        iou=np.bincount(hit_channel, found.iou, minlength=channels).astype(np.float64),
+    )
+
+
+def _match(
+    true_run: NDArray[Any],
+    pred_run: NDArray[Any],
+    pixels: NDArray[np.int64],
+    pred_segments: Mapping[int, int],
+    truth: tuple[TruthSegment, ...],
+    channels: int,
+    crowds: Crowds = "correct",
+    bands: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
+) -> Matching:
+    """As :func:`count_runs`, which segments it is that match."""
     strict = _check_crowds(crowds) == "strict"
     pred_channel = _channels("pred_segments", pred_segments.values(), channels)
     true_channel = _channels("true_segments", (s.channel for s in truth), channels)
@@ -302,15 +355,10 @@ def count_runs(
     invented = (pred_area > 0) & (2 * excused <= pred_area)
     invented[0] = False
     invented[p[hit]] = False
-    hit_channel = true_channel[t[hit]]
-    return SegmentCounts(
-        tp=np.bincount(hit_channel, minlength=channels),
-        fp=np.bincount(pred_channel[invented], minlength=channels),
-        fn=np.bincount(true_channel[missed], minlength=channels),
-        iou=np.bincount(hit_channel, shared[hit] / union[hit], minlength=channels).astype(
-            np.float64
-        ),
-    )
+    return Matching(
+        t[hit] - 1, p[hit] - 1, shared[hit] / union[hit],
+        np.flatnonzero(missed[: len(truth) + 1]) - 1, np.flatnonzero(invented) - 1,
+    )  # fmt: skip
 
 
 def _check_crowds(crowds: Crowds) -> Crowds:

@@ -16,7 +16,7 @@ from panokit.bundle import Artifact
 from panokit.decoding import DecodingSettings, PostprocessConfig
 from panokit.errors import ArgumentError, DumpError
 from panokit.photo import MAX_PIXELS
-from panokit.preprocessing import TransformRecord
+from panokit.preprocessing import TransformRecord, letterbox
 from panokit.segmenter import Stages
 
 __all__ = [
@@ -272,7 +272,11 @@ def _transform(path: Where, metadata: Mapping[str, str]) -> TransformRecord | No
     if "transform" not in metadata:
         return None
     try:
-        record = TransformRecord.from_json(json.loads(metadata["transform"]))
+        told = json.loads(metadata["transform"])
+        if isinstance(told, dict) and told.keys() == {"photo_wh"}:
+            w, h = (int(side) for side in told["photo_wh"])
+            told = letterbox((w, h), (w, h)).to_json() if min(w, h) > 0 else told
+        record = TransformRecord.from_json(told)
         sides = [int(v) for v in (*record.photo_wh, *record.input_wh)]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         reason = f"its transform record is not readable: {error}"
