@@ -173,10 +173,13 @@ def _layout(graph: Graph) -> Iterator[Finding]:
 
 
 def _islands(graph: Graph) -> Iterator[Finding]:
+    """Where integers become floats or floats integers. (A QUANTIZE from integers to integers is a
+    change of scale, before a concatenation say.)"""
     border = {t.name for t in (*graph.inputs, *graph.outputs)}
     found = [
         o for o in _of(graph, "quantize", "dequantize")
         if o.inputs and not border & {t.name for t in (*o.inputs, *o.outputs)}
+        and any(t.dtype.startswith("float") for t in (o.inputs[0], *o.outputs))
     ]  # fmt: skip
     if found:
         yield found_at("float-island", _places(found))

@@ -183,9 +183,11 @@ class Studio:
         self, working: WorkingPhoto, found: Segmented, edits: dict[str, Any], kind: str
     ) -> Picture:
         """The whole photo with edits, as a file that keeps its profile and EXIF."""
+        started = time.perf_counter()
         listed = self._edits(edits, self._result(working.photo(), found), working, full=True)
         photo = self._decoded(working.source, working.name)
-        return _saved(listed.replay(photo, self._result(photo, found)), kind)
+        done = _saved(listed.replay(photo, self._result(photo, found)), kind)
+        return replace(done, milliseconds=round(_since(started), 1))
 
     def segment_once(self, source: bytes, name: str, artifact: str, output: str) -> Any:
         """The API's segmentation: JSON with the id map, or a picture."""
@@ -199,7 +201,8 @@ class Studio:
         if output == "ids":
             return Picture(ids, "image/png")
         milliseconds = {"network": round(timed.milliseconds, 1)}
-        return result.to_json() | {"milliseconds": milliseconds}, ids
+        told = {"artifact": self.catalog.get(artifact).id, "milliseconds": milliseconds}
+        return result.to_json() | told, ids
 
     def edit_once(
         self, source: bytes, name: str, artifact: str, edits: dict[str, Any], kind: str
@@ -207,7 +210,9 @@ class Studio:
         """The API's effects: a photo with edits, at full size."""
         photo = self._decoded(source, name)
         segmenter, _ = self._network(artifact)
-        return _saved(self._edit_list(edits).replay(photo, segmenter.segment(photo)), kind)
+        started = time.perf_counter()
+        done = _saved(self._edit_list(edits).replay(photo, segmenter.segment(photo)), kind)
+        return replace(done, milliseconds=round(_since(started), 1))
 
     def validate(self, dump: bytes, name: str, artifact: str, diagnose: bool) -> dict[str, Any]:
         """The API's validation of a device dump, JSON-ready."""

@@ -19,13 +19,15 @@ from typer.testing import CliRunner
 from panokit.bundle import Bundle
 from panokit.errors import ArgumentError, BundleError
 from panokit.photo import Photo
+from panokit.tflite.read import read_tflite
+from panokit_compression import calibration_from_photos, load_recipe, quantize
 from panokit_converters.commands.verify import lint
 from panokit_converters.lint import Finding, LintReport, Severity, lint_path
 from panokit_converters.lint_graph import read_graph
 from panokit_converters.tflite.convert import convert_tflite
 from tests.converters.test_coreml_interpreter import Function, SqueezeExcite, convert
-from tests.toys.artifacts import PHOTOS, SIZE, toy_coreml, toy_tflite
-from tests.toys.network import ToyNetwork
+from tests.toys.artifacts import CONFIG, PHOTOS, SIZE, toy_coreml, toy_tflite
+from tests.toys.network import ToyNetwork, toy_photos
 from tests.toys.tflite_edit import edit_tflite, flip_align_corners, numbers, operators
 
 
@@ -272,3 +274,33 @@ def test_the_bundle_that_ships_has_no_error() -> None:
     bundle = Bundle.open()
     report = lint_path(bundle.path(bundle.manifest.artifact()), PHOTOS)
     assert rules(report, Severity.ERROR) == set()
+
+
+class Joined(ToyNetwork):
+    """Maps of different ranges side by side, which others use as they are: each changes its scale
+    first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.semantic = nn.Conv2d(32, 4, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        x = F.relu6(self.stem(F.pad(image, (0, 1, 0, 1))))
+        x = F.relu6(self.depthwise(F.pad(x, (0, 1, 0, 1))))
+        low, high = F.relu6(self.lateral(x)), torch.relu(50 * self.deep(x))
+        joined = torch.cat([low, high], 1)
+        return {
+            "semantic": self.semantic(joined),
+            "center": self.center(low),
+            "offset": self.offset(high),
+        }
+
+
+@pytest.mark.slow
+def test_a_change_of_scale_is_no_float_island(tmp_path: Path) -> None:
+    photos = calibration_from_photos(toy_photos(4), 32, CONFIG)
+    content = convert_tflite(Joined().eval(), (SIZE, SIZE))
+    path = written(tmp_path, quantize(content, load_recipe("int8"), photos))
+    kinds = [o.name for o in read_tflite(path.read_bytes()).main.operators]
+    assert "QUANTIZE" in kinds[1:-1]
+    assert "float-island" not in rules(lint_path(path))

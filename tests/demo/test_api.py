@@ -101,6 +101,7 @@ def test_segment_equals_the_sdk(client: TestClient, astronaut: bytes, segmenter:
     ids = np.asarray(picture(base64.b64decode(found["id_map_png"])))
     assert (ids == expected.id_map).all()
     assert found["segments"] == expected.to_json()["segments"]
+    assert found["artifact"] in {a["id"] for a in client.get("/api/info").json()["artifacts"]}
     answer = client.post(
         "/api/segment", files={"photo": ("a.png", astronaut)}, data={"output": "ids"}
     )
@@ -123,6 +124,7 @@ def test_effect_equals_the_sdk(client: TestClient, astronaut: bytes, segmenter: 
     assert answer.status_code == 200
     assert (np.asarray(picture(answer.content)) == expected.image_hwc).all()
     assert unquote(answer.headers["x-panokit-message"]) == expected.message
+    assert float(answer.headers["x-panokit-milliseconds"]) > 0
     assert answer.headers["content-disposition"].endswith("''a%20b-edited.png")
 
 

@@ -206,6 +206,20 @@ def test_a_file_that_is_no_photo_gives_a_sentence(
     open_sample(page, "coffee")  # and the page still works
 
 
+def test_a_photo_that_is_chosen_at_once_is_kept(browser: Any, url: str) -> None:
+    """Before the server has said what it can do."""
+    held: list[Any] = []
+    with open_page(browser, viewport={"width": 1280, "height": 900}) as page:
+        page.route("**/api/info", held.append)
+        page.goto(url)
+        page.set_input_files("#file", sample_photos()["grace_hopper"])
+        page.wait_for_timeout(200)
+        assert page.locator("#welcome").is_visible()
+        held[0].continue_()
+        page.wait_for_selector("#bench:not([hidden])")
+        assert "grace_hopper.jpg" in page.inner_text("#about")
+
+
 def test_ones_own_photo_views_and_the_keyboard(page: Any) -> None:
     page.set_input_files("#file", sample_photos()["grace_hopper"])
     page.wait_for_selector("#bench:not([hidden])")

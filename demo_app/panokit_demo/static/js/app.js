@@ -264,6 +264,7 @@ function nameAt({ tap, class: name, segment: id }) {
 /** @param {{ file?: File, sample?: string }} source */
 async function open(source) {
   clearComplaint();
+  await ready; // a photo may be chosen before the server has said what it can do
   const most = state.info.limits.upload_bytes;
   if (source.file && source.file.size > most) {
     return complain(`${source.file.name} has ${megabytes(source.file.size)}; at most ${megabytes(most)} can be used.`);
@@ -462,6 +463,13 @@ function listenToTheme() {
   });
 }
 
+/** @type {() => void} */
+let markReady;
+/** @type {Promise<void>} */
+const ready = new Promise((resolve) => {
+  markReady = resolve;
+});
+
 async function start() {
   listenToTheme();
   listenToTabs();
@@ -486,6 +494,7 @@ async function start() {
   byId("samples-title").hidden = !samples.length;
   byId("samples").replaceChildren(...samples.map(sampleButton));
   document.body.dataset.ready = "yes";
+  markReady();
 }
 
 /** @param {Panokit.Offer} offer */
