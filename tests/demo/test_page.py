@@ -210,7 +210,7 @@ def test_a_photo_that_is_chosen_at_once_is_kept(browser: Any, url: str) -> None:
     """Before the server has said what it can do."""
     held: list[Any] = []
     with open_page(browser, viewport={"width": 1280, "height": 900}) as page:
-        page.route("**/api/info", held.append)
+        page.route("**/api/info", lambda route: held.append(route))
         page.goto(url)
         page.set_input_files("#file", sample_photos()["grace_hopper"])
         page.wait_for_timeout(200)
