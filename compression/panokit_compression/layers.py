@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from panokit.errors import ArgumentError
-from panokit.tflite.read import TfliteOperator, TfliteSubgraph, TfliteTensor, read_tflite
+from panokit.tflite.read import PATH_MARK, TfliteOperator, TfliteSubgraph, TfliteTensor, read_tflite
 
 __all__ = [
     "FoundOperator",
@@ -104,7 +104,7 @@ def layer_name(tensor_name: str) -> str:
         if parts and parts[0] == "module":
             parts = parts[1:]
         if parts:
-            return ".".join(parts)
+            return ".".join(parts).replace(PATH_MARK, ".")
     return tensor_name
 
 

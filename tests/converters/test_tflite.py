@@ -8,11 +8,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from panokit.errors import ArgumentError, ExportError
 from panokit.preprocessing import PreprocessConfig
 from panokit.taxonomy import Taxonomy
 from panokit_compression import calibration_from_photos, load_recipe, quantize
+from panokit_compression.layers import match_layers, tflite_layers
 from panokit_converters.interface import INPUT_TYPES, InputType
 from panokit_converters.model_info import ModelInfo
 from panokit_converters.tflite.convert import convert_tflite
@@ -25,6 +27,7 @@ from panokit_converters.tflite.inspect import (
     xnnpack_share,
 )
 from panokit_converters.tflite.metadata import with_metadata
+from panokit_network.deploy import fold_batch_norms
 from tests.toys.network import ToyNetwork, toy_photos
 
 SIZE = 32
@@ -158,3 +161,33 @@ def test_what_is_no_tflite_file(content: bytes) -> None:
 def test_unknown_input_type(files: dict[str, bytes]) -> None:
     with pytest.raises(ArgumentError, match="native, uint8, float32"):
         with_input(files["int8"], "int4")  # type: ignore[arg-type]
+
+
+class Nested(nn.Module):
+    """Layers in containers, with batch norms that are folded by tracing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(inside: int, out: int) -> nn.Sequential:
+            conv = nn.Conv2d(inside, out, 3, 2, 1, bias=False)
+            return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU())
+
+        self.down = block(3, 8)
+        self.deep = nn.Sequential(block(8, 16), nn.Conv2d(16, 16, 1))
+        self.semantic, self.center = nn.Conv2d(16, 4, 1), nn.Conv2d(16, 1, 1)
+        self.offset = nn.Conv2d(16, 2, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.deep(self.down(x))
+        heads = {"semantic": self.semantic, "center": self.center, "offset": self.offset}
+        return {name: head(y) for name, head in heads.items()}
+
+
+@pytest.mark.slow
+def test_layers_in_containers_keep_their_whole_names() -> None:
+    """So that a recipe's ``keep`` can name them."""
+    content = convert_tflite(fold_batch_norms(Nested().eval()), (SIZE, SIZE))
+    names = {layer.name for layer in tflite_layers(content)}
+    assert names == {"down.0", "deep.0.0", "deep.1", "semantic", "center", "offset"}
+    assert match_layers(names, ["deep"], "keep")

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from panokit._quiet import hushed, quiet
 from panokit.errors import MissingExtraError
+from panokit.tflite.read import PATH_MARK
 from panokit_converters.contract import run_heads
 from panokit_converters.interface import HEADS, INPUT
 from panokit_converters.program.attempts import (
@@ -82,13 +83,34 @@ def convert_tflite(
 def _converted(module: nn.Module, size_wh: tuple[int, int], heads: Sequence[str]) -> bytes:
     width, height = size_wh
     image = torch.zeros(1, height, width, 3)
-    content = _convert(NhwcHeads(module, heads).eval(), sample_kwargs={INPUT: image})
+    whole = NhwcHeads(_with_whole_names(module), heads).eval()
+    content = _convert(whole, sample_kwargs={INPUT: image})
     if strange := [n for n in tflite_operators(content) if n.startswith("STABLEHLO")]:
         # Inner language of the compiler, which hardly any runtime has.
         raise NotImplementedError(f"{', '.join(strange)} are left in the file")
     content = without_transposes(content)
     loads(content)
     return content
+
+
+def _with_whole_names(module: nn.Module) -> nn.Module:
+    """A traced module whose layers are its own children, under their whole paths (``block:0`` for
+    ``block.0``): it calls them itself, past their containers, and the converter writes down no more
+    than a layer's own name."""
+    if not isinstance(module, fx.GraphModule):
+        return module
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
+    root: dict[str, Any] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            layer = module.get_submodule(str(node.target))
+            node.target = str(node.target).replace(".", PATH_MARK)
+            root[node.target] = layer
+        elif node.op == "get_attr":
+            owner, _, name = str(node.target).rpartition(".")
+            root[str(node.target)] = getattr(module.get_submodule(owner), name)
+    return fx.GraphModule(root, graph, type(module).__name__).eval()
 
 
 def _convert(module: nn.Module, *args: Any, **kwargs: Any) -> bytes:

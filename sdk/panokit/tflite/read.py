@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from panokit.tflite.flatbuffer import FlatbufferError, Table, root_table
 
 __all__ = [
+    "PATH_MARK",
     "TfliteFile",
     "TfliteOperator",
     "TfliteSignature",
@@ -25,6 +26,11 @@ __all__ = [
     "TfliteTensor",
     "read_tflite",
 ]
+
+PATH_MARK = ":"
+"""What our converter writes between the parts of a layer's path, where tensor names have no more
+than its own name: ``Conv2d_block:0`` is the layer ``block.0``."""
+
 
 IDENTIFIER = b"TFL3"
 MAX_SUBGRAPHS, MAX_TENSORS, MAX_OPERATORS = 64, 100_000, 100_000
