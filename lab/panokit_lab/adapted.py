@@ -29,6 +29,11 @@ def adapted_source(
     remarks = source.remarks
     if found.module is not source.module:
         remarks = (*remarks, f"the network is taken for {found.family}: {found.why}")
+    things = [c.name for c in source.taxonomy if c.is_thing]
+    if things and found.decoding.contract == "semantic":
+        named = ", ".join(things[:5]) + (", …" if len(things) > 5 else "")
+        said = f"it gives classes alone: of {named} all in a photo become one segment each"
+        remarks = (*remarks, said)
     return replace(
         source,
         module=found.module,

@@ -162,7 +162,8 @@ class ExportResult:
 
     ``skipped`` says by name what there is no form of and why, ``failed`` what could not be made or
     missed its thresholds; neither is in the bundle. ``unchecked`` says of what is in it why nothing
-    here can run it. ``warnings`` are sentences about weights and photos.
+    here can run it. ``warnings`` are sentences about photos that are too few or too alike,
+    ``remarks`` about what was read of the network and its weights.
     """
 
     bundle: Bundle
@@ -173,6 +174,7 @@ class ExportResult:
     unchecked: dict[str, str]
     warnings: tuple[str, ...]
     peak_memory: int
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -261,10 +263,10 @@ def run_export(
         bundle = write_bundle(request.out, manifest, parts, photos.golden)
     checks = {a.made.artifact.name: a.check for a in made.checked if a.check is not None}
     unchecked = {a.made.artifact.name: a.unchecked for a in made.checked if a.unchecked}
-    warnings = (*source.remarks, *photos.warnings)
     return ExportResult(
-        bundle, checks, made.seconds, skipped, made.failed, unchecked, warnings, _peak_memory()
-    )
+        bundle, checks, made.seconds, skipped, made.failed, unchecked, photos.warnings,
+        _peak_memory(), source.remarks,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -441,7 +443,11 @@ def _choose_calibration(
         )
         made = "photos of scikit-image and scikit-learn, also mirrored and cropped: "
         advice = "a makeshift, calibrate with training photos for release"
-        return photos, replace(calibration, source=made + advice)
+        told = (
+            f"int8 is calibrated on {len(calibration_photos())} photos of installed packages, a "
+            "makeshift; --calibration-data FOLDER calibrates on yours"
+        )
+        return photos, replace(calibration, source=made + advice, warnings=(told,))
     calibrating, judging = split_photos(photos, count)
     return judging, calibration_from_photos(calibrating or photos, count, config)
 

@@ -338,8 +338,8 @@ class _StoredModule:
                 raise DataError(path, reason) from None
         place, module, fit = self._best(module)
         if not fit.good:
-            raise DataError(path, f"weights do not fit the module: of {len(fit.state)} that have "
-                            f"its names and those it wants, {fit.trouble}")  # fmt: skip
+            fitting = f"{len(fit.state)} of its weights are there, {fit.trouble}"
+            raise DataError(path, f"weights do not fit the module: {fitting}")
         module.load_state_dict(fit.state, strict=False)
         return module.eval(), self._remarks(place, fit)
 
@@ -361,8 +361,11 @@ class _StoredModule:
     def _remarks(self, place: str, fit: Fit) -> tuple[str, ...]:
         name, others = self.checkpoint.path.name, [p for p in self.checkpoint.states if p != place]
         said = []
-        if place and others:
-            said.append(f"{name}: weights are taken from {place!r}, not from {', '.join(others)}")
+        if place:
+            rest = f", not from {', '.join(others)}" if others else ""
+            said.append(f"{name}: weights are taken from {place!r}{rest}")
+        if fit.prefix and not fit.aside:
+            said.append(f"{name}: the prefix {fit.prefix!r} of their names is taken off")
         if fit.aside:
             count = len(fit.aside)
             said.append(

@@ -54,7 +54,7 @@ def _installed(files: Mapping[str, tuple[str, str]]) -> dict[str, Path]:
                 found[name] = root / file
                 break
     if not found:
-        raise MissingExtraError("The sample photos", "demo")
+        raise MissingExtraError("Opening the sample photos", "demo")
     return found
 
 

@@ -151,6 +151,8 @@ class Taxonomy:
             categories = data
         if not isinstance(categories, list) or not categories:
             expected = "a list of classes, or an object with 'categories', or 'things' and 'stuff'"
+            if isinstance(data, str | Path):
+                expected += ", not text; Taxonomy.load(path) reads a file"
             raise ArgumentError("taxonomy", f"taxonomy is {data!r:.80}; expected {expected}")
         return cls(name, tuple(_category(c, i) for i, c in enumerate(categories)))
 

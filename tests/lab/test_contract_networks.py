@@ -113,7 +113,7 @@ def test_int8_in_onnx_where_layers_share_a_weight(name: str, tmp_path: Path, pho
 def test_the_photo_lies_where_the_family_wants_it(tmp_path: Path, photos: Path) -> None:
     result = exported("queries", tmp_path, photos, formats=("onnx",))
     assert result.bundle.manifest.preprocessing.fit == "stretch"
-    assert any("taken for transformers-maskformer" in w for w in result.warnings)
+    assert any("taken for transformers-maskformer" in r for r in result.remarks)
     artifact = result.bundle.manifest.artifact("onnx-float32")
     assert {n: s.layout for n, s in artifact.outputs.items()} == {
         "classes": "rows", "masks": "nchw",

@@ -57,7 +57,9 @@ Weights = Annotated[
 Recipes = Annotated[
     list[str] | None,
     typer.Option(
-        "--recipe", help="Recipe, by name or JSON file; several with commas.", rich_help_panel=INPUT
+        "--recipe",
+        help="Recipe, by name or JSON file; several with commas. Default: float32,float16,int8.",
+        rich_help_panel=INPUT,
     ),
 ]
 Formats = Annotated[
@@ -196,6 +198,7 @@ def _summary(result: ExportResult, seconds: float) -> dict[str, Any]:
         "failed": result.failed,
         "unchecked": result.unchecked,
         "warnings": list(result.warnings),
+        "remarks": list(result.remarks),
         "quality": manifest.quality,
         "seconds": round(seconds, 1),
         "peak_memory_bytes": result.peak_memory,
@@ -206,26 +209,28 @@ def _print_summary(result: ExportResult, seconds: float) -> None:
     peak = result.peak_memory / 2**30
     title = f"{result.bundle.root.name}, {seconds:.0f} s, peak {peak:.1f} GiB"
     heads = result.bundle.manifest.postprocessing.head_names()
-    figures = ("MB", *(f"{head} dB" for head in heads), "equal pixels", "s")
-    table = Grid(("artifact", *figures), title=title, right=figures)
+    figures = ("MB", *(f"{head} dB" for head in heads), "equal pixels")
+    table = Grid(("artifact", *figures, "verdict", "s"), title=title, right=(*figures, "s"))
     for artifact in result.bundle.manifest.artifacts:
         taken = f"{result.seconds[artifact.name]:.0f}"
         check = result.checks.get(artifact.name)
         if check is None:
-            table.add(
-                artifact.name, f"{artifact.bytes / 1e6:.2f}", *["–"] * (len(heads) + 1), taken
-            )
+            dashes = ["–"] * (len(heads) + 1)
+            table.add(artifact.name, f"{artifact.bytes / 1e6:.2f}", *dashes, "not checked", taken)
             continue
-        name = (f"{artifact.name} below thresholds", "red") if check.failures else artifact.name
+        verdict = ("below thresholds", "red") if check.failures else ("pass", "green")
         decibels = [f"{check.agreement.heads[h].sqnr_db:.1f}" for h in heads]
         panoptic = check.agreement.panoptic
         equal = "–" if panoptic is None else f"{panoptic.equal_pixels:.4f}"
-        table.add(name, f"{artifact.bytes / 1e6:.2f}", *decibels, equal, taken)
+        size = f"{artifact.bytes / 1e6:.2f}"
+        table.add(artifact.name, size, *decibels, equal, verdict, taken)
     show(table, error=True)
     for left_out, reason in result.skipped.items():
         note(f"{left_out} ({reason})", label="left out:")
     for unchecked, reason in result.unchecked.items():
         note(f"{unchecked} ({reason})", label="not checked here:", style="yellow")
+    for remark in result.remarks:
+        note(remark, label="note:")
     for warning in result.warnings:
         note(warning, label="careful:", style="yellow")
     for failed, reason in result.failed.items():

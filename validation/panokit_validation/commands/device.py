@@ -86,7 +86,7 @@ def arm64(
             name = here.artifact.name
             with EmulatedRuntime(opened, name, [str(python)], processor, _known(kind)) as runtime:
                 written += _dumps(here, runtime, files, out, skipped)
-    say(f"{len(written)} dumps in {out}")
+    say(f"{len(written)} dump{'s' if len(written) != 1 else ''} in {out}")
     for failure in skipped.values():
         note(failure, label="skipped", style="red")
     if json:

@@ -124,7 +124,7 @@ def simulate(
         write_json(out / "faults.json", described)
     if json:
         write_json(json, described)
-    say(f"{len(written)} dumps in {out}")
+    say(f"{len(written)} dump{'s' if len(written) != 1 else ''} in {out}")
     for error in skipped.values():
         note(error, label="skipped", style="red")
     if skipped:
@@ -156,7 +156,7 @@ def _simulate_contract(
     if json:
         told = [{"name": injected.name, "variant": injected.variant}] if injected else []
         write_json(json, {"faults": told, "artifact": segmenter.artifact.name, "dumps": written})
-    say(f"{len(written)} dumps in {out}")
+    say(f"{len(written)} dump{'s' if len(written) != 1 else ''} in {out}")
 
 
 def _stages(text: str) -> tuple[str, ...]:

@@ -246,7 +246,8 @@ _LAYOUT = (
         "letterbox-rounding",
         "the photo's size in the letterbox is rounded down (cut off) or up, not to nearest",
         Step.LAYOUT,
-        "Round each side to the nearest whole number, halves up: (int)(side·scale + 0.5).",
+        "Round each side to the nearest whole number, halves up, in whole numbers: of "
+        "side·scale = a / b it is (2·a + b) div 2·b.",
         _fields(down={"rounding": "down"}, up={"rounding": "up"}),
     ),
     Fault(
