@@ -1,27 +1,31 @@
-"""EfficientNet-Lite0: the feature extractor, four strides out.
+"""Backbones: the feature extractors, four strides out.
 
-EfficientNet-Lite (Tan and Le, https://arxiv.org/abs/1905.11946, and the TensorFlow
-"EfficientNet-lite" release) is EfficientNet without squeeze-excite and with ReLU6: exactly the
-operators that int8 accelerators and fp16 units handle well. Stride-2 convolutions pad bottom and
-right only ("same" padding of TensorFlow), which TFLite expresses without a PAD operator.
+Both are made of inverted residuals with ReLU6 and without squeeze-excite: exactly the operators
+that int8 accelerators and fp16 units handle well. Stride-2 convolutions pad bottom and right only
+("same" padding of TensorFlow), which TFLite expresses without a PAD operator.
+
+- ``efficientnet-lite0`` (Tan and Le, https://arxiv.org/abs/1905.11946, and the TensorFlow
+  "EfficientNet-lite" release).
+- ``mobilenet-v2`` (Sandler et al., https://arxiv.org/abs/1801.04381), with the two maps that an SSD
+  detector reads (the expansion of the block that leaves stride 16, and a last 1280 channels at
+  stride 32) beside those of the blocks, so that it can begin as a detector's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["STAGE_CHANNELS", "Conv", "EfficientNetLite0", "InvertedResidual"]
+from panokit.errors import ArgumentError
+
+__all__ = ["BACKBONES", "Backbone", "Conv", "InvertedResidual"]
 
 BATCH_NORM_EPS = 1e-3  # the value the ImageNet weights were trained with
 BATCH_NORM_MOMENTUM = 0.01
-
-STAGE_CHANNELS = (24, 40, 112, 320)
-"""Channels of the features at strides 4, 8, 16 and 32."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,48 @@ class _Stage:
     repeat: int
 
 
-_STAGES = (
-    _Stage(kernel=3, stride=1, expand=1, out=16, repeat=1),
-    _Stage(kernel=3, stride=2, expand=6, out=24, repeat=2),
-    _Stage(kernel=5, stride=2, expand=6, out=40, repeat=2),
-    _Stage(kernel=3, stride=2, expand=6, out=80, repeat=3),
-    _Stage(kernel=5, stride=1, expand=6, out=112, repeat=3),
-    _Stage(kernel=5, stride=2, expand=6, out=192, repeat=4),
-    _Stage(kernel=3, stride=1, expand=6, out=320, repeat=1),
-)
-# The last block of each output stride, counted over all blocks.
-_TAPS = (2, 4, 10, 15)
+@dataclass(frozen=True)
+class _Kind:
+    """``taps``: the last block of each output stride, counted over all blocks; ``expansions``:
+    blocks whose expansion goes along with the tap before it; ``top``: channels of a last 1×1
+    convolution that goes along with the last tap (0: none)."""
+
+    stages: tuple[_Stage, ...]
+    taps: tuple[int, int, int, int]
+    expansions: tuple[int, ...] = ()
+    top: int = 0
+
+
+_KINDS = {
+    "efficientnet-lite0": _Kind(
+        (
+            _Stage(kernel=3, stride=1, expand=1, out=16, repeat=1),
+            _Stage(kernel=3, stride=2, expand=6, out=24, repeat=2),
+            _Stage(kernel=5, stride=2, expand=6, out=40, repeat=2),
+            _Stage(kernel=3, stride=2, expand=6, out=80, repeat=3),
+            _Stage(kernel=5, stride=1, expand=6, out=112, repeat=3),
+            _Stage(kernel=5, stride=2, expand=6, out=192, repeat=4),
+            _Stage(kernel=3, stride=1, expand=6, out=320, repeat=1),
+        ),
+        taps=(2, 4, 10, 15),
+    ),
+    "mobilenet-v2": _Kind(
+        (
+            _Stage(kernel=3, stride=1, expand=1, out=16, repeat=1),
+            _Stage(kernel=3, stride=2, expand=6, out=24, repeat=2),
+            _Stage(kernel=3, stride=2, expand=6, out=32, repeat=3),
+            _Stage(kernel=3, stride=2, expand=6, out=64, repeat=4),
+            _Stage(kernel=3, stride=1, expand=6, out=96, repeat=3),
+            _Stage(kernel=3, stride=2, expand=6, out=160, repeat=3),
+            _Stage(kernel=3, stride=1, expand=6, out=320, repeat=1),
+        ),
+        taps=(2, 5, 12, 16),
+        expansions=(13,),
+        top=1280,
+    ),
+}
+BACKBONES = tuple(_KINDS)
+"""The backbones by name."""
 
 
 class _DepthwiseFp32Gradient(torch.autograd.Function):
@@ -174,24 +209,42 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and in_channels == stage.out
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return self.after_expansion(self.expand(x), x)
+
+    def after_expansion(self, expanded: Tensor, x: Tensor) -> Tensor:
+        """The rest of the block, given ``self.expand(x)``."""
+        y: Tensor = self.project(self.depthwise(expanded))
         return x + y if self.shortcut else y
 
 
-class EfficientNetLite0(nn.Module):
-    """Features at strides 4, 8, 16 and 32 with :data:`STAGE_CHANNELS` channels."""
+class Backbone(nn.Module):
+    """Features at strides 4, 8, 16 and 32, of ``channels``; ``name`` is one of ``BACKBONES``."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "efficientnet-lite0") -> None:
         super().__init__()
+        self.name, self.kind = name, _KINDS[name]
         self.stem = Conv(3, 32, kernel=3, stride=2)
         blocks: list[InvertedResidual] = []
         channels = 32
-        for stage in _STAGES:
+        for stage in self.kind.stages:
             for index in range(stage.repeat):
                 stride = stage.stride if index == 0 else 1
                 blocks.append(InvertedResidual(channels, stage, stride))
                 channels = stage.out
         self.blocks = nn.ModuleList(blocks)
+        self.top: nn.Module = Conv(channels, self.kind.top) if self.kind.top else nn.Identity()
+        self.channels = self._channels()
+
+    def _channels(self) -> tuple[int, int, int, int]:
+        outs = [stage.out for stage in self.kind.stages for _ in range(stage.repeat)]
+        found = [outs[tap] for tap in self.kind.taps]
+        for block in self.kind.expansions:
+            found[self._tap_before(block)] += 6 * outs[block - 1]
+        found[-1] += self.kind.top
+        return found[0], found[1], found[2], found[3]
+
+    def _tap_before(self, block: int) -> int:
+        return max(i for i, tap in enumerate(self.kind.taps) if tap < block)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.from_stem(self.stem(x))
@@ -199,18 +252,30 @@ class EfficientNetLite0(nn.Module):
     def from_stem(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The blocks after the stem; ``x`` is its output ``[N,32,H/2,W/2]``."""
         taps: list[Tensor] = []
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index in _TAPS:
+        for index, module in enumerate(self.blocks):
+            block = cast(InvertedResidual, module)
+            expanded = block.expand(x)
+            if index in self.kind.expansions:
+                taps[-1] = torch.cat([taps[-1], expanded], 1)
+            x = block.after_expansion(expanded, x)
+            if index in self.kind.taps:
                 taps.append(x)
+        if self.kind.top:
+            taps[-1] = torch.cat([taps[-1], self.top(x)], 1)
         return taps[0], taps[1], taps[2], taps[3]
 
     def load_imagenet(self, state: dict[str, Tensor]) -> None:
         """Load the ImageNet weights published for ``efficientnet-lite-pytorch``.
 
         ``state`` is that package's state dict; its classifier is left out, and every remaining
-        name must match (``KeyError`` or ``RuntimeError`` otherwise).
+        name must match (``KeyError`` or ``RuntimeError`` otherwise). Other backbones than
+        ``efficientnet-lite0`` have no such weights: ``ArgumentError``.
         """
+        if self.name != "efficientnet-lite0":
+            expected = "--init or --backbone with a weight file, or --no-imagenet"
+            raise ArgumentError(
+                "backbone", f"there are no ImageNet weights of {self.name}; expected {expected}"
+            )
         self.load_state_dict({ours: state[theirs] for ours, theirs in self._names().items()})
 
     def _names(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The network: one file, image in, three heads out.
 
 A light Panoptic-DeepLab (Cheng et al., https://arxiv.org/abs/1911.10194): a shared
-EfficientNet-Lite0 backbone, a feature pyramid of depthwise-separable convolutions, and at stride
+backbone, a feature pyramid of depthwise-separable convolutions, and at stride
 4 one branch for what each pixel is and one for where its object's centre lies.
 """
 
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from panokit.config import read_settings, write_settings
 from panokit.errors import ArgumentError
-from panokit_network.backbone import STAGE_CHANNELS, Conv, EfficientNetLite0
+from panokit_network.backbone import BACKBONES, Backbone, Conv
 
 __all__ = ["HEAD_NAMES", "NetworkConfig", "PanopticNetwork"]
 
@@ -29,7 +29,7 @@ MAX_WIDTH, MAX_DILATION, MAX_BLOCKS = 4096, 64, 16
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of the decoder. The backbone is always EfficientNet-Lite0.
+    """The backbone by name (``efficientnet-lite0`` or ``mobilenet-v2``) and sizes of the decoder.
 
     ``classes`` is the number of categories (semantic channels); the widths are channel counts.
     """
@@ -40,9 +40,14 @@ class NetworkConfig:
     instance_width: int = 96  # stride 4, where its centre is
     head_width: int = 32  # last hidden layer of centre and offset
     context_dilations: tuple[int, ...] = (1, 2, 3)  # blocks at stride 32 that widen the view
+    backbone: str = "efficientnet-lite0"
 
     def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ArgumentError.unknown("backbone", self.backbone, BACKBONES)
         for name, value in asdict(self).items():
+            if name == "backbone":
+                continue
             values = value if isinstance(value, tuple) else (value,)
             most = MAX_DILATION if isinstance(value, tuple) else MAX_WIDTH
             if len(values) > MAX_BLOCKS or not all(
@@ -109,8 +114,8 @@ class PanopticNetwork(nn.Module):
         super().__init__()
         self.config = c = config or NetworkConfig()
         self.normalize: nn.Module = Normalize()
-        self.backbone = EfficientNetLite0()
-        s4, s8, s16, s32 = STAGE_CHANNELS
+        self.backbone = Backbone(c.backbone)
+        s4, s8, s16, s32 = self.backbone.channels
         p, q, r = c.pyramid_width, c.semantic_width, c.instance_width
         self.reduce32 = Conv(s32, p)
         self.context = nn.Sequential(
