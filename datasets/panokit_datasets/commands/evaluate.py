@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from panokit._files import write_json
-from panokit.cli.console import Grid, show, tracked
+from panokit.cli.console import Grid, note, show, tracked
 from panokit.cli.options import (
     INPUT,
     OUTPUT,
@@ -23,7 +23,14 @@ from panokit.cli.options import (
 from panokit.errors import MissingExtraError, UsageError
 from panokit.segmenter import Segmenter
 from panokit_datasets.commands.tables import class_table, figure
-from panokit_datasets.quality import EvaluationPhoto, EvaluationResult, predictor, write_sheet
+from panokit_datasets.quality import (
+    BreakdownResult,
+    EvaluationPhoto,
+    EvaluationResult,
+    predictor,
+    write_breakdown,
+    write_sheet,
+)
 from panokit_datasets.quality import evaluate as evaluate_split
 from panokit_datasets.quality.evaluate_video import evaluate_video
 
@@ -73,6 +80,15 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    breakdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--breakdown",
+            help="Write a PNG: persons found by their size, and how far scores can be believed.",
+            callback=output_file,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     video: Annotated[
         bool,
         typer.Option(
@@ -99,14 +115,40 @@ def evaluate(
         return tracked(photos, "evaluating")
 
     result = evaluate_split(
-        predictor(segmenter), data, split, segmenter.taxonomy, progress=progress, ap=ap
-    )
-    _print(result, f"{segmenter.artifact.name} on {split}")
+        predictor(segmenter), data, split, segmenter.taxonomy, progress=progress, ap=ap,
+        breakdown=breakdown is not None,
+    )  # fmt: skip
+    title = f"{segmenter.artifact.name} on {split}"
+    _print(result, title)
+    if breakdown and result.breakdown is None:
+        note("no breakdown: the classes know no person", style="yellow")
+    elif breakdown and result.breakdown is not None:
+        _print_breakdown(result.breakdown)
+        write_breakdown(breakdown, result.breakdown, title)
     if json:
         head = {"artifact": segmenter.artifact.name, "split": split}
         write_json(json, {**head, **result.to_json(details)})
     if sheet:
         write_sheet(sheet, segmenter, result, data, split)
+
+
+def _print_breakdown(found: BreakdownResult) -> None:
+    figures = ("true", "found", "mean IoU of found", "pixels found")
+    title = f"{found.category} by share of the photo"
+    table = Grid((found.category, *figures), title=title, right=figures)
+    for size in found.sizes:
+        counts = str(size.objects), str(size.found)
+        table.add(size.name, *counts, figure(size.iou, 3), figure(size.recall, 3))
+    show(table)
+    table = Grid(("score", "things", "there", "share"), right=("things", "there", "share"))
+    for b in found.scores:
+        if b.segments:
+            counts = str(b.segments), str(b.right)
+            table.add(f"{b.low:.1f} .. {b.high:.1f}", *counts, figure(b.share, 2))
+    show(table)
+    told = f"{found.category}, pixels: precision {figure(found.precision, 3)}, "
+    error = figure(found.calibration_error, 3)
+    note(f"{told}recall {figure(found.recall, 3)}; calibration error of scores {error}")
 
 
 def _video(segmenter: Segmenter, data: Path, split: str, json: Path | None) -> None:

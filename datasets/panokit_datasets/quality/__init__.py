@@ -7,6 +7,13 @@ from panokit_datasets.coco_panoptic import (
     load_truth,
     open_photo,
 )
+from panokit_datasets.quality.breakdown import (
+    Breakdown,
+    BreakdownResult,
+    ScoreBin,
+    SizeQuality,
+    write_breakdown,
+)
 from panokit_datasets.quality.evaluate import (
     EvaluationPhoto,
     EvaluationResult,
@@ -30,6 +37,8 @@ from panokit_datasets.quality.semantic import (
 from panokit_datasets.quality.sheet import write_sheet
 
 __all__ = [
+    "Breakdown",
+    "BreakdownResult",
     "ClassQuality",
     "EvaluationPhoto",
     "EvaluationResult",
@@ -37,9 +46,11 @@ __all__ = [
     "PanopticQualityResult",
     "PhotoQuality",
     "Prediction",
+    "ScoreBin",
     "Segmenter",
     "SemanticQuality",
     "SemanticResult",
+    "SizeQuality",
     "TruthPhoto",
     "TruthSegment",
     "boundary",
@@ -49,5 +60,6 @@ __all__ = [
     "load_truth",
     "open_photo",
     "predictor",
+    "write_breakdown",
     "write_sheet",
 ]

@@ -22,6 +22,7 @@ from panokit_datasets.quality.bootstrap import (
     iou_interval,
     pq_interval,
 )
+from panokit_datasets.quality.breakdown import Breakdown, BreakdownResult
 from panokit_datasets.quality.panoptic_quality import (
     PanopticQuality,
     PanopticQualityResult,
@@ -125,7 +126,8 @@ class EvaluationResult:
     quoted: what a partly labelled photo leaves unlabelled is void, where nothing can be a false
     positive. The IoU figures use partial labels for exactly what they say.
 
-    ``average_precision``: mask AP of things from the panoptic maps, 0..100 by name, if asked for.
+    ``average_precision``: mask AP of things from the panoptic maps, 0..100 by name, and
+    ``breakdown``: persons by size and things by score; both if asked for.
     """
 
     pq: PanopticQualityResult
@@ -140,6 +142,7 @@ class EvaluationResult:
     intervals: Mapping[str, Interval | None]
     per_photo: tuple[PhotoQuality, ...] = field(repr=False)
     average_precision: Mapping[str, float | None] | None = None
+    breakdown: BreakdownResult | None = None
 
     def to_json(self, details: bool = False) -> dict[str, Any]:
         """A JSON-ready dict; ``details`` adds ``complete`` and ``per_photo``."""
@@ -158,6 +161,8 @@ class EvaluationResult:
         }
         if self.average_precision is not None:
             out["ap_from_panoptic_maps"] = dict(self.average_precision)
+        if self.breakdown is not None:
+            out["breakdown"] = self.breakdown.to_json()
         if details:
             out["complete"] = self.complete
             out["per_photo"] = [asdict(p) for p in self.per_photo]
@@ -195,13 +200,14 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
     ap: bool = False,
+    breakdown: bool = False,
 ) -> EvaluationResult:
     """Segment every photo of a split and compare with its labels. ``data_dir`` is a folder of our
     layout (``DIR/annotations/SPLIT.json``) or any data set that is known.
 
     ``progress`` wraps the photos as it hands them on (``rich.progress.track`` does); ``resamples``
-    and ``seed`` are of the bootstrap; ``ap`` measures mask AP of things as well (hotcoco). Same
-    input, same result.
+    and ``seed`` are of the bootstrap; ``ap`` measures mask AP of things as well (hotcoco),
+    ``breakdown`` persons by size and things by score. Same input, same result.
     """
     truth = evaluation_photos(data_dir, split, taxonomy)
     if not truth:
@@ -213,9 +219,10 @@ def evaluate(
     panoptic = PanopticQuality(taxonomy)
     semantic, of_map = SemanticQuality(taxonomy), SemanticQuality(taxonomy)
     precision = AveragePrecision(taxonomy) if ap else None
+    behind = Breakdown(taxonomy, PERSON) if breakdown and person is not None else None
     counts: list[_Counts] = []
     for photo in progress(truth):
-        counts.append(_count(segment, photo, panoptic, semantic, of_map, precision, person))
+        counts.append(_count(segment, photo, panoptic, semantic, of_map, precision, person, behind))
     if len(counts) != len(truth):
         expected = f"a function that hands on all {len(truth)} photos"
         raise ArgumentError(
@@ -234,6 +241,7 @@ def evaluate(
         complete=sum(t.complete for t in truth) / len(truth),
         intervals=_intervals(counts, person, bootstrap_weights(len(truth), resamples, seed)),
         average_precision=precision.compute() if precision else None,
+        breakdown=behind.compute() if behind else None,
         per_photo=tuple(
             _photo_quality(t, c, taxonomy, person) for t, c in zip(truth, counts, strict=True)
         ),
@@ -248,6 +256,7 @@ def _count(
     of_map: SemanticQuality,
     precision: AveragePrecision | None,
     person: int | None,
+    behind: Breakdown | None = None,
 ) -> _Counts:
     photo, true_ids, true_segments = truth.load()
     ids, segments, class_map = Prediction(*segment(photo))
@@ -275,6 +284,8 @@ def _count(
         if person in truth.absent:
             valid |= true == UNLABELLED
         bands = [boundary_counts(p == person, true == person, valid) for p in (pred, mapped)]
+        if behind is not None:
+            behind.update(ids, segments, pred, true_ids, true_segments, valid)
     return _Counts(matched, pixels, bands[0], bands[1])
 
 
