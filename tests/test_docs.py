@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
+from panokit.samples import sample_photos
 from tests.toys.scripts import load_script
 
 ROOT = Path(__file__).parent.parent
@@ -244,3 +246,65 @@ def test_the_examples_of_file_formats_are_read(tmp_path: Path) -> None:
     assert told["preprocessing"].items() <= shipped.preprocessing.to_json().items()
     assert told["postprocessing"] == shipped.postprocessing.to_json()
     assert told["stride"] == shipped.stride
+
+
+FENCE = re.compile(r"^```\w*\n(.*?)^```", re.S | re.M)
+
+
+def _lines_of_commands(text: str) -> list[str]:
+    """The lines in fences and in `code` that call the program."""
+    blocks = [block.replace("\\\n", " ") for block in FENCE.findall(text)]
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+    return [line for line in lines if line.startswith("panokit ")]
+
+
+def _wrong_commands(text: str) -> list[str]:
+    """Commands and options in a text that the program does not have."""
+    entries = {e.name: e for e in entry_points(group="panokit.commands")}
+    wrong = []
+    for line in _lines_of_commands(text):
+        words = line.partition("#")[0].split()[1:]
+        if not words or words[0] not in entries:
+            if words and re.fullmatch(r"[a-z][a-z-]+", words[0]):
+                wrong.append(line)
+            continue
+        command: Any = typer.main.get_command(_app_of(entries[words[0]].load()))
+        rest = words[1:]
+        while rest and rest[0] in getattr(command, "commands", {}):
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {
+            option
+            for leaf in _leaves(command)
+            for parameter in leaf.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        used = {w.partition("=")[0].strip("[]`,;.)") for w in rest if w.startswith("--")}
+        wrong += [f"{line}: {w}" for w in used - known - {"--help", "--debug", "--"}]
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_on_a_page_have_the_options_that_are_written(page: Path) -> None:
+    assert _wrong_commands(page.read_text(encoding="utf-8")) == []
+
+
+def test_an_option_that_is_not_there_is_found() -> None:
+    fenced = "```\n$ panokit explode\npanokit dataset check D \\\n  --no\n```\n"
+    text = f"`panokit segment p.jpg --nope`\n\n{fenced}"
+    assert _wrong_commands(text) == [
+        "panokit explode",
+        "panokit dataset check D    --no: --no",
+        "panokit segment p.jpg --nope: --nope",
+    ]
+
+
+def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("skimage")
+    pytest.importorskip("supervision")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    Image.open(sample_photos()["astronaut"]).convert("RGB").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "overlay.png").is_file()

@@ -134,7 +134,8 @@ def _faults(summary: RunSummary, cards: Sequence[Card]) -> dict[str, dict[str, A
         for c in card.photo["causes"]
         if c["name"] != UNKNOWN
     }
-    for name in {*found, *(r.cause for r in summary.rows)} & FAULTS.keys():
+    named = {name for r in summary.rows for name in (r.cause or "").split(" + ")}
+    for name in {*found, *named} & FAULTS.keys():
         data = FAULTS[name].to_json()
         found[name] = {**data, "forms": [v for v in data["variants"] if v]}
     return dict(sorted(found.items()))
