@@ -45,7 +45,7 @@ from panokit_compression import (
     calibration_from_photos,
     load_recipe,
 )
-from panokit_compression.recipes import Sparsify
+from panokit_compression.recipes import Quantize, Sparsify
 from panokit_compression.variety import look_at, split_photos, unlike
 from panokit_converters.adapt import KnownOfModule
 from panokit_converters.contract import ContractSpec, check_contract, head_arrays, run_heads
@@ -263,10 +263,44 @@ def run_export(
         bundle = write_bundle(request.out, manifest, parts, photos.golden)
     checks = {a.made.artifact.name: a.check for a in made.checked if a.check is not None}
     unchecked = {a.made.artifact.name: a.unchecked for a in made.checked if a.unchecked}
+    warnings = (*photos.warnings, *_trivial(network, reference))
+    remarks = (*source.remarks, *_unheeded(wanted), _who_judged(photos))
     return ExportResult(
-        bundle, checks, made.seconds, skipped, made.failed, unchecked, photos.warnings,
-        _peak_memory(), source.remarks,
+        bundle, checks, made.seconds, skipped, made.failed, unchecked, warnings, _peak_memory(),
+        remarks,
     )  # fmt: skip
+
+
+def _trivial(network: NetworkSource, reference: Reference) -> tuple[str, ...]:
+    """A warning if maps would agree whatever an artifact computes."""
+    settings, seen = network.postprocessing, set()
+    for name, heads in reference.heads.items():
+        found = settings.decode(
+            settings.read_heads(heads), network.taxonomy, reference.inputs[name][1]
+        )
+        seen.add(tuple(sorted(s.channel for s in found.segments)))
+    if len(seen) == 1 and len(next(iter(seen))) <= 1:
+        what = "one segment of one class" if next(iter(seen)) else "nothing"
+        return (
+            f"the network finds {what} in each photo that judges: equal pixels and PQ say nothing",
+        )
+    return ()
+
+
+def _unheeded(wanted: Wanted) -> tuple[str, ...]:
+    """What a recipe asks for and a format has no form of, though it has one of the rest."""
+    return tuple(
+        f"{artifact_name(format, recipe)}: keep is for TFLite; all layers are stored alike"
+        for format, recipe in wanted
+        if format != "tflite" and (step := recipe.step(Quantize)) is not None and step.keep
+    )
+
+
+def _who_judged(photos: ChosenPhotos) -> str:
+    judged = f"{len(photos.judging)} photos judged"
+    if photos.calibration is None:
+        return judged
+    return f"{judged}, {len(set(photos.calibration.names))} others calibrated"
 
 
 @dataclass(frozen=True)

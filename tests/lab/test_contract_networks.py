@@ -21,7 +21,7 @@ from panokit.families import FAMILIES
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit.tflite.read import read_tflite
-from panokit_compression.recipes import Finetune, Qat, Quantize, Recipe
+from panokit_compression.recipes import Finetune, Qat, Quantize, Recipe, load_recipe
 from panokit_converters.adapt import ContractModule, KnownOfModule, adapt
 from panokit_converters.contract import check_contract, run_heads
 from panokit_converters.verify import verify_bundle
@@ -108,6 +108,31 @@ def test_int8_in_onnx_where_layers_share_a_weight(name: str, tmp_path: Path, pho
     agreement = result.checks["onnx-int8"].agreement
     assert agreement.panoptic is not None
     assert agreement.panoptic.equal_pixels > 0.9
+
+
+def test_what_an_export_notices_is_told(tmp_path: Path, photos: Path) -> None:
+    """Things that become one segment, a keep without a form, maps that say nothing."""
+    recipe = load_recipe("int8").to_json()
+    recipe |= {"name": "mine", "steps": [{**recipe["steps"][0], "keep": ["stem"]}]}
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(recipe))
+    result = exported("semantic", tmp_path, photos, recipes=(str(path),), formats=("coreml",))
+    assert any("cat, dog" in r and "one segment each" in r for r in result.remarks)
+    assert any("keep is for TFLite" in r for r in result.remarks)
+    assert any(r.endswith("others calibrated") for r in result.remarks)
+
+    class Blank(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            small = torch.nn.functional.avg_pool2d(x, 4)
+            return torch.cat([small[:, :1] * 0 + 9, small * 0.01], 1)
+
+    source = NetworkSource.from_module(Blank().eval(), taxonomy(), "blank")
+    request = ExportRequest(
+        None, tmp_path / "b.panokit", ("float32",), ("onnx",), size=SIZE_WH, photos=(photos,)
+    )
+    blank = run_export(request, source=source)
+    assert any("equal pixels and PQ say nothing" in w for w in blank.warnings)
+    assert not any("say nothing" in w for w in result.warnings)
 
 
 def test_the_photo_lies_where_the_family_wants_it(tmp_path: Path, photos: Path) -> None:

@@ -18,11 +18,11 @@ from panokit.dump import Dump, dump_stages, read_dump, write_dump
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit_validation import Verdict
-from panokit_validation.faults import fault
+from panokit_validation.faults import FAULTS, Variant, fault
 from panokit_validation.simulate import Simulator
 from panokit_validation.sources import find_dumps
 from panokit_validation.summary import RunSummary
-from panokit_validation.words import owner_of_cause
+from panokit_validation.words import owner_of_cause, sentence_of
 from panokit_validation.worker import Outcome, RunConfig, Worker
 
 pytestmark = pytest.mark.skipif(
@@ -121,6 +121,43 @@ def test_two_mistakes_are_told_as_two(segmenter: Segmenter, tmp_path: Path) -> N
     assert vote.startswith("bgr + padding-top-left explains 2 of the 2 photos")
 
 
+@pytest.mark.parametrize("moved", [(7, 0), (-12, 9), (0, -20)])
+@pytest.mark.parametrize("also", [(), ("bgr",)])
+def test_a_letterbox_moved_by_any_number_of_pixels_is_measured(
+    segmenter: Segmenter, tmp_path: Path, moved: tuple[int, int], also: tuple[str, ...]
+) -> None:
+    photo = Photo.from_array(pixels(), "p")
+    layout = FAULTS["letterbox-moved"], Variant("here", {"shift_yx": moved})
+    dump = Simulator(segmenter).simulate(photo, [layout, *map(fault, also)])
+    found = judged(tmp_path, dump).photo
+    assert found is not None
+    named = {c["name"] for c in found["causes"] if c["alarm"] and not c["considered"]}
+    assert named == {"letterbox-moved", *also}
+
+
+def test_the_file_changes_nothing_about_what_follows(segmenter: Segmenter, tmp_path: Path) -> None:
+    """Two mistakes at the input are found beside an EXIF orientation that is ignored."""
+    path = saved(tmp_path, 6)
+    stored = Photo.from_array(np.asarray(Image.open(path)), "p")
+    dump = Simulator(segmenter).simulate(stored, [fault("bgr"), fault("padding-top-left")])
+    found = judged(tmp_path, dump, tmp_path).photo
+    assert found is not None
+    named = {c["name"] for c in found["causes"] if c["alarm"] and not c["considered"]}
+    assert named == {"exif-ignored", "bgr", "padding-top-left"}
+    assert found["first_bad_stage"] == "photo"
+
+
+def test_a_cause_that_explains_part_is_told_as_a_guess() -> None:
+    cause = {
+        "name": "stale-photo", "stage": "input", "title": "the result of another photo",
+        "advice": "Tie.", "explained": 0.76, "certain": False, "alarm": True,
+    }  # fmt: skip
+    photo = {"verdict": "fail", "first_bad_stage": "input", "causes": [cause], "warnings": []}
+    assert sentence_of(photo).startswith("Probably: the result of another photo.")
+    photo["causes"] = [{**cause, "explained": 0.97}]
+    assert sentence_of(photo).startswith("The result of another photo.")
+
+
 def test_what_a_dump_lacks_is_named(segmenter: Segmenter, tmp_path: Path) -> None:
     whole = dump_stages(
         segmenter.stages(Photo.from_array(pixels(), "p")), segmenter.artifact, "litert"
@@ -129,6 +166,7 @@ def test_what_a_dump_lacks_is_named(segmenter: Segmenter, tmp_path: Path) -> Non
     found = judged(tmp_path, replace(whole, tensors=placeless, transform=None)).photo
     assert found is not None
     assert any("neither 'photo' nor 'transform'" in w for w in found["warnings"])
+    assert any("input was not compared" in w for w in found["warnings"])
     headless = {k: v for k, v in placeless.items() if k == "panoptic"}
     refused = judged(tmp_path, replace(whole, tensors=headless, transform=None))
     assert "--photos" in refused.reason

@@ -122,7 +122,7 @@ def test_damaged_photos_are_skipped_and_told(photos: Path, tmp_path: Path) -> No
     broken.write_bytes(b"\x89PNG\r\n")
     code, output = run("simulate", photos / "photo-0.png", broken, "--out", tmp_path / "out")
     assert code == 2
-    assert "1 dumps" in output
+    assert "1 dump " in output
     assert (tmp_path / "out" / "photo-0.safetensors").is_file()
 
 

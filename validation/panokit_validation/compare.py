@@ -75,6 +75,7 @@ class Comparison:
         return next((s for s in self.stages if s.stage == stage), None)
 
 
+UNSEEN_INPUT = "input was not compared: neither the dump nor --photos has the photo"
 UNTOLD_CLASSES = "the classes of panoptic were not compared: the dump has no 'segments'"
 
 
@@ -101,6 +102,8 @@ def compare_dump(
             reference.device_image, reference.image, tolerance=input_tolerance, data_range=255
         )
         stages.append(StageComparison("input", "photo", a, a))
+    elif reference.device_image is not None:
+        warnings.append(UNSEEN_INPUT)
     stages += _heads(reference, kernels_below_db)
     if "panoptic" in dump.tensors:
         warnings += _unlisted(reference)

@@ -25,6 +25,7 @@ from panokit.preprocessing import PreprocessConfig, TransformRecord, preprocess
 from panokit.runtime import dequantize, open_runtime
 from panokit.segmenter import Segmenter
 from panokit_validation.compare import (
+    UNSEEN_INPUT,
     UNTOLD_CLASSES,
     StageComparison,
     foreign_artifact,
@@ -202,6 +203,8 @@ def compare_contract(reference: ContractReference) -> tuple[tuple[StageCompariso
             reference.device_image, reference.image, tolerance=INPUT_NOISE, data_range=255
         )
         stages.append(StageComparison("input", "photo", a, a))
+    elif reference.device_image is not None:
+        warnings.append(UNSEEN_INPUT)
     if reference.device_raw and reference.given_raw is not None:
         basis = "photo" if reference.device_image is None else "input"
         real, own = reference.real(reference.device_raw), reference.real(reference.given_raw)

@@ -25,6 +25,9 @@ GLOSSARY = {
 }
 """The words of the page."""
 
+SURE = 0.9
+"""The share of a difference below which a cause that is no fact is told as a guess."""
+
 _OWNERS = {
     "input": "the code that prepares the picture (camera, resize, colours)",
     "heads": "the code that runs the network (runtime, delegate, buffers)",
@@ -80,6 +83,8 @@ def sentence_of(photo: Mapping[str, Any]) -> str:
     causes = list({c["name"]: c for c in reversed(alarms)}.values())[::-1]
     title = " and ".join(c["title"] for c in causes)
     together = " Both together explain it." if len(causes) > 1 else ""
+    if not cause.get("certain") and cause.get("explained", 1.0) < SURE:
+        title = f"probably: {title}"
     owners = " and ".join(dict.fromkeys(owner_of_cause(c) for c in causes))
     advice = " ".join(dict.fromkeys(c["advice"] for c in causes))
     known = [f"panokit explain {c['name']}" for c in causes if c["name"] in FAULTS]

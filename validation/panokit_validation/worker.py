@@ -114,9 +114,11 @@ class Worker:
             dump, segmenter, photo = self.open(ref)
             manifest = segmenter.bundle.manifest
             config, sources = thresholds_for(manifest, segmenter.artifact, self.config.thresholds)
-            verdict = validate_dump(dump, segmenter, config, photo, diagnose=self.config.diagnose)
+            # What follows from a photo is judged from the dump's own, whatever the file shows.
+            own = None if "photo" in dump.tensors else photo
+            verdict = validate_dump(dump, segmenter, config, own, diagnose=self.config.diagnose)
             if verdict.verdict is Verdict.FAIL and self.config.diagnose:
-                verdict = with_earlier(verdict, Frame(dump, segmenter, photo), self._earlier(ref))
+                verdict = with_earlier(verdict, Frame(dump, segmenter, own), self._earlier(ref))
             if photo is not None:
                 verdict = beside_its_file(verdict, dump, photo)
         except PanokitError as error:

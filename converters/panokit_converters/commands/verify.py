@@ -157,6 +157,10 @@ def _print_verdicts(bundle: Bundle, verdicts: tuple[ArtifactVerdict, ...]) -> No
             note(failure, label=f"{verdict.artifact}:", style="red")
         if verdict.not_run:
             note(f"not run: {verdict.not_run}", label=verdict.artifact, style="yellow")
+    passed = sum(v.outcome == "pass" for v in verdicts)
+    photos = max((v.agreement.photos for v in verdicts if v.agreement), default=0)
+    on = f", on {photos} photos" if photos else ""
+    note(f"{passed} of {len(verdicts)} artifacts pass{on}")
 
 
 def _row(verdict: ArtifactVerdict) -> list[Cell]:

@@ -10,18 +10,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.errors import ArgumentError
+from panokit.errors import ArgumentError, MissingExtraError
 from panokit.preprocessing import Size, sides
 from panokit_datasets.records import NO_PERSON_MAP, DecodedPhoto, SegmentRecord
 
-__all__ = ["AugmentConfig", "Scene", "letterboxed_scene", "random_scene"]
+__all__ = ["AugmentConfig", "Scene", "letterboxed_scene", "opencv", "random_scene"]
 
 PADDING = 65535
 """Segment index of letterbox padding in :class:`Scene`."""
+
+
+def opencv() -> Any:
+    """OpenCV, from when a scene is made: compression opens these modules and needs none."""
+    try:
+        import cv2
+    except ImportError:
+        raise MissingExtraError("training", "train") from None
+    return cv2
+
 
 # Linear Display P3 → linear sRGB (D65 both; CSS Color 4). Values outside 0..1 are clipped.
 _P3_TO_SRGB = np.array(
@@ -127,6 +136,7 @@ def _place(
     flip: bool,
 ) -> Scene:
     """Resize to ``scaled_wh`` and put the top-left corner at (left, top) of a scene."""
+    cv2 = opencv()
     h, w = photo.segment_map.shape
     sw, sh = scaled_wh
     x0, x1 = max(0, left), min(size_wh[0], left + sw)
@@ -177,6 +187,7 @@ def _paste_objects(
     scene: Scene, donor: DecodedPhoto, config: AugmentConfig, rng: np.random.Generator
 ) -> None:
     """Paste up to ``paste_limit`` objects of the donor, resized, over the scene."""
+    cv2 = opencv()
     height, width = scene.segment_map.shape
     areas = np.bincount(donor.segment_map.ravel(), minlength=len(donor.record.segments) + 1)
     least = 0.004 * donor.segment_map.size
@@ -239,6 +250,7 @@ def _camera(
     image: NDArray[np.uint8], config: AugmentConfig, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Photometric changes, sRGB uint8 in and out."""
+    cv2 = opencv()
     x: NDArray[np.uint8] = image
     if rng.random() < config.color_probability:
         x = _shift_colors(x, rng)
@@ -262,6 +274,7 @@ def _camera(
 def _shift_colors(x: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Exposure, contrast, white balance and saturation at random as one matrix, then gamma as a
     table: four times as fast as one after the other in float32."""
+    cv2 = opencv()
     gain = np.exp(rng.uniform(-0.4, 0.4)) * np.exp(rng.uniform(-0.12, 0.12, 3))  # [3]
     mean = float((np.array(cv2.mean(x)[:3]) * gain).mean())
     contrast, saturation = rng.uniform(0.7, 1.35), rng.uniform(0.5, 1.5)

@@ -10,7 +10,6 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from panokit.preprocessing import Size
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.records import PhotoRecord
-from panokit_network.training.augment import Scene, random_scene
+from panokit_network.training.augment import Scene, opencv, random_scene
 from panokit_network.training.cache import PhotoCache
 from panokit_network.training.config import TrainConfig
 from panokit_network.training.losses import Batch, Stacked
@@ -113,7 +112,7 @@ class SceneStream(Dataset[Any]):
 def _worker_setup(worker: int) -> None:
     # Ctrl-C reaches the whole process group; only the trainer may answer it, by saving.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)
+    opencv().setNumThreads(0)
     torch.set_num_threads(1)
 
 

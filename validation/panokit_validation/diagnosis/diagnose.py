@@ -146,6 +146,10 @@ def _input(x: Replay) -> Finding | None:
     if padding is not None:
         fault = FAULTS["row-stride"]
         singles.append((fault, Variant("observed", tensor.reread_rows(padding, values))))
+    moved = evidence.movement(values, expected)
+    if max(map(abs, moved)) > 1:
+        fault = FAULTS["letterbox-moved"]
+        singles.append((fault, Variant("observed", {"shift_yx": moved})))
     finding = conclude("input", base, singles, judge, config, config.explains, unrelated)
     x.adopt(finding)
     return finding

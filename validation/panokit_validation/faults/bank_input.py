@@ -283,6 +283,13 @@ _LAYOUT = (
         _one({"anchor": "top-left"}),
     ),
     Fault(
+        "letterbox-moved",
+        "the photo lies elsewhere in the letterbox",
+        Step.LAYOUT,
+        "Lay the photo at left (W - w)/2 and top (H - h)/2, in whole numbers.",
+        _fields(bottom_right={"anchor": "bottom-right"}, down_8={"shift_yx": (8, 0)}),
+    ),
+    Fault(
         "shift-one-pixel",
         "the picture lies one pixel off",
         Step.LAYOUT,

@@ -25,8 +25,9 @@ class Layout:
 
     ``kernel`` a name of :data:`KERNELS`; ``fit`` is ``"letterbox"``, ``"stretch"`` (the whole
     photo squeezed into the input) or ``"crop"`` (the middle fills the input); ``anchor`` of the
-    letterbox ``"centre"`` or ``"top-left"``; ``rounding`` of the photo's sides in it ``"nearest"``,
-    ``"down"`` or ``"up"``; ``light`` is what is averaged, ``"codes"`` or ``"linear"`` light;
+    letterbox ``"centre"``, ``"top-left"`` or ``"bottom-right"``; ``rounding`` of the photo's sides
+    in it ``"nearest"``, ``"down"`` or ``"up"``; ``light`` is what is averaged, ``"codes"`` or
+    ``"linear"`` light;
     ``padding`` its colour RGB 0..255; ``shift_yx`` moves the finished picture by whole pixels.
     ``buffer_side`` is that of a square buffer which the picture is laid into and the network reads
     as its own input; 0: its own.
@@ -57,6 +58,9 @@ def lay_out(
         rgb_hwc, record = _middle(rgb_hwc, size_wh)
     elif layout.anchor == "top-left":
         record = replace(record, left=0, top=0)
+    elif layout.anchor == "bottom-right":
+        (w, h), (w_in, h_in) = record.content_wh, size_wh
+        record = replace(record, left=w_in - w, top=h_in - h)
     content = rgb_hwc
     if (rgb_hwc.shape[1], rgb_hwc.shape[0]) != record.content_wh:
         resize = _in_linear_light if layout.light == "linear" else KERNELS[layout.kernel]
