@@ -64,7 +64,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         help="Settings: a JSON file, or one that comes with Panokit: camera, camera-pseudo, "
-        "camera-refine, camera-gpu, camera-queries.",
+        "camera-refine, camera-gpu, camera-queries, camera-detector.",
         rich_help_panel=DO,
     ),
 ]
