@@ -113,12 +113,12 @@ CREDITS = {
 GALLERY = ("blur_background", "lift", "remove", "replace_background")
 HEAD = """# Gallery
 
-Made by `python scripts/make_photo_sheet.py --gallery` with the shipped int8 network, of 24 photos
-that come with packages. It was trained on none of them; its decoding was chosen with the astronaut
-and Grace Hopper in view. Row by row: the photo, its segments, portrait blur, lifted, removed,
-another background; of the largest person, else the largest thing, else of what a tap on the middle
-takes. Statues, pans and coins belong to no class of the network. What is wrong in the effects is in
-[what is still wrong](effects.md#what-is-still-wrong).
+Made by `python scripts/make_photo_sheet.py --gallery --more FOLDER` with the shipped int8 network,
+of 24 photos that come with packages. It was trained on none of them; its decoding was chosen with
+the astronaut and Grace Hopper in view. Row by row: the photo, its segments, portrait blur, lifted,
+removed, another background; of the largest person, else the largest thing, else of what a tap on
+the middle takes. Statues, pans and coins belong to no class of the network. What is wrong in the
+effects is in [what is still wrong](effects.md#what-is-still-wrong).
 """
 
 
@@ -173,7 +173,9 @@ def side_by_side(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
 
 def write_gallery(segmenter: Segmenter, more: list[Path]) -> None:
     """Write docs/gallery.md and its pictures."""
-    found = {path.stem: path for path in photos(more)}
+    found: dict[str, Path] = {}
+    for path in photos(more):
+        found.setdefault(path.stem, path)  # a package's own goes before one of its name in a folder
     if missing := sorted(CREDITS.keys() - found):
         sys.exit(f"these photos are not at hand: {', '.join(missing)}")
     folder = DOCS / "images" / "gallery"

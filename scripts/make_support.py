@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 from panokit._files import write_json, write_text  # noqa: E402
 from panokit.samples import sample_photos  # noqa: E402
 from panokit_compression.recipes import load_recipe, recipe_names  # noqa: E402
+from panokit_lab.artifacts import why_not  # noqa: E402
 from panokit_lab.export import ExportRequest, ExportResult, run_export  # noqa: E402
 from panokit_network.source import NetworkSource  # noqa: E402
 from panokit_network.weights import shipped_weights_path  # noqa: E402
@@ -153,8 +154,13 @@ def exported_recipes(
 ) -> dict[str, dict[str, Any]]:
     """What became of each recipe in each format: ``{recipe: {format: cell}}``."""
     cells: dict[str, dict[str, Any]] = {name: {} for name in recipes}
+    done = NetworkSource.from_weights(path_of(network)).steps_done
     for recipe in recipes:
         for format in formats:
+            formless = why_not(format, load_recipe(recipe), done)
+            if formless is not None:
+                cells[recipe][format] = {"none": formless}
+                continue
             sys.stderr.write(f"{network} {format} {recipe}\n")
             with tempfile.TemporaryDirectory() as folder:
                 request = ExportRequest(
@@ -253,8 +259,7 @@ def _reasons(found: Mapping[str, Any]) -> list[str]:
         for recipe, cells in recipes.items():
             for format, cell in cells.items():
                 if "none" in cell:
-                    reason = cell["none"].rpartition("': '")[2].rstrip("}'")
-                    formats = none.setdefault(reason, {})
+                    formats = none.setdefault(cell["none"], {})
                     formats.setdefault(recipe, []).append(FORMATS[format])
     lines = ["| recipe | format | why |", "|---|---|---|"]
     for reason, recipes in none.items():

@@ -5,14 +5,18 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from numpy.typing import NDArray
 from PIL import Image
 
 from panokit.samples import sample_photos
@@ -103,10 +107,9 @@ def test_every_array_of_the_api_has_its_shape_told() -> None:
     """A function or class that takes, gives or holds arrays says of what shape."""
     untold = []
     for name, found in _public_things():
-        if isinstance(found, FunctionType):
-            told = {name: (found, found.__doc__)}
-        else:
-            told = {name: (found, inspect.getsource(found))}
+        told = {name: (found, found.__doc__)}
+        if not isinstance(found, FunctionType):
+            told[name] = (found, f"{found.__doc__}{_beside_fields(found)}")
             told |= {
                 f"{name}.{key}": (method, f"{method.__doc__}{found.__doc__}")
                 for key, method in _methods(found)
@@ -125,7 +128,7 @@ def test_every_number_of_the_api_is_told() -> None:
     untold = []
     for name, found in _public_things():
         source = "" if isinstance(found, FunctionType) else inspect.getsource(found)
-        for key, kind in vars(found).get("__annotations__", {}).items():
+        for key, kind in _own_annotations(found).items():
             text = str(kind)
             if key in ("return", "axis") or key.startswith("_") or "ClassVar" in text:
                 continue
@@ -156,18 +159,39 @@ def _methods(kind: type) -> list[tuple[str, FunctionType]]:
     found = []
     for name, member in vars(kind).items():
         inner = member.fget if isinstance(member, property) else member
+        inner = inner.func if isinstance(inner, cached_property) else inner
         inner = getattr(inner, "__func__", inner)
         if not name.startswith("_") and isinstance(inner, FunctionType):
             found.append((name, inner))
     return found
 
 
+def _own_annotations(thing: Any) -> dict[str, Any]:
+    """Those of a function, or of a class itself."""
+    held = thing if isinstance(thing, FunctionType) else vars(thing)
+    found = held.get("__annotations__", {}) if isinstance(held, Mapping) else held.__annotations__
+    return dict(found)
+
+
 def _annotations(thing: Any) -> str:
-    return " ".join(
-        str(kind)
-        for name, kind in vars(thing).get("__annotations__", {}).items()
-        if not name.startswith("_")
-    )
+    told = _own_annotations(thing).items()
+    return " ".join(str(kind) for name, kind in told if not name.startswith("_"))
+
+
+def _beside_fields(kind: type) -> str:
+    """Comments, and texts below fields, of a class."""
+    source = inspect.getsource(kind)
+    return " ".join([*re.findall(r"#(.*)", source), *re.findall(r'"""(.*?)"""', source, re.DOTALL)])
+
+
+def test_an_array_and_a_number_that_are_not_told_are_found() -> None:
+    def bare(image: NDArray[np.uint8], limit: int) -> NDArray[np.float32]:
+        """Something."""
+        return image * np.float32(limit)
+
+    assert ARRAYS.search(_annotations(bare))
+    assert NUMBERS.search(str(_own_annotations(bare)["limit"]))
+    assert not SHAPE.search(bare.__doc__ or "")
 
 
 def test_the_topics_of_the_manual_are_the_programs() -> None:
@@ -273,6 +297,10 @@ def _wrong_commands(text: str) -> list[str]:
         rest = words[1:]
         while rest and rest[0] in getattr(command, "commands", {}):
             command, rest = command.commands[rest[0]], rest[1:]
+        children = getattr(command, "commands", {})
+        if children and rest and re.fullmatch(r"[a-z]+", rest[0]):
+            wrong.append(line)
+            continue
         known = {
             option
             for leaf in _leaves(command)
@@ -290,10 +318,13 @@ def test_commands_on_a_page_have_the_options_that_are_written(page: Path) -> Non
 
 
 def test_an_option_that_is_not_there_is_found() -> None:
-    fenced = "```\n$ panokit explode\npanokit dataset check D \\\n  --no\n```\n"
+    fenced = (
+        "```\n$ panokit explode\npanokit dataset chekc D\npanokit dataset check D \\\n  --no\n```\n"
+    )
     text = f"`panokit segment p.jpg --nope`\n\n{fenced}"
     assert _wrong_commands(text) == [
         "panokit explode",
+        "panokit dataset chekc D",
         "panokit dataset check D    --no: --no",
         "panokit segment p.jpg --nope: --nope",
     ]

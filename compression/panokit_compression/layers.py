@@ -103,6 +103,8 @@ def layer_name(tensor_name: str) -> str:
         parts = [m.group(1) for m in named if m]
         if parts and parts[0] == "module":
             parts = parts[1:]
+        if len(parts) > 1 and parts[0] == "network":  # what a contract was put around
+            parts = parts[1:]
         if parts:
             return ".".join(parts).replace(PATH_MARK, ".")
     return tensor_name

@@ -125,19 +125,20 @@ def _class_names(names: Any) -> tuple[str, ...]:
 
 
 def _read_onnx(path: Path) -> ModelTensors:
+    from panokit._onnx import onnx_session
     from panokit._trial import try_onnx
     from panokit.onnx_check import check_onnx
     from panokit.tflite.check import is_trusted
 
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401 - opened below
     except ImportError:
         raise MissingExtraError("reading ONNX files", "onnx") from None
     if not is_trusted():
         check_onnx(path)
         try_onnx(path)
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnx_session(path, 1)
     except Exception as error:  # its errors have no base of their own
         raise BundleError(path, f"onnxruntime cannot load it: {error}") from None
     inputs, outputs = session.get_inputs(), session.get_outputs()

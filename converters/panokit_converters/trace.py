@@ -20,7 +20,7 @@ from panokit.bundle import Artifact, Bundle
 from panokit.errors import ArgumentError, BundleError, ExportError
 from panokit.runtime import quantize_image
 from panokit.tflite.check import check_tflite
-from panokit.tflite.read import TfliteOperator, TfliteSubgraph, TfliteTensor
+from panokit.tflite.read import PATH_MARK, TfliteOperator, TfliteSubgraph, TfliteTensor
 from panokit_converters.coreml_interpreter import CoreMLProgram, Operator
 from panokit_converters.interface import INPUT
 
@@ -77,7 +77,8 @@ class Trace:
 def short_name(name: str, length: int = 60) -> str:
     """The telling end of the long path that converters write as a tensor's name."""
     parts = [p.rsplit(".", 1)[-1] for p in name.split("/") if p]
-    text = "/".join(p for p in parts[-4:] if not p.startswith("Conv2d_"))
+    kept = [p for p in parts[-4:] if not p.startswith("Conv2d_") or PATH_MARK in p]
+    text = "/".join(p.removeprefix("Conv2d_").replace(PATH_MARK, ".") for p in kept)
     return (text or name).strip(";")[-length:]
 
 

@@ -191,15 +191,16 @@ class Studio:
 
     def segment_once(self, source: bytes, name: str, artifact: str, output: str) -> Any:
         """The API's segmentation: JSON with the id map, or a picture."""
+        started = time.perf_counter()
         photo = self._decoded(source, name)
         segmenter, timed = self._network(artifact)
         result = segmenter.segment(photo)
         if output == "overlay":
-            overlay = Photo.from_array(np.asarray(result.overlay()))
-            return _encoded(overlay, None, "jpg")
+            overlay = _encoded(Photo.from_array(np.asarray(result.overlay())), None, "jpg")
+            return replace(overlay, milliseconds=round(_since(started), 1))
         ids = _id_png(result.id_map)
         if output == "ids":
-            return Picture(ids, "image/png")
+            return Picture(ids, "image/png", milliseconds=round(_since(started), 1))
         milliseconds = {"network": round(timed.milliseconds, 1)}
         told = {"artifact": self.catalog.get(artifact).id, "milliseconds": milliseconds}
         return result.to_json() | told, ids
@@ -208,9 +209,9 @@ class Studio:
         self, source: bytes, name: str, artifact: str, edits: dict[str, Any], kind: str
     ) -> Picture:
         """The API's effects: a photo with edits, at full size."""
+        started = time.perf_counter()
         photo = self._decoded(source, name)
         segmenter, _ = self._network(artifact)
-        started = time.perf_counter()
         done = _saved(self._edit_list(edits).replay(photo, segmenter.segment(photo)), kind)
         return replace(done, milliseconds=round(_since(started), 1))
 

@@ -300,7 +300,8 @@ def _who_judged(photos: ChosenPhotos) -> str:
     judged = f"{len(photos.judging)} photos judged"
     if photos.calibration is None:
         return judged
-    return f"{judged}, {len(set(photos.calibration.names))} others calibrated"
+    originals = {name.partition("+")[0] for name in photos.calibration.names}  # not "photo+mirror"
+    return f"{judged}, {len(originals)} others calibrated"
 
 
 @dataclass(frozen=True)

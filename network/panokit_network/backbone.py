@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from panokit.errors import ArgumentError
 
-__all__ = ["BACKBONES", "Backbone", "Conv", "InvertedResidual"]
+__all__ = ["BACKBONES", "Backbone", "Conv", "InvertedResidual", "check_imagenet"]
 
 BATCH_NORM_EPS = 1e-3  # the value the ImageNet weights were trained with
 BATCH_NORM_MOMENTUM = 0.01
@@ -79,6 +79,15 @@ _KINDS = {
 }
 BACKBONES = tuple(_KINDS)
 """The backbones by name."""
+
+
+def check_imagenet(name: str) -> None:
+    """``ArgumentError`` if a backbone has no published ImageNet weights to begin with."""
+    if name != "efficientnet-lite0":
+        expected = "--init or --backbone with a weight file, or --no-imagenet"
+        raise ArgumentError(
+            "backbone", f"there are no ImageNet weights of {name}; expected {expected}"
+        )
 
 
 class _DepthwiseFp32Gradient(torch.autograd.Function):
@@ -271,11 +280,7 @@ class Backbone(nn.Module):
         name must match (``KeyError`` or ``RuntimeError`` otherwise). Other backbones than
         ``efficientnet-lite0`` have no such weights: ``ArgumentError``.
         """
-        if self.name != "efficientnet-lite0":
-            expected = "--init or --backbone with a weight file, or --no-imagenet"
-            raise ArgumentError(
-                "backbone", f"there are no ImageNet weights of {self.name}; expected {expected}"
-            )
+        check_imagenet(self.name)
         self.load_state_dict({ours: state[theirs] for ours, theirs in self._names().items()})
 
     def _names(self) -> dict[str, str]:

@@ -26,6 +26,7 @@ _ONNX = """
 import os, sys
 import numpy as np
 import onnxruntime
+from panokit._onnx import onnx_session
 try:
     import resource
     with open("/proc/self/statm") as sizes:
@@ -34,11 +35,8 @@ try:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 except (ImportError, ValueError, OSError):
     pass
-options = onnxruntime.SessionOptions()
-options.log_severity_level = 4
-options.intra_op_num_threads = options.inter_op_num_threads = 1
 try:
-    session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+    session = onnx_session(sys.argv[1], 1)
     kinds = {{"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8,
               "tensor(int8)": np.int8}}
     given = {{}}

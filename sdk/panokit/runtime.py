@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from panokit._onnx import onnx_session
 from panokit._trial import try_onnx
 from panokit.bundle import Artifact, Bundle, TensorSpec, is_plain
 from panokit.decoding import DecodingSettings, Heads
@@ -188,30 +189,6 @@ class _Unsigned:
         return {n: self._interpreter.get_tensor(d["index"]) for n, d in self._outputs.items()}
 
 
-def _onnx_session(onnxruntime: Any, path: Path, threads: int) -> Any:
-    """Open a file. ``BundleError`` says why onnxruntime cannot.
-
-    Without VNNI, x86 kernels clip the sums of int8 products to 16 bits unless told not to.
-    onnxruntime 1.32 cannot do what it is told with a weight that several layers share; then it is
-    told to leave operators as they are in the file, which is slower and as exact.
-    """
-    levels = onnxruntime.GraphOptimizationLevel
-    reason = ""
-    for level in (levels.ORT_ENABLE_ALL, levels.ORT_ENABLE_BASIC):
-        options = onnxruntime.SessionOptions()
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        options.graph_optimization_level = level
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 4
-        try:
-            return onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its errors have no base of their own
-            reason = reason or str(error)
-    raise BundleError(path, f"onnxruntime cannot load it: {reason}")
-
-
 class OnnxRuntime:
     """An ONNX artifact in onnxruntime on the CPU; needs the ``onnx`` extra."""
 
@@ -227,14 +204,17 @@ class OnnxRuntime:
         if threads < 1:
             raise ArgumentError("threads", f"threads is {threads!r}; expected at least 1")
         try:
-            import onnxruntime
+            import onnxruntime  # noqa: F401 - opened below
         except ImportError:
             raise MissingExtraError("running ONNX artifacts", "onnx") from None
         self.artifact, self._path, self._preprocessing = artifact, Path(path), preprocessing
         if not is_trusted():
             check_onnx(path)
             try_onnx(self._path)
-        self._session = _onnx_session(onnxruntime, Path(path), threads)
+        try:
+            self._session: Any = onnx_session(path, threads)
+        except Exception as error:  # its errors have no base of their own
+            raise BundleError(Path(path), f"onnxruntime cannot load it: {error}") from None
         for nodes, specs in (
             (self._session.get_inputs(), [artifact.input]),
             (self._session.get_outputs(), artifact.outputs.values()),

@@ -30,7 +30,8 @@ _SIDE = 160
 class Track:
     """One object over time: ``number`` is its own (1 and up), ``box_xyxy`` left, top, right, bottom
     in pixels of the frame, ends exclusive. ``foot_xy`` is the middle of the box's lower edge;
-    ``step_xy`` how far it moved last; ``seen`` frames it was in, ``missed`` frames since then."""
+    ``step_xy`` how far it moved last; ``seen`` frames it was in, ``missed`` frames since then; its
+    ``mask`` bool ``[H,W]``."""
 
     number: int
     category: str

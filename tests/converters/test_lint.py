@@ -20,7 +20,7 @@ from panokit.bundle import Bundle
 from panokit.errors import ArgumentError, BundleError
 from panokit.photo import Photo
 from panokit.tflite.read import read_tflite
-from panokit_compression import calibration_from_photos, load_recipe, quantize
+from panokit_compression import Recipe, calibration_from_photos, load_recipe, quantize
 from panokit_converters.commands.verify import lint
 from panokit_converters.lint import Finding, LintReport, Severity, lint_path
 from panokit_converters.lint_graph import read_graph
@@ -159,6 +159,12 @@ def test_sixteen_bit_activations(tmp_path: Path) -> None:
 def test_a_float_island(tmp_path: Path) -> None:
     """A file whose float weights are stored in float16 has none; quantised in parts has some."""
     assert "float-island" not in rules(lint_path(written(tmp_path, toy_tflite("float16"))))
+    data = load_recipe("int8").to_json()
+    data |= {"name": "kept", "steps": [{**data["steps"][0], "keep": ["depthwise"]}]}
+    photos = calibration_from_photos(toy_photos(4), 32, CONFIG)
+    recipe = Recipe.from_json(data)
+    parts = written(tmp_path, quantize(toy_tflite(), recipe, photos))
+    assert "float-island" in rules(lint_path(parts))
 
 
 class Loud(nn.Module):

@@ -86,6 +86,19 @@ def test_void_excuses_and_nothing_is_nothing() -> None:
         Breakdown(TAXONOMY, "car")
 
 
+def test_a_crowd_is_neither_precision_nor_recall() -> None:
+    box, crowd = slice(0, 20), slice(50, 90)
+    true = painted((1, box, box), (2, crowd, crowd))
+    segments = (TruthSegment(1, 0, True), TruthSegment(2, 0, True, is_crowd=True))
+    class_map = np.where(true > 0, 0, -1)
+    made = Breakdown(TAXONOMY)
+    found = [(1, 0, 0.9), (2, 0, 0.9)]
+    made.update(true, found, class_map, true, segments, np.ones(true.shape, np.bool_))
+    result = made.compute()
+    assert (result.precision, result.recall) == (1, 1)
+    assert sum(b.segments for b in result.scores) == 1  # a crowd excuses the other
+
+
 def test_the_picture_is_written(tmp_path: Path) -> None:
     box = slice(10, 60)
     one = painted((1, box, box))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -348,3 +350,14 @@ def test_a_killed_run_tells_each_step_once_and_validates_where_it_would_have(
         assert steps(tmp_path / "killed") == steps(tmp_path / "alone")
     files = [(tmp_path / n / "weights.safetensors").read_bytes() for n in ("alone", "killed")]
     assert files[0] == files[1]
+
+
+def test_every_configuration_that_the_help_names_is_there() -> None:
+    module = import_module("panokit_network.commands.train")
+    text = Path(module.__file__ or "").read_text(encoding="utf-8")
+    named = set(re.findall(r"camera(?:-[a-z]+)?(?=[,.])", text))
+    folder = Path(str(resources.files("panokit_network") / "configs"))
+    found = {path.stem for path in folder.glob("*.json")}
+    assert named == found
+    for path in folder.glob("*.json"):
+        assert TrainConfig.load(path).total_samples > 0

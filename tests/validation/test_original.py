@@ -15,9 +15,11 @@ from PIL import Image
 
 from panokit.bundle import shipped_bundle_path
 from panokit.dump import Dump, dump_stages, read_dump, write_dump
+from panokit.errors import DumpError
 from panokit.photo import Photo
 from panokit.segmenter import Segmenter
 from panokit_validation import Verdict
+from panokit_validation.evidence import movement
 from panokit_validation.faults import FAULTS, Variant, fault
 from panokit_validation.simulate import Simulator
 from panokit_validation.sources import find_dumps
@@ -77,6 +79,67 @@ def test_a_photo_as_it_is_stored_is_found_beside_its_file(
     right = judged(tmp_path, upright, tmp_path).photo
     assert right is not None
     assert (right["verdict"], right["warnings"]) == ("pass", [])
+
+
+@pytest.mark.parametrize("levels", [(0, 18), (150, 181)])
+def test_a_dark_or_hazy_photo_shows_it_too(
+    segmenter: Segmenter, tmp_path: Path, levels: tuple[int, int]
+) -> None:
+    low, high = levels
+    faint = (low + pixels().astype(float) * (high - low) / 255).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(faint).save(tmp_path / "p.png", exif=exif)
+    stored = Photo.from_array(faint, "p")
+    dump = dump_stages(segmenter.stages(stored), segmenter.artifact, "litert")
+    found = judged(tmp_path, dump, tmp_path).photo
+    assert found is not None
+    assert found["causes"][0]["name"] == "exif-ignored"
+
+
+def test_a_file_that_cannot_be_read_costs_no_dump(segmenter: Segmenter, tmp_path: Path) -> None:
+    (tmp_path / "p.jpg").write_bytes(b"no photo")
+    dump = dump_stages(
+        segmenter.stages(Photo.from_array(pixels(), "p")), segmenter.artifact, "litert"
+    )
+    found = judged(tmp_path, dump, tmp_path).photo
+    assert found is not None
+    assert found["verdict"] == "pass"
+    assert any("the photo's file was not looked at" in w for w in found["warnings"])
+
+
+def test_a_verdict_about_a_file_keeps_to_the_schema(
+    segmenter: Segmenter, tmp_path: Path, root: Path
+) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((root / "docs" / "validate.schema.json").read_text("utf-8"))
+    stored = Photo.from_array(np.asarray(Image.open(saved(tmp_path, 6))), "p")
+    dump = dump_stages(segmenter.stages(stored), segmenter.artifact, "litert")
+    found = judged(tmp_path, dump, tmp_path).photo
+    assert found is not None
+    stage = {**schema["$defs"]["stage"], "$defs": schema["$defs"]}
+    for one in found["stages"]:
+        jsonschema.validate(one, stage)
+    assert found["stages"][0]["stage"] == "photo"
+
+
+def test_a_picture_of_one_colour_has_not_moved() -> None:
+    for side in (3, 8, 48):
+        black = np.zeros((side, side, 3), np.float32)
+        assert movement(black, black) == (0, 0)
+        assert max(map(abs, movement(black, black + 9))) <= side // 3
+
+
+@pytest.mark.parametrize(
+    "sides", ["[1e999, 4]", "[" + "9" * 400 + ", 4]", '"12"', "[96.7, 64.9]", "[true, true]",
+              '{"5": 1, "6": 2}', '["96", "64"]', "[0, 3]", "[96, 64, 3]", "[-1, 4]"],
+)  # fmt: skip
+def test_a_size_that_is_none_is_refused(sides: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    metadata = json.dumps({"transform": f'{{"photo_wh": {sides}}}'})
+    np.savez(path, panoptic=np.zeros((4, 4), np.int32), metadata=metadata)
+    with pytest.raises(DumpError, match="transform record"):
+        read_dump(path)
 
 
 def test_another_photo_than_the_file_is_a_note(segmenter: Segmenter, tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def movement(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[int, int]:
     limit = min(a.shape) // 3
     (dy, dx), _ = estimate_shift(a, e, limit)
     guesses = {(round(dy), round(dx)), _correlated(a, e, limit)}
-    best = min((_downhill(a, e, guess) for guess in guesses), key=lambda yx: _left_over(a, e, yx))
+    found = [_downhill(a, e, guess, limit) for guess in guesses]
+    best = min(found, key=lambda yx: _left_over(a, e, yx))
     return best if _left_over(a, e, best) < 0.5 * _left_over(a, e, (0, 0)) else (0, 0)
 
 
@@ -85,13 +86,17 @@ def _correlated(a: FloatArray, e: FloatArray, limit: int) -> tuple[int, int]:
     return int(steps[y]), int(steps[x])
 
 
-def _downhill(a: FloatArray, e: FloatArray, start: tuple[int, int]) -> tuple[int, int]:
-    """From a guess, by single pixels, to where nothing around is better."""
-    here = start
+def _downhill(a: FloatArray, e: FloatArray, start: tuple[int, int], limit: int) -> tuple[int, int]:
+    """From a guess, by single pixels, to where nothing around is better, within ±``limit``."""
+    here, known = start, {start: _left_over(a, e, start)}
     for _ in range(MOST_STEPS):
         y, x = here
         around = [(y + j, x + i) for j in (-1, 0, 1) for i in (-1, 0, 1)]
-        best = min(around, key=lambda yx: (_left_over(a, e, yx), yx != here))
+        around = [yx for yx in around if max(map(abs, yx)) <= limit]
+        for yx in around:
+            if yx not in known:
+                known[yx] = _left_over(a, e, yx)
+        best = min(around, key=lambda yx: (known[yx], yx != here))
         if best == here:
             break
         here = best

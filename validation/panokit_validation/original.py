@@ -22,7 +22,10 @@ __all__ = ["beside_its_file"]
 
 ALIKE = 12.0
 """Mean difference, of 255, up to which two decodings are of one picture: codecs and colour profiles
-differ by less; a picture turned over differs by more, unless it is its own mirror image."""
+differ by less."""
+CLEARLY = 0.5
+"""A dark or hazy photo differs little from itself turned over: the smaller difference counts, if it
+is below this part of the other."""
 
 
 def beside_its_file(verdict: PhotoVerdict, dump: Dump, file: Photo) -> PhotoVerdict:
@@ -34,9 +37,11 @@ def beside_its_file(verdict: PhotoVerdict, dump: Dump, file: Photo) -> PhotoVerd
     pixels = dump.tensors.get("photo")
     if pixels is None or pixels.ndim != 3 or pixels.shape[-1] != 3:
         return verdict
-    if _distance(pixels, file.rgb_hwc) <= ALIKE:
+    upright = _distance(pixels, file.rgb_hwc)
+    stored = _distance(pixels, _stored(file)) if file.orientation != 1 else 255.0
+    if upright <= ALIKE and stored >= CLEARLY * upright:
         return verdict
-    if file.orientation != 1 and _distance(pixels, _stored(file)) <= ALIKE:
+    if stored <= ALIKE and stored < CLEARLY * upright:
         fault = FAULTS["exif-ignored"]
         message = f"is the file as it is stored; its orientation is {file.orientation}"
         stage = StageVerdict("photo", Verdict.FAIL, "file", {}, None, message)

@@ -91,7 +91,8 @@ class ReferenceStages:
 
     @cached_property
     def given_raw(self) -> RawHeads | None:
-        """The artifact's heads on the device's input (on :attr:`image` if the dump has none)."""
+        """The artifact's heads ``[h,w,C]`` on the device's input (on :attr:`image` if the dump has
+        none)."""
         image = self.device_image
         if image is None or (self.image is not None and np.array_equal(image, self.image)):
             return self.raw
@@ -103,8 +104,8 @@ class ReferenceStages:
 
     @cached_property
     def kernel_raw(self) -> RawHeads | None:
-        """As :attr:`given_raw`, in the runtime's plain kernels, whose quantised sums round
-        differently; None for float artifacts and where there is no other set of kernels."""
+        """As :attr:`given_raw` ``[h,w,C]``, in the runtime's plain kernels, whose quantised sums
+        round differently; None for float artifacts and where there is no other set of kernels."""
         image = self.image if self.device_image is None else self.device_image
         if image is None or self.artifact.precision.startswith("float"):
             return None
@@ -130,7 +131,8 @@ class ReferenceStages:
 
     @cached_property
     def mixed_raw(self) -> RawHeads | None:
-        """What the device's map was decoded from: its heads, the missing ones from its input."""
+        """What the device's map was decoded from: its heads ``[h,w,C]``, the missing ones from its
+        input."""
         if len(self.device_raw) == len(HEADS):
             return self.device_raw
         given = self.given_raw
@@ -194,8 +196,9 @@ class ReferenceStages:
 
     @cached_property
     def other_raw(self) -> tuple[RawHeads, ...]:
-        """Heads that a healthy device may give in place of :attr:`given_raw`: those of the
-        runtime's other kernels, and, where nobody knows its input, of other resizes' roundings."""
+        """Heads ``[h,w,C]`` that a healthy device may give in place of :attr:`given_raw`: those of
+        the runtime's other kernels, and, where nobody knows its input, of other resizes'
+        roundings."""
         found = [] if self.kernel_raw is None else [self.kernel_raw]
         if self.device_image is None and self.image is not None:
             found += [self._jittered(self.image, seed) for seed in range(JITTERS)]

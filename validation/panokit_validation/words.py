@@ -12,7 +12,7 @@ __all__ = ["GLOSSARY", "owner_of", "owner_of_cause", "sentence_of"]
 
 GLOSSARY = {
     "dump": "what a device computed for one photo, stage by stage, in a file",
-    "stage": "a step from photo to map: input, the three heads, panoptic, effects",
+    "stage": "a step from photo to map: photo, input, the three heads, panoptic, effects",
     "reference": "what Panokit computes from the same numbers",
     "head": "an output of the network: semantic, center, offset",
     "tie": "a decision that float32 cannot tell; both answers are right, if the whole map stands "
@@ -62,7 +62,7 @@ def owner_of(stage: str) -> str:
     group = stage.partition(".")[0]
     group = {"photo": "input"}.get(group, group)
     group = group if group in _OWNERS else "heads"
-    return _OWNERS.get(group, "the app")
+    return _OWNERS[group]
 
 
 def sentence_of(photo: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from panokit_validation.frames import Frame, with_earlier
 from panokit_validation.original import beside_its_file
 from panokit_validation.sources import DumpOpener, DumpRef
 from panokit_validation.thresholds import ValidationConfig, thresholds_for
-from panokit_validation.verdict import Verdict, validate_dump
+from panokit_validation.verdict import PhotoVerdict, Verdict, validate_dump
 from panokit_validation.words import sentence_of
 
 __all__ = ["Outcome", "RunConfig", "Worker"]
@@ -102,11 +102,22 @@ class Worker:
         return self._segmenters[artifact]
 
     def open(self, ref: DumpRef) -> tuple[Dump, Segmenter, Photo | None]:
-        """A dump, what it is to be judged by, and its photo's file if that is at hand."""
+        """A dump, what it is to be judged by, and its photo if that lies elsewhere."""
         dump = self._opener.open(ref)
         segmenter = self.segmenter(self.config.artifact or dump.metadata.get("artifact"))
-        path = self.photos.get(dump.name)
+        path = None if "photo" in dump.tensors else self.photos.get(dump.name)
         return dump, segmenter, Photo.open(path) if path else None
+
+    def _beside_its_file(self, verdict: PhotoVerdict, dump: Dump) -> PhotoVerdict:
+        """The verdict once the file of a dump's own photo was looked at, if it is at hand."""
+        path = self.photos.get(dump.name) if "photo" in dump.tensors else None
+        if path is None:
+            return verdict
+        try:
+            return beside_its_file(verdict, dump, Photo.open(path))
+        except PanokitError as error:
+            note = f"the photo's file was not looked at: {error}"
+            return replace(verdict, warnings=(*verdict.warnings, note))
 
     def judge(self, ref: DumpRef) -> Outcome:
         """The verdict on a dump, or why it was refused. Nothing that it holds stops the run."""
@@ -114,13 +125,10 @@ class Worker:
             dump, segmenter, photo = self.open(ref)
             manifest = segmenter.bundle.manifest
             config, sources = thresholds_for(manifest, segmenter.artifact, self.config.thresholds)
-            # What follows from a photo is judged from the dump's own, whatever the file shows.
-            own = None if "photo" in dump.tensors else photo
-            verdict = validate_dump(dump, segmenter, config, own, diagnose=self.config.diagnose)
+            verdict = validate_dump(dump, segmenter, config, photo, diagnose=self.config.diagnose)
             if verdict.verdict is Verdict.FAIL and self.config.diagnose:
-                verdict = with_earlier(verdict, Frame(dump, segmenter, own), self._earlier(ref))
-            if photo is not None:
-                verdict = beside_its_file(verdict, dump, photo)
+                verdict = with_earlier(verdict, Frame(dump, segmenter, photo), self._earlier(ref))
+            verdict = self._beside_its_file(verdict, dump)
         except PanokitError as error:
             return Outcome(ref.label, reason=_reason(ref, error))
         except MemoryError:

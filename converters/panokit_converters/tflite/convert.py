@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.graph import CodeGen
 
 from panokit._quiet import hushed, quiet
 from panokit.errors import MissingExtraError
@@ -97,7 +98,9 @@ def _with_whole_names(module: nn.Module) -> nn.Module:
     """A traced module whose layers are its own children, under their whole paths (``block:0`` for
     ``block.0``): it calls them itself, past their containers, and the converter writes down no more
     than a layer's own name."""
-    if not isinstance(module, fx.GraphModule):
+    if not isinstance(module, fx.GraphModule) or type(module.graph._codegen) is not CodeGen:
+        return module
+    if any(PATH_MARK in str(node.target) for node in module.graph.nodes):
         return module
     graph = fx.Graph()
     graph.output(graph.graph_copy(module.graph, {}))
@@ -109,7 +112,9 @@ def _with_whole_names(module: nn.Module) -> nn.Module:
             root[node.target] = layer
         elif node.op == "get_attr":
             owner, _, name = str(node.target).rpartition(".")
-            root[str(node.target)] = getattr(module.get_submodule(owner), name)
+            value = getattr(module.get_submodule(owner), name)
+            node.target = f"constant_{len(root)}"  # beside the layers, not inside one of them
+            root[node.target] = value
     return fx.GraphModule(root, graph, type(module).__name__).eval()
 
 

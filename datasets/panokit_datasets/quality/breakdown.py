@@ -64,9 +64,9 @@ class ScoreBin:
 
 @dataclass(frozen=True)
 class BreakdownResult:
-    """``sizes`` of the objects of ``category``; ``precision`` and ``recall`` 0..1 of its pixels;
-    ``scores`` of all things, and ``calibration_error`` 0..1. None where there is nothing to judge.
-    """
+    """``sizes`` of the objects of ``category``; ``precision`` and ``recall`` 0..1 of its pixels,
+    crowds left out; ``scores`` of all things, and ``calibration_error`` 0..1. None where there is
+    nothing to judge."""
 
     category: str
     sizes: tuple[SizeQuality, ...]
@@ -113,7 +113,8 @@ class Breakdown:
             pred_ids, {i: c for i, c, _ in segments}, true_ids, true_segments, len(self.taxonomy)
         )
         claimed = np.asarray(class_map) == self._channel
-        self._claimed += int((claimed & judged).sum())
+        crowds = [s.id for s in true_segments if s.is_crowd and s.channel == self._channel]
+        self._claimed += int((claimed & judged & ~np.isin(true_ids, crowds)).sum())
         iou = dict(zip(found.true.tolist(), found.iou.tolist(), strict=True))
         for place, segment in enumerate(true_segments):
             if segment.channel != self._channel or segment.is_crowd or segment.ignore:

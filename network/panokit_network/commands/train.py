@@ -29,6 +29,7 @@ from panokit.preprocessing import sides
 from panokit.taxonomy import Taxonomy
 from panokit_datasets.photo_source import PhotoSource
 from panokit_datasets.records import LabelledPhoto
+from panokit_network.backbone import check_imagenet
 from panokit_network.training.augment import opencv
 from panokit_network.training.board import open_board
 from panokit_network.training.cache import PhotoCache
@@ -173,9 +174,11 @@ def train(
     processes, GPUs or machines: torchrun --nproc-per-node N --no-python panokit train …
     """
     our_log(logging.INFO)
-    opencv()  # if it is missing, that is said before photos are decoded
+    opencv()  # what is missing is said before photos are decoded
     source = PhotoSource.open(data, taxonomy, pseudo)
     settings = _settings(config, source.taxonomy)
+    if imagenet and init is None and backbone is None:
+        check_imagenet(settings.network.backbone)
     photos = [p for p in source.photos(train_splits, "_train") if p.source not in (exclude or ())]
     where = cache or out / "cache"
     with process_group() as (rank, world), _progress(rank) as bar:

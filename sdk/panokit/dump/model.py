@@ -103,7 +103,8 @@ class Defect:
 
 @dataclass(frozen=True)
 class Dump:
-    """One dump: tensors by stage, metadata, and the transform record if it is known.
+    """One dump: tensors by stage (``[h0,w0,3]``, ``[h,w,C]``, ``[H,W]``; docs/dump.md), metadata,
+    and the transform record if it is known.
 
     ``defects`` by tensor name: what was wrong with numbers as the file holds them. ``tensors`` has
     them made usable (0 for NaN, the largest finite number of the tensor for infinity, bytes turned
@@ -268,17 +269,25 @@ def check_names(names: Sequence[str]) -> None:
         raise ArgumentError("tensors", f"the dump has the tensors {unknown}; expected {expected}")
 
 
+def _record_of_size(sides: Any) -> dict[str, Any]:
+    """A transform record of a photo of which only the size is told."""
+    good = isinstance(sides, list) and len(sides) == 2
+    if not good or not all(type(side) is int and 1 <= side <= MAX_PIXELS for side in sides):
+        raise ValueError(f"photo_wh is {str(sides)[:60]}; expected two whole numbers from 1")
+    w, h = sides
+    return letterbox((w, h), (w, h)).to_json()
+
+
 def _transform(path: Where, metadata: Mapping[str, str]) -> TransformRecord | None:
     if "transform" not in metadata:
         return None
     try:
         told = json.loads(metadata["transform"])
         if isinstance(told, dict) and told.keys() == {"photo_wh"}:
-            w, h = (int(side) for side in told["photo_wh"])
-            told = letterbox((w, h), (w, h)).to_json() if min(w, h) > 0 else told
+            told = _record_of_size(told["photo_wh"])
         record = TransformRecord.from_json(told)
         sides = [int(v) for v in (*record.photo_wh, *record.input_wh)]
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         reason = f"its transform record is not readable: {error}"
         raise DumpError(Path(path), reason) from None
     if len(sides) != 4 or min(sides) < 1 or sides[0] * sides[1] > MAX_PIXELS:

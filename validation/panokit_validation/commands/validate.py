@@ -53,7 +53,8 @@ PhotosOption = Annotated[
     Path | None,
     typer.Option(
         "--photos",
-        help="Folder of photos for dumps that hold none, found by name.",
+        help="Folder of the photos, found by name: for dumps that hold none, and to see whether "
+        "those of the others are the files upright.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -261,10 +261,19 @@ function nameAt({ tap, class: name, segment: id }) {
 
 // Opening photos, artifacts, tabs.
 
+/** How many photos were chosen; the last one counts. */
+let opened = 0;
+
 /** @param {{ file?: File, sample?: string }} source */
 async function open(source) {
+  const order = ++opened;
   clearComplaint();
-  await ready; // a photo may be chosen before the server has said what it can do
+  try {
+    await ready; // a photo may be chosen before the server has said what it can do
+  } catch (error) {
+    return complain(messageOf(error));
+  }
+  if (order !== opened) return; // another was chosen meanwhile
   const most = state.info.limits.upload_bytes;
   if (source.file && source.file.size > most) {
     return complain(`${source.file.name} has ${megabytes(source.file.size)}; at most ${megabytes(most)} can be used.`);
@@ -465,10 +474,13 @@ function listenToTheme() {
 
 /** @type {() => void} */
 let markReady;
+/** @type {(error: unknown) => void} */
+let markFailed;
 /** @type {Promise<void>} */
-const ready = new Promise((resolve) => {
-  markReady = resolve;
+const ready = new Promise((resolve, reject) => {
+  [markReady, markFailed] = [resolve, reject];
 });
+ready.catch(() => {}); // told by start, and by every photo that is chosen
 
 async function start() {
   listenToTheme();
@@ -480,6 +492,7 @@ async function start() {
   try {
     state.info = await api.info();
   } catch (error) {
+    markFailed(error);
     return complain(messageOf(error));
   }
   const { artifacts, samples } = state.info;
