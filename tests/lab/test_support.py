@@ -59,8 +59,6 @@ def test_no_file_was_only_written() -> None:
 @pytest.mark.parametrize(
     ("network", "recipe", "format"),
     [
-        ("whole", "float16", "tflite"),
-        ("whole", "int8-weights", "tflite"),
         ("whole", "coreml-palette4", "coreml"),
         ("pruned", "prune45", "onnx"),
     ],

@@ -290,7 +290,6 @@ FOREIGN_INPUTS: dict[str, Callable[[NDArray[np.uint8]], NDArray[Any]]] = {
     "turned by 12 degrees": _on_input(lambda p: p.rotate(12)),
     "torn rows": _torn,
     "two bits": lambda image: image & 0xC0,
-    "moved by 9 pixels": lambda image: np.roll(image, (9, 9), (0, 1)),
 }
 
 
