@@ -27,6 +27,8 @@ __all__ = [
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
+# What a contract is put around a user's module as, which it holds as ``network``.
+CONTRACT = ".ContractModule_"
 # "package.module.Class_attribute" in the converter's tensor names; a class may begin with "_".
 _COMPONENT = re.compile(r"^_*[^_]+_(.+)$")
 
@@ -103,7 +105,7 @@ def layer_name(tensor_name: str) -> str:
         parts = [m.group(1) for m in named if m]
         if parts and parts[0] == "module":
             parts = parts[1:]
-        if len(parts) > 1 and parts[0] == "network":  # what a contract was put around
+        if parts[:1] == ["network"] and any(CONTRACT in component for component in path):
             parts = parts[1:]
         if parts:
             return ".".join(parts).replace(PATH_MARK, ".")

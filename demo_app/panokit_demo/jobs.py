@@ -177,7 +177,7 @@ class Studio:
         listed = self._edits(edits, result, working)
         done = listed.replay(result.photo, result, draft=draft)
         picture = _encoded(done.photo, done, kind or ("webp" if done.transparent else "jpg"))
-        return replace(picture, milliseconds=round(_since(started), 1))
+        return _timed(picture, started)
 
     def download(
         self, working: WorkingPhoto, found: Segmented, edits: dict[str, Any], kind: str
@@ -187,7 +187,7 @@ class Studio:
         listed = self._edits(edits, self._result(working.photo(), found), working, full=True)
         photo = self._decoded(working.source, working.name)
         done = _saved(listed.replay(photo, self._result(photo, found)), kind)
-        return replace(done, milliseconds=round(_since(started), 1))
+        return _timed(done, started)
 
     def segment_once(self, source: bytes, name: str, artifact: str, output: str) -> Any:
         """The API's segmentation: JSON with the id map, or a picture."""
@@ -197,10 +197,10 @@ class Studio:
         result = segmenter.segment(photo)
         if output == "overlay":
             overlay = _encoded(Photo.from_array(np.asarray(result.overlay())), None, "jpg")
-            return replace(overlay, milliseconds=round(_since(started), 1))
+            return _timed(overlay, started)
         ids = _id_png(result.id_map)
         if output == "ids":
-            return Picture(ids, "image/png", milliseconds=round(_since(started), 1))
+            return _timed(Picture(ids, "image/png"), started)
         milliseconds = {"network": round(timed.milliseconds, 1)}
         told = {"artifact": self.catalog.get(artifact).id, "milliseconds": milliseconds}
         return result.to_json() | told, ids
@@ -213,7 +213,7 @@ class Studio:
         photo = self._decoded(source, name)
         segmenter, _ = self._network(artifact)
         done = _saved(self._edit_list(edits).replay(photo, segmenter.segment(photo)), kind)
-        return replace(done, milliseconds=round(_since(started), 1))
+        return _timed(done, started)
 
     def validate(self, dump: bytes, name: str, artifact: str, diagnose: bool) -> dict[str, Any]:
         """The API's validation of a device dump, JSON-ready."""
@@ -369,6 +369,11 @@ def _hex_colors(result: PanopticResult) -> dict[str, str]:
 def _image_shape(spec: TensorSpec) -> tuple[int, ...]:
     shape = spec.shape[1:]
     return shape if spec.layout != "nchw" else (*shape[1:], shape[0])
+
+
+def _timed(picture: Picture, started: float) -> Picture:
+    """A picture with the time that it took."""
+    return replace(picture, milliseconds=round(_since(started), 1))
 
 
 def _since(started: float) -> float:

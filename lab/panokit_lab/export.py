@@ -273,18 +273,16 @@ def run_export(
 
 def _trivial(network: NetworkSource, reference: Reference) -> tuple[str, ...]:
     """A warning if maps would agree whatever an artifact computes."""
-    settings, seen = network.postprocessing, set()
-    for name, heads in reference.heads.items():
-        found = settings.decode(
-            settings.read_heads(heads), network.taxonomy, reference.inputs[name][1]
-        )
-        seen.add(tuple(sorted(s.channel for s in found.segments)))
-    if len(seen) == 1 and len(next(iter(seen))) <= 1:
-        what = "one segment of one class" if next(iter(seen)) else "nothing"
-        return (
-            f"the network finds {what} in each photo that judges: equal pixels and PQ say nothing",
-        )
-    return ()
+    settings = network.postprocessing
+    found = [
+        settings.decode(settings.read_heads(heads), network.taxonomy, reference.inputs[name][1])
+        for name, heads in reference.heads.items()
+    ]
+    classes = {s.channel for one in found for s in one.segments}
+    if len(classes) > 1 or {len(one.segments) for one in found} not in ({0}, {1}):
+        return ()
+    what = "one segment of one class" if classes else "nothing"
+    return (f"the network finds {what} in each photo that judges: equal pixels and PQ say nothing",)
 
 
 def _unheeded(wanted: Wanted) -> tuple[str, ...]:

@@ -234,26 +234,19 @@ class Backbone(nn.Module):
         self.name, self.kind = name, _KINDS[name]
         self.stem = Conv(3, 32, kernel=3, stride=2)
         blocks: list[InvertedResidual] = []
-        channels = 32
+        channels, found = 32, list[int]()
         for stage in self.kind.stages:
-            for index in range(stage.repeat):
-                stride = stage.stride if index == 0 else 1
+            for nth in range(stage.repeat):
+                index, stride = len(blocks), stage.stride if nth == 0 else 1
                 blocks.append(InvertedResidual(channels, stage, stride))
+                if index in self.kind.expansions:
+                    found[-1] += channels * stage.expand
                 channels = stage.out
+                if index in self.kind.taps:
+                    found.append(channels)
         self.blocks = nn.ModuleList(blocks)
         self.top: nn.Module = Conv(channels, self.kind.top) if self.kind.top else nn.Identity()
-        self.channels = self._channels()
-
-    def _channels(self) -> tuple[int, int, int, int]:
-        outs = [stage.out for stage in self.kind.stages for _ in range(stage.repeat)]
-        found = [outs[tap] for tap in self.kind.taps]
-        for block in self.kind.expansions:
-            found[self._tap_before(block)] += 6 * outs[block - 1]
-        found[-1] += self.kind.top
-        return found[0], found[1], found[2], found[3]
-
-    def _tap_before(self, block: int) -> int:
-        return max(i for i, tap in enumerate(self.kind.taps) if tap < block)
+        self.channels = (found[0], found[1], found[2], found[3] + self.kind.top)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.from_stem(self.stem(x))

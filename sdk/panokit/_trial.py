@@ -20,12 +20,14 @@ ROOM_BYTES = 3 << 29
 """What a network may take beside its file, which the runtime holds up to four times."""
 
 SECONDS = 60
+HOME = str(Path(__file__).resolve().parent.parent)  # the folder that holds panokit
 REFUSED = 9  # exit code of a trial that the runtime ended with an error
 
 _ONNX = """
 import os, sys
 import numpy as np
 import onnxruntime
+sys.path.append({home!r})  # where this process has us from, installed or not
 from panokit._onnx import onnx_session
 try:
     import resource
@@ -92,7 +94,9 @@ def try_onnx(path: Path) -> None:
     if key in _tried:
         return
     try:
-        ended = run_elsewhere(_ONNX.format(room=ROOM_BYTES, refused=REFUSED), path, SECONDS)
+        ended = run_elsewhere(
+            _ONNX.format(room=ROOM_BYTES, refused=REFUSED, home=HOME), path, SECONDS
+        )
     except subprocess.TimeoutExpired:
         raise BundleError(path, f"did not run one image in {SECONDS} s") from None
     if ended.code == REFUSED:

@@ -234,7 +234,8 @@ def estimate_shift(
     if before == 0:
         return (0.0, 0.0), 0.0
     best = ((0.0, 0.0), before)
-    for dy, dx in {(0, 0), _whole_shift(a, b, edge)}:
+    # One plane is enough for whole cells: the sum of the channels.
+    for dy, dx in {(0, 0), whole_shift(a.sum(-1), b.sum(-1), edge)}:
         moved = np.roll(b, (dy, dx), (0, 1)) if dy or dx else b
         (ty, tx), after = _fraction(a, moved, inner)
         if after < best[1]:
@@ -254,13 +255,17 @@ def _varied_channels(
     return a, b
 
 
-def _whole_shift(a: NDArray[np.float32], b: NDArray[np.float32], limit: int) -> tuple[int, int]:
-    # One plane is enough for whole cells: the sum of the channels.
-    plane_a, plane_b = a.sum(-1), b.sum(-1)
-    cross = np.fft.rfft2(plane_a - plane_a.mean())
-    cross *= np.conj(np.fft.rfft2(plane_b - plane_b.mean()))
-    cross /= np.abs(cross) + 1e-6 * (np.abs(cross).max() + 1e-30)
-    surface = np.fft.irfft2(cross, s=plane_a.shape)
+def whole_shift(
+    a: NDArray[np.float32], b: NDArray[np.float32], limit: int, *, phase: bool = True
+) -> tuple[int, int]:
+    """The movement (down, right), in whole cells within ±``limit``, at which plane ``b`` ``[h,w]``
+    goes together best with ``a``: by phase correlation, or by plain correlation, which very smooth
+    planes need."""
+    cross = np.fft.rfft2(a - a.mean())
+    cross *= np.conj(np.fft.rfft2(b - b.mean()))
+    if phase:
+        cross /= np.abs(cross) + 1e-6 * (np.abs(cross).max() + 1e-30)
+    surface = np.fft.irfft2(cross, s=a.shape)
     steps = np.arange(-limit, limit + 1)
     near = surface[steps[:, None], steps]  # negative indices wrap round, as shifts do
     dy, dx = np.unravel_index(int(near.argmax()), near.shape)

@@ -42,6 +42,9 @@ def test_macs_are_those_of_torch(float_tflite: bytes, recipe: str) -> None:
         ("p.Wrapper/p._Hidden_head;", "head"),
         ("p.Wrapper/p.Net_module;;p.Wrapper/p.Net_module/torch.Conv2d_offset;1", "offset"),
         ("conv1/kernel", "conv1/kernel"),
+        ("p.Wrapper/my.Net_module/my.Body_network/torch.Conv2d_stem;", "network.stem"),
+        ("p.Wrapper/a.adapt.ContractModule_module/my.Net_network/torch.Conv2d_stem;1", "stem"),
+        ("p.Wrapper/torch.Conv2d_deep:0:1;", "deep.0.1"),
     ],
 )
 def test_layer_names(name: str, expected: str) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,22 @@ def test_a_plain_network_passes_and_runs(tmp_path: Path) -> None:
     path = written(sound(), tmp_path)
     check_onnx(path)
     _trial.try_onnx(path)
+
+
+def test_a_trial_finds_panokit_where_this_process_has_it(tmp_path: Path) -> None:
+    """Also if it is not installed: site-packages alone, without what its .pth files add."""
+    path = written(sound(), tmp_path)
+    site = Path(importlib.import_module("onnxruntime").__file__ or "").parent.parent
+    codes = {}
+    for home in (_trial.HOME, str(tmp_path)):
+        program = _trial._ONNX.format(room=_trial.ROOM_BYTES, refused=_trial.REFUSED, home=home)
+        codes[home] = subprocess.run(
+            [sys.executable, "-S", "-P", "-c", program, str(path)],
+            env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, timeout=60,
+        ).returncode  # fmt: skip
+    assert codes[_trial.HOME] == 0
+    installed = (site / "panokit").is_dir()
+    assert (codes[str(tmp_path)] == 0) is installed
 
 
 def _external(made: Any) -> None:

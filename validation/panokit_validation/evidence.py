@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from panokit.agreement import estimate_shift
+from panokit.agreement import estimate_shift, whole_shift
 
 __all__ = [
     "head_noise",
@@ -60,6 +60,7 @@ def head_noise(
 
 
 MOST_STEPS = 32
+"""Pixels that a guess of a movement is walked at most."""
 
 
 def movement(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[int, int]:
@@ -70,20 +71,10 @@ def movement(actual: NDArray[Any], expected: NDArray[Any]) -> tuple[int, int]:
     a, e = (v.astype(np.float32).mean(-1) for v in (actual, expected))
     limit = min(a.shape) // 3
     (dy, dx), _ = estimate_shift(a, e, limit)
-    guesses = {(round(dy), round(dx)), _correlated(a, e, limit)}
+    guesses = {(round(dy), round(dx)), whole_shift(a, e, limit, phase=False)}
     found = [_downhill(a, e, guess, limit) for guess in guesses]
     best = min(found, key=lambda yx: _left_over(a, e, yx))
     return best if _left_over(a, e, best) < 0.5 * _left_over(a, e, (0, 0)) else (0, 0)
-
-
-def _correlated(a: FloatArray, e: FloatArray, limit: int) -> tuple[int, int]:
-    """The movement at which two planes go together best."""
-    cross = np.fft.rfft2(a - a.mean()) * np.conj(np.fft.rfft2(e - e.mean()))
-    surface = np.fft.irfft2(cross, s=a.shape)
-    steps = np.arange(-limit, limit + 1)
-    near = surface[steps[:, None], steps]
-    y, x = np.unravel_index(int(near.argmax()), near.shape)
-    return int(steps[y]), int(steps[x])
 
 
 def _downhill(a: FloatArray, e: FloatArray, start: tuple[int, int], limit: int) -> tuple[int, int]:

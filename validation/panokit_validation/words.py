@@ -29,6 +29,7 @@ SURE = 0.9
 """The share of a difference below which a cause that is no fact is told as a guess."""
 
 _OWNERS = {
+    "photo": "the code that prepares the picture (camera, resize, colours)",
     "input": "the code that prepares the picture (camera, resize, colours)",
     "heads": "the code that runs the network (runtime, delegate, buffers)",
     "panoptic": "the decoding code",
@@ -36,33 +37,18 @@ _OWNERS = {
 }
 
 
-_MADE_AT = {
-    Step.ORIENTATION: "input",
-    Step.COLOR: "input",
-    Step.LAYOUT: "input",
-    Step.TENSOR: "input",
-    Step.ARTIFACT: "heads",
-    Step.NETWORK: "heads",
-    Step.HEADS: "heads",
-    Step.DECODE: "panoptic",
-    Step.EFFECT: "effect",
-}
-
-
 def owner_of_cause(cause: Mapping[str, Any]) -> str:
     """Whose code has to be mended: where the mistake is made, which may lie before the stage that
-    shows it."""
+    shows it. (A result of another photo may come in anywhere.)"""
     fault = FAULTS.get(cause["name"])
-    made = _MADE_AT.get(fault.step) if fault else None
-    return owner_of(made or cause["stage"])
+    if fault is None or fault.step is Step.PHOTO:
+        return owner_of(cause["stage"])
+    return owner_of(fault.step.stage)
 
 
 def owner_of(stage: str) -> str:
     """Whose code a stage is."""
-    group = stage.partition(".")[0]
-    group = {"photo": "input"}.get(group, group)
-    group = group if group in _OWNERS else "heads"
-    return _OWNERS[group]
+    return _OWNERS.get(stage.partition(".")[0], _OWNERS["heads"])
 
 
 def sentence_of(photo: Mapping[str, Any]) -> str:
@@ -79,8 +65,11 @@ def sentence_of(photo: Mapping[str, Any]) -> str:
             f"explains it. Show it to the people of {owner_of(stage)}."
         )
     names = (cause["name"], *cause.get("together", ()))
-    alarms = [c for c in photo["causes"] if c["alarm"] and c["name"] in names]
-    causes = list({c["name"]: c for c in reversed(alarms)}.values())[::-1]
+    first: dict[str, Mapping[str, Any]] = {}
+    for found in photo["causes"]:
+        if found["alarm"] and found["name"] in names:
+            first.setdefault(found["name"], found)
+    causes = list(first.values())
     title = " and ".join(c["title"] for c in causes)
     together = " Both together explain it." if len(causes) > 1 else ""
     if not cause.get("certain") and cause.get("explained", 1.0) < SURE:

@@ -120,11 +120,11 @@ def evaluate(
     )  # fmt: skip
     title = f"{segmenter.artifact.name} on {split}"
     _print(result, title)
-    if breakdown and result.breakdown is None:
-        note("no breakdown: the classes know no person", style="yellow")
-    elif breakdown and result.breakdown is not None:
+    if breakdown and result.breakdown:
         _print_breakdown(result.breakdown)
         write_breakdown(breakdown, result.breakdown, title)
+    elif breakdown:
+        note("no breakdown: the classes know no person", style="yellow")
     if json:
         head = {"artifact": segmenter.artifact.name, "split": split}
         write_json(json, {**head, **result.to_json(details)})
