@@ -20,6 +20,7 @@ __all__ = [
     "compare_tensors",
     "decibel",
     "estimate_shift",
+    "whole_shift",
 ]
 
 INFINITE_DB = 200.0
