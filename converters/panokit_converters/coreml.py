@@ -139,6 +139,9 @@ def _convert(
     ct: Any, traced: Any, inputs: Sequence[Any], outputs: Sequence[str], storage: WeightStorage
 ) -> Any:
     """Of a flat module all sizes are constants already, so that nothing is computed with shapes."""
+    from coremltools.converters.mil import Builder
+
+    Builder.name_count.clear()  # a refused conversion leaves its numbers, which would be in names
     half = storage.compute == "float16"
     with _numbers_of_arrays():
         return ct.convert(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from panokit._quiet import quiet
 from panokit.bundle import hash_path
+from panokit.errors import ExportError
 from panokit.taxonomy import Taxonomy
 from panokit_converters import coreml
 from panokit_converters.contract import check_contract
@@ -85,6 +86,29 @@ def test_metadata(package: Path) -> None:
 
 
 def test_the_same_weights_give_the_same_bytes(package: Path, tmp_path: Path) -> None:
+    data = json.loads(specification(package).description.metadata.userDefined["panokit.taxonomy"])
+    again = tmp_path / "Again.mlpackage"
+    write(again, Taxonomy.from_json(data))
+    assert hash_path(again) == hash_path(package)
+
+
+class _Refused(ToyNetwork):
+    """Numbers are cast before the operator that Core ML has not."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        heads = super().forward(image.int().float())
+        return {
+            **heads,
+            "center": heads["center"]
+            + torch.linalg.svdvals(image).sum((1, 2))[:, None, None, None],
+        }
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its folders
+def test_a_refused_conversion_changes_no_byte_of_the_next(package: Path, tmp_path: Path) -> None:
+    module = _Refused().eval()
+    with pytest.raises(ExportError):
+        convert_coreml(module, check_contract(module, SIZE, 4))
     data = json.loads(specification(package).description.metadata.userDefined["panokit.taxonomy"])
     again = tmp_path / "Again.mlpackage"
     write(again, Taxonomy.from_json(data))
