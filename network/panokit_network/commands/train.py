@@ -177,6 +177,7 @@ def train(
     opencv()  # what is missing is said before photos are decoded
     source = PhotoSource.open(data, taxonomy, pseudo)
     settings = _settings(config, source.taxonomy)
+    imagenet = imagenet and not (out / CHECKPOINT).is_file()  # a run that goes on has its weights
     if imagenet and init is None and backbone is None:
         check_imagenet(settings.network.backbone)
     photos = [p for p in source.photos(train_splits, "_train") if p.source not in (exclude or ())]
