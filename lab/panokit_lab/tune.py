@@ -40,7 +40,7 @@ __all__ = ["Choice", "Step", "Trial", "TuneRequest", "Tuned", "tune"]
 
 log = logging.getLogger(__name__)
 
-SCORES = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
+SCORES = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 """Least scores of things that are tried with each value of a step that says ``with_scores``."""
 
 Judged = Literal["things", "stuff", "all"]

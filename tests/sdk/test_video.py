@@ -113,16 +113,17 @@ def test_a_cut_and_another_size_begin_anew() -> None:
 
 
 def test_a_still_scene_does_not_flicker() -> None:
-    """Sensor noise of 3 of 255 on a real photo: at most 0.1 % of the pixels change a frame."""
+    """Sensor noise of 3 of 255 on a real photo: once settled, at most 0.1 % of the pixels change a
+    frame, but for one in which an object appears that the network is in two minds about."""
     data = pytest.importorskip("skimage.data")
     segmenter = Segmenter.open()
-    shares: dict[int, float] = {}
+    shares: dict[int, list[float]] = {}
     for hold in (0, 8):
         rng = np.random.default_rng(0)
         frames = VideoSegmenter(segmenter, hold=hold)
         results = [frames.update(noisy(data.astronaut().astype(float), rng)) for _ in range(25)]
-        shares[hold] = float(np.mean([changed_share(a, b) for a, b in pairwise(results)]))
-    assert shares[8] <= 0.001 < shares[0]
+        shares[hold] = sorted(changed_share(a, b) for a, b in pairwise(results[8:]))
+    assert shares[8][-2] <= 0.001 < shares[0][0]
 
 
 def test_ids_are_steady_and_results_are_whole() -> None:
