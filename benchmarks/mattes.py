@@ -139,7 +139,7 @@ def persons(data: Path, split: str, selfies: list[Path]) -> Table:
     for file in selfies:
         peer = Peer(file.name, lambda x: x.astype(np.float32) / 255, lambda y: y[0, ..., 0] > 0.5)
         networks[f"MediaPipe {file.stem}"] = peer_segmenter(file.parent, peer, True, person)
-    return compare(networks, data, split, segmenter, person)
+    return compare(networks, data, split, segmenter, person, set())
 
 
 def main() -> None:
