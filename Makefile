@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 OUT ?= out/quickstart
 # A file at a time to each process: what its tests share is made once.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # As many processes as processors: threads of torch on top of that make everything slower.
 export OMP_NUM_THREADS ?= 1
 

@@ -256,6 +256,14 @@ def test_train_command_trains_resumes_and_knows_its_own_config(tmp_path: Path) -
         assert done.returncode == 0, done.stderr
         assert json.loads((tmp_path / "r.json").read_text())["step"] == steps
     assert "resumed" in done.stderr
+    # Settings that name no network train that of the weights.
+    plain = SMALL.to_json()
+    del plain["network"]
+    (tmp_path / "c.json").write_text(json.dumps(plain))
+    command[command.index("--out") + 1] = str(tmp_path / "again")
+    init = ["--init", str(tmp_path / "run" / "weights.safetensors")]
+    done = subprocess.run([*command, "1", *init], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     command[command.index("--config") + 1] = "camera"
     done = subprocess.run([*command, "9"], capture_output=True, text=True, check=False)
     assert done.returncode == 2  # found, but it is for 26 classes

@@ -39,7 +39,7 @@ def crowded_heads(taxonomy: Taxonomy, artifact: Artifact) -> dict[str, FloatArra
     things, stuff = np.flatnonzero(taxonomy.thing_mask), np.flatnonzero(~taxonomy.thing_mask)
     semantic = np.zeros((h, w, len(taxonomy)), np.float32)
     semantic[..., stuff[0]] = 5
-    semantic[:, 76:, stuff[0]], semantic[70:, 76:, stuff[1]] = 5, 9  # a small patch
+    semantic[70:, 76:, stuff[0]], semantic[70:, 76:, stuff[1]] = 0, 5  # a small patch
     center = np.full((h, w), -4, np.float32) + 0.02 * np.sin(y * 0.7) * np.cos(x * 0.9)
     offset = np.zeros((h, w, 2), np.float32)
     for number, (row, column, radius, score, lead) in enumerate(OBJECTS):

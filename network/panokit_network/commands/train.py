@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from rich.progress import (
 )
 
 from panokit._files import write_json
+from panokit._reading import read_json
 from panokit.cli.console import bars, note
 from panokit.cli.noise import our_log
 from panokit.cli.options import DO, INPUT, OUTPUT, JsonOption, output_folder
@@ -38,7 +40,7 @@ from panokit_network.training.parallel import in_turn, process_group
 from panokit_network.training.queries import QueryTrainer
 from panokit_network.training.trainer import CHECKPOINT, Trainer, TrainResult
 from panokit_network.training.validate import Validator
-from panokit_network.weights import shipped_weights_path
+from panokit_network.weights import load_weights, shipped_weights_path
 
 __all__ = ["train"]
 
@@ -136,7 +138,8 @@ Init = Annotated[
     Path | None,
     typer.Option(
         "--init",
-        help="Weight file to start from; the word camera means the one that comes with Panokit.",
+        help="Weight file to start from; the word camera means the one that comes with Panokit. "
+        "Settings that name no network train the file's.",
         rich_help_panel=DO,
     ),
 ]
@@ -176,7 +179,7 @@ def train(
     our_log(logging.INFO)
     opencv()  # what is missing is said before photos are decoded
     source = PhotoSource.open(data, taxonomy, pseudo)
-    settings = _settings(config, source.taxonomy)
+    settings = _settings(config, source.taxonomy, _weights_path(init))
     imagenet = imagenet and not (out / CHECKPOINT).is_file()  # a run that goes on has its weights
     if imagenet and init is None and backbone is None:
         check_imagenet(settings.network.backbone)
@@ -228,8 +231,12 @@ def _run(trainer: Trainer, stop_after: int | None, minutes: float | None) -> Tra
     return trainer.run(stop_after, minutes)
 
 
-def _settings(config: Path | None, taxonomy: Taxonomy) -> TrainConfig:
-    settings = TrainConfig.load(_config_path(config)) if config else TrainConfig()
+def _settings(config: Path | None, taxonomy: Taxonomy, init: Path | None) -> TrainConfig:
+    """Those of the file; a network that it does not name is that of the weights to start from."""
+    path = _config_path(config) if config else None
+    settings = TrainConfig.load(path) if path else TrainConfig()
+    if init and not (path and "network" in read_json(path)) and not settings.queries:
+        settings = replace(settings, network=load_weights(init)[1].network)
     if settings.network.classes != len(taxonomy):
         got = f"{settings.network.classes} classes for a taxonomy of {len(taxonomy)}"
         raise ArgumentError(
