@@ -13,6 +13,25 @@ import pytest
 RECIPES = sorted((Path(__file__).parent.parent / "docs" / "recipes").glob("*.md"))
 
 
+# One process for all commands of a page: each alone would load torch and LiteRT again.
+RUN = """
+import shlex, subprocess, sys
+from panokit.cli import main
+
+for line in sys.argv[1].splitlines():
+    words = shlex.split(line, comments=True)
+    if not words or words[0] != "panokit":
+        subprocess.run(words or ["true"], check=True)
+        continue
+    sys.argv = words
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            sys.exit(f"{line}: exit code {end.code}")
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RECIPES, ids=lambda p: p.stem)
 def test_a_recipe_runs_as_it_stands(page: Path, root: Path, tmp_path: Path) -> None:
@@ -21,7 +40,7 @@ def test_a_recipe_runs_as_it_stands(page: Path, root: Path, tmp_path: Path) -> N
     (tmp_path / "scripts").symlink_to(root / "scripts", target_is_directory=True)
     programs = Path(sys.executable).parent
     run = subprocess.run(
-        ["bash", "-e", "-c", "".join(commands)],
+        [sys.executable, "-c", RUN, "".join(commands)],
         cwd=tmp_path,
         env=os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,

@@ -59,7 +59,7 @@ def test_no_file_was_only_written() -> None:
 @pytest.mark.parametrize(
     ("network", "recipe", "format"),
     [
-        ("whole", "coreml-palette4", "coreml"),
+        ("whole", "float16", "coreml"),
         ("pruned", "prune45", "onnx"),
     ],
 )
