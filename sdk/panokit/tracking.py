@@ -7,7 +7,7 @@ that is not seen for some frames is kept, moved on, and taken up again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,8 +64,9 @@ class Tracker:
         names = list(self._counted.values())
         return dict(sorted(((n, names.count(n)) for n in set(names)), key=lambda c: (-c[1], c[0])))
 
-    def update(self, result: PanopticResult) -> dict[int, Track]:
-        """Take up a frame: the track of each thing, by the segment's id."""
+    def update(self, result: PanopticResult, unsure: Container[int] = ()) -> dict[int, Track]:
+        """Take up a frame: the track of each thing, by the segment's id. Segments whose ids are in
+        ``unsure`` go on with a track or have none: they begin none."""
         things = [s for s in result if s.is_thing]
         step = max(1, -(-max(result.id_map.shape) // _SIDE))
         small = result.id_map[::step, ::step]
@@ -77,7 +78,7 @@ class Tracker:
             self._move(track, segment, masks[segment.id])
             found[segment.id] = track
         for segment in things:
-            if segment.id not in found:
+            if segment.id not in found and segment.id not in unsure:
                 found[segment.id] = self._begin(segment, masks[segment.id])
         seen = {t.number for t in found.values()}
         for track in list(self.tracks.values()):

@@ -3,7 +3,8 @@ their ids.
 
 Where the picture stands still, a pixel keeps its label until other labels have outvoted it: each
 frame that agrees makes it surer, up to a limit, each that does not makes it less sure. Where the
-picture moves, and after a cut, a frame's own map counts. Mattes go a part of the way to the new one
+picture moves, and after a cut, a frame's own map counts. An object that was found once may be a
+little less sure than the least score from then on. Mattes go a part of the way to the new one
 where nothing moves, and all of it elsewhere. Latency is one frame; memory two maps, and two mattes
 for each object that an effect is about.
 """
@@ -33,6 +34,8 @@ _MOST_NOISE = 3.0
 _SURE = 2e-3  # what is left of a matte's soft edge below this is none
 _CUT = 0.6
 """Share of the picture from which on a change is a cut."""
+_KEEPS = 0.75
+"""Share of the least score at which an object that was found is still there."""
 
 
 class MapSmoother:
@@ -188,17 +191,19 @@ class VideoSegmenter:
         """Segment the next frame. Effects on a result are for before the next frame: they steady
         their mattes with those of the frame before."""
         photo = as_photo(frame)
-        stages = self.segmenter.stages(photo)
+        settings, least = self.segmenter.bundle.manifest.postprocessing.lenient(_KEEPS)
+        stages = self.segmenter.stages(photo, config=settings)
         taxonomy, decoded = self.segmenter.taxonomy, stages.panoptic
         raw = PanopticResult.from_map(photo, decoded, taxonomy, stages.transform)
         if self._mattes is not None:
             self._mattes.begin(stages.input_hwc, stages.transform)
-        tracks = self.tracker.update(raw)
+        unsure = {s.id for s in decoded.segments if s.is_thing and s.score < least}
+        tracks = self.tracker.update(raw, unsure)
         steady = np.zeros(max((s.id for s in decoded.segments), default=0) + 1, np.int32)
         for s in decoded.segments:
             track = tracks.get(s.id)
             if s.is_thing and track is None:
-                continue  # no pixel of the frame shows it
+                continue  # no pixel of the frame shows it, or it is too unsure to begin with
             number = s.channel + 1 if track is None else len(taxonomy) + track.number
             steady[s.id] = number
             self._known[number] = _Known(s.channel, s.is_thing, s.score)

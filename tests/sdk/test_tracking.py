@@ -74,6 +74,16 @@ def test_who_is_hidden_for_some_frames_is_known_again(taxonomy: Taxonomy) -> Non
     assert followed(taxonomy, frames, patience=2)[-1] == [2]
 
 
+def test_who_is_unsure_goes_on_with_a_track_and_begins_none(taxonomy: Taxonomy) -> None:
+    tracker = Tracker()
+    result = seen(taxonomy, frame((40, 40, 20, 20, RED)))
+    (thing,) = (s for s in result if s.is_thing)
+    assert tracker.update(result, {thing.id}) == {}
+    assert tracker.tracks == {}
+    assert tracker.update(result)[thing.id].number == 1
+    assert tracker.update(result, {thing.id})[thing.id].number == 1
+
+
 def test_another_class_is_another_object(taxonomy: Taxonomy) -> None:
     frames = [frame((40, 40, 20, 20, RED)), frame((40, 40, 20, 20, GREEN))]
     assert followed(taxonomy, frames) == [[1], [2]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -140,6 +141,36 @@ def test_ids_are_steady_and_results_are_whole() -> None:
         seen.append(largest.id)
     assert len(set(seen)) == 1
     assert frames.totals["person"] >= 1
+
+
+def test_an_object_that_was_found_may_be_a_little_less_sure() -> None:
+    data = pytest.importorskip("skimage.data")
+    shipped = Segmenter.open()
+    pictures = data.astronaut(), data.coffee(), data.chelsea()
+    results = [shipped.segment(p) for p in pictures]
+    found = [(s.score, n, s) for n, r in enumerate(results) for s in r if s.is_thing]
+    score, number, thing = min(found, key=lambda f: f[0])
+    mask = results[number].id_map == thing.id
+
+    def wanting(share: float) -> Segmenter:
+        """One that takes no thing of less than so much of its score."""
+        manifest = shipped.bundle.manifest
+        settings = replace(manifest.center_offset, min_thing_score=min(1.0, share * score))
+        bundle = replace(shipped.bundle, manifest=replace(manifest, postprocessing=settings))
+        return Segmenter(bundle, shipped.artifact, shipped.runtime)
+
+    def seen(frames: VideoSegmenter, share: float) -> list[int]:
+        frames.segmenter = wanting(share)
+        result = frames.update(pictures[number])
+        assert all((result.id_map == s.id).any() for s in result)
+        same = [s.id for s in result.find(thing.category.name)]
+        return [i for i in same if (mask & (result.id_map == i)).sum() > thing.area / 2]
+
+    frames = VideoSegmenter(shipped, hold=0)
+    (track,) = seen(frames, 0.95)
+    assert [seen(frames, s) for s in (1.1, 1.3, 1.1, 1.4, 1.1)] == 3 * [[track]] + [[], [track]]
+    frames = VideoSegmenter(shipped, hold=0)
+    assert [seen(frames, s) for s in (1.1, 1.1)] == [[], []]
 
 
 # -------------------------------------------------------------------------------------------- files

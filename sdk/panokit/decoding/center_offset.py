@@ -132,6 +132,11 @@ class PostprocessConfig(DecodingSettings):
         """See :meth:`DecodingSettings.decoder`."""
         return CenterOffset(taxonomy, transform, self)
 
+    def lenient(self, share: float) -> tuple[PostprocessConfig, float]:
+        """See :meth:`DecodingSettings.lenient`."""
+        least = self.min_thing_score
+        return replace(self, min_thing_score=share * least), least
+
 
 @dataclass(frozen=True)
 class Heads:

@@ -118,6 +118,12 @@ class DecodingSettings:
         """What decodes heads of inputs that were made as ``transform`` says, stage by stage."""
         raise NotImplementedError
 
+    def lenient(self: S, share: float) -> tuple[S, float]:
+        """Settings that keep less sure things too, those of ``share`` (0..1) of the least score,
+        and change nothing else in the map; and the least score. These settings and 0 where a
+        contract has no such score."""
+        return self, 0.0
+
     def decode(
         self, heads: Any, taxonomy: Taxonomy, transform: TransformRecord, *, explain: bool = False
     ) -> PanopticMap:
