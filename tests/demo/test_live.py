@@ -73,18 +73,20 @@ def test_tracks_are_those_of_python(tmp_path: Path, seed: int) -> None:
     transform = letterbox((80, 60), (80, 60))
     tracker = Tracker(patience=6)
     expected = []
-    for ids in maps:
+    for frame, ids in enumerate(maps):
+        unsure = {n for n in range(1, 7) if n * frame % 5 == 1}
         segments = tuple(DecodedSegment(n, n % 3, True, 0.9, 1) for n in range(1, 7))
         result = PanopticResult.from_map(photo, PanopticMap(ids, segments), taxonomy, transform)
-        expected.append({str(i): t.number for i, t in tracker.update(result).items()})
+        expected.append({str(i): t.number for i, t in tracker.update(result, unsure).items()})
     code = """
 import { Tracker } from "js/tracking";
 const tracker = new Tracker(6);
-console.log(JSON.stringify(data.map((rows) => {
+console.log(JSON.stringify(data.map((rows, frame) => {
   const ids = Int32Array.from(rows.flat());
   const there = [...new Set(ids)].filter(Boolean).sort((a, b) => a - b);
   const segments = there.map((id) => ({ id, category_id: id % 3, isthing: 1 }));
-  const tracks = tracker.update(ids, [60, 80], segments);
+  const unsure = new Set(there.filter((id) => (id * frame) % 5 === 1));
+  const tracks = tracker.update(ids, [60, 80], segments, unsure);
   return Object.fromEntries([...tracks].map(([id, track]) => [id, track.number]));
 })));
 """

@@ -14,6 +14,7 @@ import { readPlanes, sizeOf } from "./frames.js";
 
 const SIDE = 640; // longest side of what the network's input is made from, pixels
 const PATIENCE = 30; // frames that an object may be hidden for and stay itself
+const KEEPS = 0.75; // share of the least score at which an object that was found is still there
 const BLEND = 0.35; // how far a matte goes towards the new one where nothing moves
 
 class Live {
@@ -107,8 +108,10 @@ class Live {
     for (let v = 0; v < gh; v++) {
       ids.set(found.ids.subarray((v + y.from) * w + x.from, (v + y.from) * w + x.to), v * gw);
     }
-    const { taxonomy } = this.offer;
-    const tracks = this.#tracker.update(ids, [gh, gw], found.segments);
+    const { taxonomy, postprocessing } = this.offer;
+    const least = postprocessing.min_thing_score ?? 0;
+    const unsure = new Set(found.segments.flatMap((s) => (s.isthing && s.score < least ? [s.id] : [])));
+    const tracks = this.#tracker.update(ids, [gh, gw], found.segments, unsure);
     const numbers = new Map([[0, 0]]);
     for (const { id, category_id, isthing, score } of found.segments) {
       const track = tracks.get(id);
@@ -217,15 +220,17 @@ export async function answer(message, port) {
 }
 
 /**
- * The settings of decoding on the network's own cells: areas are counted in those.
+ * The settings of decoding on the network's own cells: areas are counted in those. Things that are
+ * a little less sure than the least score are kept for who was found already.
  * @param {Panokit.Postprocessing} config
  * @param {number} cell
  * @returns {Panokit.Postprocessing}
  */
 function atCells(config, cell) {
-  if (config.grid === "head") return config;
+  const lenient = { ...config, min_thing_score: KEEPS * (config.min_thing_score ?? 0) };
+  if (config.grid === "head") return lenient;
   const [thing, stuff] = [config.min_thing_area, config.min_stuff_area].map((a) => Math.ceil(a / cell ** 2));
-  return { ...config, grid: "head", min_thing_area: thing, min_stuff_area: stuff };
+  return { ...lenient, grid: "head", min_thing_area: thing, min_stuff_area: stuff };
 }
 
 /**

@@ -33,13 +33,15 @@ export class Tracker {
   }
 
   /**
-   * Take up a frame: the track of each thing, by the segment's id.
+   * Take up a frame: the track of each thing, by the segment's id. Segments whose ids are in
+   * `unsure` go on with a track or have none: they begin none.
    * @param {Int32Array} ids [h][w], 0 = void
    * @param {Panokit.Pair} shape [h, w]
    * @param {{ id: number, category_id: number, isthing: number }[]} segments
+   * @param {Set<number>} unsure
    * @returns {Map<number, Panokit.Track>}
    */
-  update(ids, shape, segments) {
+  update(ids, shape, segments, unsure = new Set()) {
     const seen = measure(ids, shape, segments.filter((s) => s.isthing));
     /** @type {Map<number, Panokit.Track>} */
     const found = new Map();
@@ -51,7 +53,7 @@ export class Tracker {
       taken.add(track);
     }
     for (const thing of seen) {
-      if (!found.has(thing.id)) found.set(thing.id, this.#begin(thing));
+      if (!found.has(thing.id) && !unsure.has(thing.id)) found.set(thing.id, this.#begin(thing));
     }
     const now = new Set(found.values());
     for (const track of [...this.tracks.values()]) {
