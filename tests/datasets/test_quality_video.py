@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from panokit.cli.shell import app
-from panokit.errors import DataError
+from panokit.errors import DataError, UsageError
 from panokit.taxonomy import Category, Taxonomy
 from panokit_datasets.any_photo import AnyFolder
 from panokit_datasets.classes import camera_taxonomy
@@ -132,6 +132,14 @@ def test_a_network_is_measured_on_a_labelled_video(tmp_path: Path) -> None:
     toy.voc(tmp_path / "voc")
     run = CliRunner().invoke(app, ["evaluate", "--data", str(tmp_path / "voc"), *words[3:]])
     assert isinstance(run.exception, DataError)
+
+
+def test_what_is_of_photos_is_refused_for_a_video(tmp_path: Path) -> None:
+    words = ["evaluate", "--data", str(tmp_path), "--split", "val", "--video"]
+    for option in (["--sheet", str(tmp_path / "a.png")], ["--ap"], ["--details"]):
+        run = CliRunner().invoke(app, [*words, *option])
+        assert isinstance(run.exception, UsageError)
+        assert str(run.exception).startswith(f"{option[0]} is of photos; leave --video out")
 
 
 def test_ids_of_a_video_stay_the_same_in_other_classes(tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ def evaluate(
     """
     if weights is not None and bundle is not None:
         raise UsageError("--weights and --bundle exclude each other; give one of them.")
+    of_photos = {"--sheet": sheet, "--details": details, "--ap": ap, "--breakdown": breakdown}
+    if video and (given := [name for name, value in of_photos.items() if value]):
+        raise UsageError(f"{given[0]} is of photos; leave --video out to measure frames as photos.")
     segmenter = _from_weights(weights) if weights else Segmenter.open(bundle, artifact, threads)
 
     if video:
