@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,3 +54,20 @@ def test_the_javascript_writer_is_read_back(root: Path, tmp_path: Path) -> None:
     assert (dump.tensors["semantic"].ravel() == np.arange(24, dtype=np.float32) / 8 - 1).all()
     assert dump.tensors["center"].ravel().tolist() == [-128, -1, 0, 1, 2, 127]
     assert dump.tensors["panoptic"].tolist() == [[0, 1, 1], [2, 2, 2]]
+
+
+def test_numpys_line_in_the_manual_is_read_back(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (root / "docs" / "dump.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"`(np\.savez\(.*\))`", text)
+    monkeypatch.chdir(tmp_path)
+    a, b, c = (np.full((2, 3, n), n, np.float32) for n in (4, 1, 2))
+    exec(line, {"np": np, "json": json, "a": a, "b": b, "c": c})
+    dump = read_dump(tmp_path / "cup.npz")
+    assert dump.metadata == {"runtime": "litert"}
+    assert {k: v.shape[-1] for k, v in dump.tensors.items()} == {
+        "semantic": 4,
+        "center": 1,
+        "offset": 2,
+    }
