@@ -19,12 +19,8 @@ def between(data: dict[str, Any], key: str, digits: int) -> str:
     return f"{found[0]:.{digits}f}–{found[1]:.{digits}f}" if found else ""
 
 
-def main() -> None:
-    """Print a table of splits, then the classes of the fully labelled split."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", type=Path, nargs="+")
-    files = parser.parse_args().files
-    results = [json.loads(f.read_text(encoding="utf-8")) for f in files]
+def splits_table(results: list[dict[str, Any]]) -> list[str]:
+    """A line for each split and artifact."""
     lines = [
         "| split, artifact | photos | person IoU (95 %) | person boundary IoU | mIoU | PQ (95 %) "
         "| PQ things | PQ stuff |",
@@ -32,7 +28,6 @@ def main() -> None:
     ]
     for r in results:
         pq = r["pq"]
-        full = r["split"].startswith("coco_panoptic")  # the only fully labelled source
         lines.append(
             f"| {r['split']}, {r['artifact']} | {r['photos']} "
             f"| {number(r['person_iou'], 3)} ({between(r, 'person_iou', 3)}) "
@@ -40,19 +35,51 @@ def main() -> None:
             + (
                 f"| {number(pq['all'])} ({between(r, 'pq_all', 1)}) | {number(pq['things'])} "
                 f"| {number(pq['stuff'])} |"
-                if full
+                if is_full(r)
                 else "| – | – | – |"
             )
         )
-    for r in results:
-        if not r["split"].startswith("coco_panoptic"):
-            continue
-        lines += ["", f"Per class on {r['split']}, {r['artifact']}:", ""]
-        lines += ["| class | PQ | SQ | RQ | TP | FP | FN |", "|---|---|---|---|---|---|---|"]
-        for name, f in r["pq"]["per_class"].items():
-            quality = " | ".join(number(f[k]) for k in ("pq", "sq", "rq"))
-            lines.append(f"| {name} | {quality} | {f['tp']} | {f['fp']} | {f['fn']} |")
-    print("\n".join(lines))  # noqa: T201 - this is what the script is asked for
+    return lines
+
+
+def class_table(result: dict[str, Any]) -> list[str]:
+    """The classes of a fully labelled split."""
+    person = result["pq"]["per_class"]["person"]
+    there = f"{person['tp'] + person['fn']} in {result['photos']} photos"
+    lines = [f"Per class on {result['split']}, {result['artifact']} (persons: {there}):", ""]
+    lines += ["| class | PQ | SQ | RQ | TP | FP | FN |", "|---|---|---|---|---|---|---|"]
+    for name, f in result["pq"]["per_class"].items():
+        quality = " | ".join(number(f[k]) for k in ("pq", "sq", "rq"))
+        lines.append(f"| {name} | {quality} | {f['tp']} | {f['fp']} | {f['fn']} |")
+    return lines
+
+
+def is_full(result: dict[str, Any]) -> bool:
+    """Whether every photo of a split is labelled in full."""
+    return bool(result["split"].startswith("coco_panoptic"))
+
+
+def put(page: str, mark: str, lines: list[str]) -> str:
+    """The page with lines between two marks."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    before, _, rest = page.partition(begin)
+    text = "\n".join(lines)
+    return f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
+
+
+def main() -> None:
+    """A table of splits, and one of the classes of the first fully labelled split."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--write", type=Path, help="put the tables into this page")
+    given = parser.parse_args()
+    results = [json.loads(f.read_text(encoding="utf-8")) for f in given.files]
+    splits, classes = splits_table(results), class_table(next(filter(is_full, results)))
+    if given.write is None:
+        print("\n".join([*splits, "", *classes]))  # noqa: T201 - what the script is asked for
+        return
+    page = put(given.write.read_text(encoding="utf-8"), "figures", splits)
+    given.write.write_text(put(page, "classes", classes), encoding="utf-8")
 
 
 if __name__ == "__main__":
