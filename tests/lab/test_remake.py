@@ -38,10 +38,8 @@ def test_every_command_is_there_and_takes_its_words(root: Path, tmp_path: Path) 
             command: Any = typer.main.get_command(app)
             words = [first, *rest]
             while hasattr(command, "commands"):
-                command, words = command.commands[words[0]], words[1:]
-            context = command.make_context("", [], resilient_parsing=True)
-            context.resilient_parsing = False  # an option that is not there is an error
-            command.make_parser(context).parse_args(words)
+                command, words = command.get_command(typer.Context(command), words[0]), words[1:]
+            command.make_parser(typer.Context(command)).parse_args(words)
         elif first == "-m":
             assert (root / rest[0].replace(".", "/")).with_suffix(".py").is_file()
         else:
