@@ -38,7 +38,7 @@ def test_every_command_is_there_and_takes_its_words(root: Path, tmp_path: Path) 
             command: Any = typer.main.get_command(app)
             words = [first, *rest]
             while hasattr(command, "commands"):
-                command, words = command.get_command(typer.Context(command), words[0]), words[1:]
+                _, command, words = command.resolve_command(typer.Context(command), words)
             command.make_parser(typer.Context(command)).parse_args(words)
         elif first == "-m":
             assert (root / rest[0].replace(".", "/")).with_suffix(".py").is_file()
