@@ -37,8 +37,9 @@ def test_every_command_is_there_and_takes_its_words(root: Path, tmp_path: Path) 
         if program != sys.executable:  # panokit
             command: Any = typer.main.get_command(app)
             words = [first, *rest]
-            while hasattr(command, "commands"):
+            while hasattr(command, "resolve_command"):
                 _, command, words = command.resolve_command(typer.Context(command), words)
+                command = command.make_context("", [], resilient_parsing=True).command
             command.make_parser(typer.Context(command)).parse_args(words)
         elif first == "-m":
             assert (root / rest[0].replace(".", "/")).with_suffix(".py").is_file()
