@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from panokit_network.training.checkpoint import load_checkpoint, save_checkpoint
+from panokit_network.training.memory import keep_freed_memory
 
 __all__ = ["CHECKPOINT", "Loop", "adam_w", "averages_of", "interruptible"]
 
@@ -57,6 +58,9 @@ class Loop(Generic[Batch]):
     after_step: Callable[[int], None] = _nothing
     config: dict[str, Any] = field(default_factory=dict)
     step: int = 0
+
+    def __post_init__(self) -> None:
+        keep_freed_memory()
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One optimizer step; its losses and the gradient's ``norm``. A gradient that is not finite
