@@ -122,6 +122,22 @@ def test_photos_without_things_or_labels_are_learnt_from(tmp_path: Path) -> None
     assert np.isfinite(losses).all()
 
 
+def test_old_decoded_photos_are_told_of_and_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("panokit_network.training.cache.MUCH", 10_000)
+    folder = PanopticFolder.open(make_folder(tmp_path / "data", photos=2))
+    photos = load_split(folder, "toy_train")
+    with caplog.at_level("INFO", "panokit_network"):
+        PhotoCache.build(photos, folder.taxonomy, tmp_path / "c")
+        PhotoCache.build(photos, folder.taxonomy, tmp_path / "c")
+        assert not caplog.messages
+        PhotoCache.build(photos[:1], folder.taxonomy, tmp_path / "c")
+    (told,) = caplog.messages
+    assert told.endswith("1 more of decoded photos, 0.0 GB; those that no run uses may be deleted")
+    assert len(list((tmp_path / "c").glob("*.bin"))) == 2
+
+
 def test_inputs_need_not_be_square(
     photos: tuple[PanopticFolder, PhotoCache], tmp_path: Path
 ) -> None:

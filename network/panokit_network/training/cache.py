@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ from panokit_datasets.records import DecodedPhoto, LabelledPhoto, PhotoRecord
 
 __all__ = ["PhotoCache"]
 
+log = logging.getLogger(__name__)
+
+MUCH = 1_000_000_000  # bytes of other files in a cache's folder that are told
 CACHE_FORMAT = 4  # in the names of cache files: another format is another file
 
 Progress = Callable[[Iterable[LabelledPhoto]], Iterable[LabelledPhoto]]
@@ -80,6 +84,7 @@ class PhotoCache:
         pixels_path, index_path = folder / f"{stem}.bin", folder / f"{stem}.json"
         if not index_path.is_file():
             _write(photos, taxonomy, pixels_path, index_path, progress, processes)
+            _tell_of_others(pixels_path)
         index = json.loads(index_path.read_text(encoding="utf-8"))
         return cls(
             records=[PhotoRecord.from_json(r, taxonomy) for r in index["photos"]],
@@ -88,6 +93,14 @@ class PhotoCache:
             skipped=index["skipped"],
             has_person=index["person"],
         )
+
+
+def _tell_of_others(written: Path) -> None:
+    """Say how much lies beside a new file: photos or labels that change leave the old one there."""
+    others = [p.stat().st_size for p in written.parent.glob("*.bin") if p != written]
+    if sum(others) >= MUCH:
+        size = f"{len(others)} more of decoded photos, {sum(others) / 1e9:.1f} GB"
+        log.info("%s holds %s; those that no run uses may be deleted", written.parent, size)
 
 
 def _write(
