@@ -5,7 +5,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-PIP = $(BIN)/pip install --quiet --disable-pip-version-check
+# Modules are compiled when they are first used: few of them ever are.
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 OUT ?= out/quickstart
 # A file at a time to each process: what its tests share is made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -23,7 +24,9 @@ DOCS := .venv-docs
 quickstart: setup
 	$(BIN)/python scripts/quickstart.py --out $(OUT)
 
-test: setup lint type pytest
+# Types are checked beside the tests: that takes one processor for a minute.
+test: setup lint
+	$(MAKE) --no-print-directory -j2 type pytest
 
 venv: $(BIN)/python
 
