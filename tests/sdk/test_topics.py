@@ -31,7 +31,7 @@ def test_every_topic_says_something_and_has_a_page() -> None:
         ("panoptic quality", "word", "panoptic quality (PQ)"),
         ("decoding", "word", "decode, decoding"),
         ("photoerror", "error", "PhotoError"),
-        ("int8-mean", "recipe", "int8-mean"),
+        ("int8-mse", "recipe", "int8-mse"),
     ],
 )
 def test_topics_are_found_by_what_people_type(typed: str, kind: str, name: str) -> None:
