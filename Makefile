@@ -5,13 +5,14 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# Modules are compiled when they are first used: few of them ever are.
-PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 OUT ?= out/quickstart
 # A file at a time to each process: what its tests share is made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # As many processes as processors: threads of torch on top of that make everything slower.
 export OMP_NUM_THREADS ?= 1
+# The tests start hundreds of processes: what one of them compiled serves the others.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Tools that look at the project from outside, and those of the manual, in environments of their own.
 TOOLS := .venv-tools
